@@ -1,0 +1,57 @@
+"""Feature map in, descriptor out: how the tokens of one image become one unit vector.
+
+SAIG: "Simple, Effective and General: A New Backbone for Cross-view Image Geo-localization",
+https://arxiv.org/abs/2302.01572 (GAP and SMD).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["GapPooling", "SmdPooling"]
+
+
+class GapPooling(nn.Module):
+    """Mean over all tokens, then L2 normalisation (SAIG's GAP); no parameters.
+
+    Attributes:
+        dim: size D of the descriptor, equal to the channels C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.dim = channels
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """Pool a feature map (B, C, h, w) into unit descriptors (B, C)."""
+        return functional.normalize(feature_map.flatten(2).mean(dim=2), dim=1)
+
+
+class SmdPooling(nn.Module):
+    """Mix the token axis, shared over channels, down to eight values (SAIG's SMD).
+
+    Three linear maps N -> 4N -> N -> 8 with one exact GELU after the first and nothing between
+    the others; no residual, no LayerNorm. The token count N is fixed by the layer widths, so one
+    pooling fits one grid size only. Names follow the authors' state dicts.
+
+    Attributes:
+        dim: size D of the descriptor, 8 times the channels C; entry d * C + c.
+        tokens: the number N of tokens expected.
+    """
+
+    MIXTURES = 8
+
+    def __init__(self, channels: int, tokens: int) -> None:
+        super().__init__()
+        self.dim = self.MIXTURES * channels
+        self.tokens = tokens
+        self.linear1 = nn.Linear(tokens, 4 * tokens)
+        self.linear2 = nn.Linear(4 * tokens, tokens)
+        self.linear3 = nn.Linear(tokens, self.MIXTURES)
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """Pool a feature map (B, C, h, w) with h * w = N into unit descriptors (B, 8 * C)."""
+        mixed = self.linear1(feature_map.flatten(2))
+        mixed = self.linear3(self.linear2(functional.gelu(mixed)))
+        return functional.normalize(mixed.transpose(1, 2).flatten(1), dim=1)
