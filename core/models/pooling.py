@@ -1,15 +1,17 @@
 """Feature map in, descriptor out: how the tokens of one image become one unit vector.
 
 SAIG: "Simple, Effective and General: A New Backbone for Cross-view Image Geo-localization",
-https://arxiv.org/abs/2302.01572 (GAP and SMD).
+https://arxiv.org/abs/2302.01572 (GAP and SMD). DSM: "Where am I
+looking at?", https://arxiv.org/abs/2005.03860 (azimuth).
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["GapPooling", "SmdPooling"]
+__all__ = ["AzimuthPooling", "GapPooling", "SmdPooling"]
 
 
 class GapPooling(nn.Module):
@@ -55,3 +57,35 @@ class SmdPooling(nn.Module):
         mixed = self.linear1(feature_map.flatten(2))
         mixed = self.linear3(self.linear2(functional.gelu(mixed)))
         return functional.normalize(mixed.transpose(1, 2).flatten(1), dim=1)
+
+
+class AzimuthPooling(nn.Module):
+    """Pools over height only and keeps azimuth (the idea of DSM, Shi et al., CVPR 2020).
+
+    Every column of the feature map becomes one azimuth bin: a linear map of all its rows, so each
+    row may speak differently and the share of every token in its bin is exact (contribution
+    factor). A feature map with fewer columns than bins is first widened by linear interpolation.
+    """
+
+    def __init__(self, channels: int, rows: int, dim: int = 24) -> None:
+        super().__init__()
+        self.rows = rows
+        self.dim = dim
+        self.project = nn.Conv2d(channels, dim, (rows, 1), bias=False)
+
+    def forward(self, features: Tensor, bins: int) -> Tensor:
+        """(B, C, rows, columns) -> raw bins (B, bins, dim), not normalised."""
+        pooled: Tensor = self.project(features)
+        pooled = pooled[:, :, 0]
+        if pooled.shape[-1] != bins:
+            pooled = functional.interpolate(pooled, size=bins, mode="linear", align_corners=False)
+        return pooled.transpose(1, 2)
+
+    def contributions(self, tokens: Tensor, columns: int) -> Tensor:
+        """What each token adds to its bin: (..., rows * columns, C) -> (..., rows, columns, dim).
+
+        Summed over rows this is ``forward`` for a map that has one column per bin.
+        """
+        grid = tokens.unflatten(-2, (self.rows, columns))
+        weight = self.project.weight[..., 0]
+        return torch.einsum("...rwc,dcr->...rwd", grid, weight)

@@ -1,0 +1,81 @@
+"""The models, built by name. ``MODELS`` is the whole registry: a dict of encoder builders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from core.errors import SettingError
+from core.models.convnet import ConvNet, ConvNetConfig
+from core.models.pooling import AzimuthPooling, GapPooling, SmdPooling
+from core.models.two_branch import TwoBranch
+
+__all__ = ["MODELS", "POOLINGS", "build_model"]
+
+Size = tuple[int, int]
+POOLINGS = ("gap", "smd", "azimuth")
+
+MODELS: dict[str, Callable[[Size, bool], nn.Module]] = {
+    "convnet-s": lambda size, azimuth: ConvNet(ConvNetConfig()),
+}
+
+
+def _encoder(name: str, size: Size, azimuth: bool) -> nn.Module:
+    if name in MODELS:
+        return MODELS[name](size, azimuth)
+    raise SettingError(
+        f"Model: got {name!r}, expected one of {', '.join(sorted(MODELS))} or timm/<name>."
+    )
+
+
+def _pooling(name: str, encoder: nn.Module, size: Size, dim: int) -> nn.Module:
+    channels, stride = encoder.channels, encoder.stride
+    rows, columns = size[0] // stride[0], size[1] // stride[1]
+    if name == "gap":
+        return GapPooling(channels)
+    if name == "smd":
+        return SmdPooling(channels, rows * columns)
+    return AzimuthPooling(channels, rows, dim)
+
+
+def build_model(
+    name: str,
+    pooling: str = "gap",
+    ground_size: Size = (128, 512),
+    aerial_size: Size = (256, 256),
+    *,
+    dim: int = 24,
+    polar: bool | None = None,
+) -> TwoBranch:
+    """A two-branch model with fresh weights.
+
+    Args:
+        name: a key of ``MODELS``, or ``timm/<name>``.
+        pooling: ``gap``, ``smd`` or ``azimuth``.
+        ground_size: (height, width) of a full canvas in pixels.
+        aerial_size: (height, width) of a tile in pixels.
+        dim: values per azimuth bin; used by ``azimuth`` only.
+        polar: whether the aerial branch sees the polar view; by default azimuth models do.
+
+    Raises:
+        SettingError: an unknown name or pooling, or sizes that do not fit.
+    """
+    if pooling not in POOLINGS:
+        raise SettingError(f"Pooling: got {pooling!r}, expected one of {', '.join(POOLINGS)}.")
+    azimuth = pooling == "azimuth"
+    polar = azimuth if polar is None else polar
+    if azimuth and not polar:
+        raise SettingError("Azimuth pooling needs the polar view: leave polar out or say True.")
+    ground_size, aerial_size = (ground_size[0], ground_size[1]), (aerial_size[0], aerial_size[1])
+    view_size = ground_size if polar else aerial_size
+    ground, aerial = _encoder(name, ground_size, azimuth), _encoder(name, view_size, azimuth)
+    return TwoBranch(
+        ground,
+        aerial,
+        _pooling(pooling, ground, ground_size, dim),
+        _pooling(pooling, aerial, view_size, dim),
+        ground_size=ground_size,
+        aerial_size=aerial_size,
+        polar=polar,
+    )

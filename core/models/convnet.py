@@ -1,0 +1,100 @@
+"""A small convolutional encoder with a horizontally circular field, for training on a CPU.
+
+Plain residual blocks; what matters is the padding: a full canvas or polar view closes on itself,
+so its columns are padded with the other side; a crop of a canvas ends, so its columns are
+padded with their neighbours. Stride 16 vertically and 8 horizontally: a 64 x 256 view becomes
+4 x 32 tokens, one column per azimuth bin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["ConvNet", "ConvNetConfig"]
+
+
+@dataclass(frozen=True)
+class ConvNetConfig:
+    """Widths of the four stages, and how many residual blocks follow each stage's reduction."""
+
+    widths: tuple[int, int, int, int] = (24, 48, 96, 160)
+    blocks: tuple[int, int, int, int] = (0, 1, 1, 1)
+
+
+def pad_columns(x: Tensor, columns: int, circular: bool) -> Tensor:
+    """Pad (B, C, H, W) left and right: with the other side if circular, else with the edge."""
+    return F.pad(x, (columns, columns, 0, 0), mode="circular" if circular else "replicate")
+
+
+class ConvNorm(nn.Module):
+    """3 x 3 convolution and batch norm, its columns padded by the caller's rule, rows by zeros."""
+
+    def __init__(self, inputs: int, outputs: int, stride: tuple[int, int] = (1, 1)) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=(1, 0), bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor, circular: bool) -> Tensor:
+        """(B, C, H, W) -> (B, outputs, H / stride, W / stride)."""
+        normed: Tensor = self.norm(self.conv(pad_columns(x, 1, circular)))
+        return normed
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions around a skip (He et al., 2016)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = ConvNorm(width, width)
+        self.second = ConvNorm(width, width)
+
+    def forward(self, x: Tensor, circular: bool) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        return F.relu(x + self.second(F.relu(self.first(x, circular)), circular))
+
+
+class Stage(nn.Module):
+    """A strided convolution followed by residual blocks."""
+
+    def __init__(self, inputs: int, outputs: int, stride: tuple[int, int], blocks: int) -> None:
+        super().__init__()
+        self.reduce = ConvNorm(inputs, outputs, stride)
+        self.blocks = nn.ModuleList(ResidualBlock(outputs) for _ in range(blocks))
+
+    def forward(self, x: Tensor, circular: bool) -> Tensor:
+        """(B, C, H, W) -> (B, outputs, H / stride, W / stride)."""
+        x = F.relu(self.reduce(x, circular))
+        for block in self.blocks:
+            x = block(x, circular)
+        return x
+
+
+class ConvNet(nn.Module):
+    """Encoder of one view. See the module's text."""
+
+    mean = (0.5, 0.5, 0.5)
+    std = (0.25, 0.25, 0.25)
+    stride = (16, 8)
+
+    def __init__(self, config: ConvNetConfig | None = None) -> None:
+        super().__init__()
+        config = config or ConvNetConfig()
+        strides = ((2, 2), (2, 2), (2, 2), (2, 1))
+        inputs = (3, *config.widths[:3])
+        self.stages = nn.ModuleList(
+            Stage(i, o, s, n)
+            for i, o, s, n in zip(inputs, config.widths, strides, config.blocks, strict=True)
+        )
+        self.channels = config.widths[-1]
+
+    def feature_map(self, images: Tensor, circular: bool = False) -> Tensor:
+        """Normalised images (B, 3, H, W) -> (B, channels, H / 16, W / 8).
+
+        ``circular``: the image closes on itself left to right (a full canvas or polar view).
+        """
+        for stage in self.stages:
+            images = stage(images, circular)
+        return images

@@ -1,0 +1,141 @@
+"""Two encoders, one per view, and the pooling that turns tokens into descriptors.
+
+This is the student: it describes each image alone, so a gallery is described once. The model owns
+its normalisation and its polar transform; callers hand over pictures in [0, 1] at the model's
+sizes and get unit vectors.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.errors import SettingError
+from core.models.pooling import AzimuthPooling
+from core.polar import BINS, polar_view
+
+__all__ = ["Encoder", "TwoBranch"]
+
+
+class Encoder(Protocol):
+    """What a backbone offers: a feature map with known channels, stride and normalisation."""
+
+    channels: int
+    stride: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def feature_map(self, images: Tensor, circular: bool = False) -> Tensor:
+        """Normalised (B, 3, H, W) -> (B, channels, H / stride[0], W / stride[1])."""
+        ...
+
+
+class TwoBranch(nn.Module):
+    """Ground branch and aerial branch; ``pooling`` of the two has equal output.
+
+    ``ground_size``, ``aerial_size``: (height, width) in pixels of a full canvas and of a tile.
+    ``polar``: whether the aerial branch looks at the polar view (at ``ground_size``) of its tile.
+    ``bins``: azimuth bins of the descriptor, or None when it is global.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        ground_encoder: nn.Module,
+        aerial_encoder: nn.Module,
+        ground_pool: nn.Module,
+        aerial_pool: nn.Module,
+        *,
+        ground_size: tuple[int, int],
+        aerial_size: tuple[int, int],
+        polar: bool,
+    ) -> None:
+        super().__init__()
+        self.ground_encoder = ground_encoder
+        self.aerial_encoder = aerial_encoder
+        self.ground_pool = ground_pool
+        self.aerial_pool = aerial_pool
+        self.ground_size = ground_size
+        self.aerial_size = aerial_size
+        self.polar = polar
+        self.bins = BINS if isinstance(ground_pool, AzimuthPooling) else None
+        self.register_buffer(
+            "mean", torch.tensor(ground_encoder.mean).view(1, 3, 1, 1), persistent=False
+        )
+        self.register_buffer(
+            "std", torch.tensor(ground_encoder.std).view(1, 3, 1, 1), persistent=False
+        )
+
+    @property
+    def dim(self) -> int:
+        """Length D of a tile's descriptor."""
+        width: int = self.ground_pool.dim  # type: ignore[assignment]
+        return width * (self.bins or 1)
+
+    def ground_map(self, images: Tensor) -> Tensor:
+        """Feature map (B, C, h, w) of full canvases or of crops (B, 3, H, W) of whole bins."""
+        height, width = self.ground_size
+        if images.shape[-2] != height or (images.shape[-1] * BINS) % width:
+            raise SettingError(
+                f"Ground view: got {images.shape[-2]} x {images.shape[-1]} px, expected a height of "
+                f"{height} and whole bins of {width // BINS} px."
+            )
+        if self.bins is None and images.shape[-1] != width:
+            raise SettingError(
+                f"Ground view: got {images.shape[-1]} columns; a global descriptor needs the full "
+                f"canvas of {width}. Fill what the photo does not show with grey."
+            )
+        circular = images.shape[-1] == width
+        features: Tensor = self.ground_encoder.feature_map(  # type: ignore[operator]
+            (images - self.mean) / self.std, circular=circular
+        )
+        return features
+
+    def aerial_map(self, tiles: Tensor) -> Tensor:
+        """Feature map (B, C, h, w) of north-up tiles (B, 3, S, S)."""
+        views = polar_view(tiles, *self.ground_size) if self.polar else tiles
+        features: Tensor = self.aerial_encoder.feature_map(  # type: ignore[operator]
+            (views - self.mean) / self.std, circular=self.polar
+        )
+        return features
+
+    def ground_bins(self, images: Tensor) -> Tensor:
+        """Raw azimuth bins (B, n, D) of crops of n whole bins; azimuth models only."""
+        count = images.shape[-1] * BINS // self.ground_size[1]
+        bins: Tensor = self.ground_pool(self.ground_map(images), count)
+        return bins
+
+    def aerial_bins(self, tiles: Tensor) -> Tensor:
+        """Raw azimuth bins (B, 32, D) of tiles; azimuth models only."""
+        bins: Tensor = self.aerial_pool(self.aerial_map(tiles), BINS)
+        return bins
+
+    def describe_ground(self, images: Tensor) -> Tensor:
+        """Unit descriptors of ground views in [0, 1]: (B, D), or (B, n * D) for n azimuth bins.
+
+        A query keeps its own weighting of bins: one norm for the whole.
+        """
+        if self.bins is None:
+            descriptor: Tensor = self.ground_pool(self.ground_map(images))
+            return descriptor
+        return F.normalize(self.ground_bins(images).flatten(1), dim=1)
+
+    def describe_aerial(self, tiles: Tensor) -> Tensor:
+        """Unit descriptors (B, D) of tiles in [0, 1]; azimuth bins all have equal length."""
+        if self.bins is None:
+            descriptor: Tensor = self.aerial_pool(self.aerial_map(tiles))
+            return descriptor
+        return (F.normalize(self.aerial_bins(tiles), dim=2) / BINS**0.5).flatten(1)
+
+    def ground_tokens(self, images: Tensor) -> Tensor:
+        """Local tokens (B, h * w, C), row-major, after the encoder's last layer."""
+        return self.ground_map(images).flatten(2).transpose(1, 2)
+
+    def aerial_tokens(self, tiles: Tensor) -> Tensor:
+        """Local tokens (B, h * w, C), row-major, of the polar view or the tile."""
+        return self.aerial_map(tiles).flatten(2).transpose(1, 2)

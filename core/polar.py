@@ -1,0 +1,119 @@
+"""Tile <-> polar view, canvas rolls and azimuth bins.
+
+The polar view of a tile has the same frame as a ground canvas: columns are azimuth (centre =
+north, clockwise to the right), rows are radius (top edge = half the tile's side, bottom edge =
+the centre). Canvas and polar view of one place then differ by a circular roll, the heading, and
+by what height does. The transform is SAFA's idea (Shi et al., NeurIPS 2019) with the top row at
+the tile's edge and the centre column at north.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from core.errors import SettingError
+
+__all__ = [
+    "BINS",
+    "BIN_DEG",
+    "RINGS",
+    "polar_grid",
+    "polar_view",
+    "roll_canvas",
+    "sector_map",
+    "tile_to_polar",
+    "to_batch",
+]
+
+BINS = 32
+"""Azimuth bins of a full circle. 32 rather than 16, so that a 65 degree photo keeps 5 whole bins."""
+BIN_DEG = 360.0 / BINS
+RINGS = 4
+"""Rows of tokens: elevation bands of a canvas, rings of a tile (row 0 is the outermost)."""
+
+UInt8Image = npt.NDArray[np.uint8]
+
+
+@lru_cache(maxsize=16)
+def polar_grid(height: int, width: int) -> Tensor:
+    """Sampling positions of a polar view on its tile, (height, width, 2) as (x, y) in [-1, 1].
+
+    Pixel centres: row r lies at radius 1 - (r + 0.5) / height of the half side, column c at azimuth
+    -180 + (c + 0.5) * 360 / width degrees clockwise from north. x grows to the east, y to the south.
+    """
+    radius = 1.0 - (torch.arange(height, dtype=torch.float32) + 0.5) / height
+    azimuth = (torch.arange(width, dtype=torch.float32) + 0.5) / width * 2 * torch.pi - torch.pi
+    x = radius[:, None] * torch.sin(azimuth)[None, :]
+    y = -radius[:, None] * torch.cos(azimuth)[None, :]
+    return torch.stack([x, y], dim=-1)
+
+
+def polar_view(tiles: Tensor, height: int, width: int) -> Tensor:
+    """Polar views (B, C, height, width) of north-up tiles (B, C, S, S), bilinear."""
+    if tiles.ndim != 4 or tiles.shape[-1] != tiles.shape[-2]:
+        raise SettingError(
+            f"Polar view: got tiles of shape {tuple(tiles.shape)}, expected (B, C, S, S)."
+        )
+    grid = polar_grid(height, width).to(device=tiles.device, dtype=tiles.dtype)
+    return F.grid_sample(
+        tiles,
+        grid.expand(tiles.shape[0], -1, -1, -1),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )
+
+
+def tile_to_polar(tile: UInt8Image, height: int = 128, width: int = 512) -> UInt8Image:
+    """Polar view (height, width, 3) uint8 of one north-up tile (S, S, 3) uint8."""
+    batch = torch.from_numpy(np.array(tile)).permute(2, 0, 1)[None].float()
+    polar = polar_view(batch, height, width)[0].permute(1, 2, 0)
+    return polar.round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def roll_canvas(canvas: UInt8Image, bins: int) -> UInt8Image:
+    """A full canvas (H, W, 3) with its content moved right by whole bins.
+
+    What was left of the centre moves into it, so the heading falls by 11.25 degrees per bin.
+    """
+    width = canvas.shape[1]
+    if width % BINS:
+        raise SettingError(f"Canvas: got a width of {width} px, expected a multiple of {BINS}.")
+    return np.roll(canvas, bins * (width // BINS), axis=1)
+
+
+@lru_cache(maxsize=8)
+def sector_map(side: int = 256) -> npt.NDArray[np.int16]:
+    """Token index (row-major over RINGS x BINS) of every tile pixel, (side, side); -1 off the circle."""
+    centre = (np.arange(side) + 0.5) / side * 2 - 1
+    x, y = np.meshgrid(centre, centre)
+    radius = np.hypot(x, y)
+    azimuth = np.degrees(np.arctan2(x, -y))
+    ring = np.floor((1 - radius) * RINGS)
+    column = np.floor((azimuth + 180.0) / BIN_DEG) % BINS
+    index = np.where(radius < 1, ring * BINS + column, -1).astype(np.int16)
+    index.setflags(write=False)
+    return index
+
+
+def to_batch(
+    images: UInt8Image | Sequence[UInt8Image], size: tuple[int, int], device: str = "cpu"
+) -> Tensor:
+    """uint8 images (B, H, W, 3) -> float (B, 3, h, w) in [0, 1], reduced by area averaging.
+
+    ``size``: (height, width) wanted. Enlarging is bilinear. All images must have one shape.
+    """
+    stacked = np.ascontiguousarray(images if isinstance(images, np.ndarray) else np.stack(images))
+    batch = torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2).float().div_(255.0)
+    if batch.shape[-2:] == size:
+        return batch.contiguous()
+    if batch.shape[-2] >= size[0] and batch.shape[-1] >= size[1]:
+        return F.interpolate(batch, size=size, mode="area")
+    return F.interpolate(batch, size=size, mode="bilinear", align_corners=False)
