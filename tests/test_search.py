@@ -1,0 +1,144 @@
+"""Search under rolls: run alone with ``pytest tests/test_search.py``."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.errors import SettingError
+from core.search import (
+    heading_from_roll,
+    refine_roll,
+    roll_from_heading,
+    roll_queries,
+    roll_similarities,
+    search_all_rolls,
+)
+
+
+class ExactIndex:
+    """Slow inner-product index, -1 where it has no more rows, as FAISS answers."""
+
+    def __init__(self, descriptors: np.ndarray) -> None:
+        self.descriptors = descriptors
+
+    def search(self, queries, k, rows=None):
+        rows = np.arange(len(self.descriptors)) if rows is None else rows
+        similarities = queries @ self.descriptors[rows].T
+        order = np.argsort(-similarities, axis=1)[:, :k]
+        missing = ((0, 0), (0, k - order.shape[1]))
+        found = np.pad(np.take_along_axis(similarities, order, 1), missing, constant_values=-9)
+        return found, np.pad(rows[order], missing, constant_values=-1)
+
+
+def tile_descriptors(count: int, depth: int = 6, seed: int = 0) -> np.ndarray:
+    bins = np.random.default_rng(seed).normal(size=(count, 32, depth)).astype(np.float32)
+    bins /= np.linalg.norm(bins, axis=2, keepdims=True) * np.sqrt(32)
+    return bins.reshape(count, -1)
+
+
+def crop_of(tile: np.ndarray, roll: int, n_bins: int) -> np.ndarray:
+    """The unit query that sees bins roll .. roll + n_bins - 1 of a tile."""
+    bins = tile.reshape(32, -1)[(roll + np.arange(n_bins)) % 32].ravel()
+    return bins / np.linalg.norm(bins)
+
+
+def test_heading_convention_by_hand():
+    # A whole canvas at roll 0 looks north; content moved right by one bin turns it left.
+    assert heading_from_roll(0, 32) == 0.0
+    assert heading_from_roll(31, 32) == pytest.approx(360 - 11.25)
+    # Two bins around north begin at bin 15.
+    assert heading_from_roll(15, 2) == 0.0
+    assert heading_from_roll(23, 2) == 90.0
+
+
+@given(st.floats(0, 359.99), st.integers(1, 32))
+def test_roll_and_heading_are_inverse(heading, n_bins):
+    roll = roll_from_heading(heading, n_bins)
+    assert 0 <= roll < 32
+    difference = abs(heading_from_roll(roll, n_bins) - heading)
+    assert min(difference, 360 - difference) < 1e-6
+
+
+def test_rolled_queries_equal_the_slow_loop():
+    query = np.random.default_rng(1).normal(size=5 * 3).astype(np.float32)
+    rolled = roll_queries(query, 5)
+    slow = np.zeros((32, 32, 3), np.float32)
+    for roll in range(32):
+        for i in range(5):
+            slow[roll, (roll + i) % 32] = query.reshape(5, 3)[i] * np.sqrt(32 / 5)
+    np.testing.assert_allclose(rolled, slow.reshape(32, -1), rtol=1e-6)
+
+
+def test_roll_between_two_mixes_their_similarities():
+    tiles, query = tile_descriptors(4), crop_of(tile_descriptors(4)[2], 31, 7)
+    whole = roll_queries(query, 7) @ tiles.T
+    between = roll_queries(query, 7, rolls=[31.25]) @ tiles.T
+    np.testing.assert_allclose(between[0], 0.75 * whole[31] + 0.25 * whole[0], atol=1e-6)
+
+
+def test_parabola_finds_the_vertex_and_wraps_around():
+    rolls = np.arange(32)
+    distance = np.minimum(np.abs(rolls - 31.7), 32 - np.abs(rolls - 31.7))
+    assert refine_roll(1 - distance**2) == pytest.approx(31.7)
+    assert refine_roll(np.ones(32)) == 0.0
+
+
+@pytest.mark.parametrize("n_bins", [32, 16, 5, 1])
+def test_crop_finds_its_tile_and_its_heading(n_bins):
+    tiles = tile_descriptors(50)
+    matches = search_all_rolls(ExactIndex(tiles), crop_of(tiles[17], 29, n_bins), n_bins, 5)
+    assert matches.rows[0, 0] == 17
+    assert matches.similarities[0, 0] == pytest.approx(1.0, abs=1e-5)
+    assert abs(matches.rolls[0, 0] - 29) <= 0.5
+    assert len(set(matches.rows[0])) == 5
+    assert np.all(np.diff(matches.similarities[0]) <= 0)
+
+
+def test_search_equals_brute_force_over_tiles_and_rolls():
+    tiles = tile_descriptors(40)
+    queries = np.stack([crop_of(t, 3, 9) for t in tile_descriptors(6, seed=5)])
+    matches = search_all_rolls(ExactIndex(tiles), queries, 9, 7)
+    for query, similarities, rows in zip(queries, matches.similarities, matches.rows, strict=True):
+        best = (roll_queries(query, 9) @ tiles.T).max(axis=0)
+        np.testing.assert_array_equal(rows, np.argsort(-best)[:7])
+        np.testing.assert_allclose(similarities, np.sort(best)[::-1][:7], rtol=1e-5)
+
+
+def test_known_heading_and_rows_narrow_the_search():
+    tiles = tile_descriptors(20)
+    query = crop_of(tiles[3], 10, 6)
+    index = ExactIndex(tiles)
+    known = search_all_rolls(index, query, 6, 20, rolls=[roll_from_heading(33.75, 6)])
+    assert known.rolls[0] == pytest.approx(np.full(20, 16.0))
+    assert known.similarities[0, 0] < 0.99
+    near = search_all_rolls(index, query, 6, 4, rows=[5, 9])
+    assert set(near.rows[0, :2]) == {5, 9}
+    assert list(near.rows[0, 2:]) == [-1, -1]
+    assert np.all(np.isneginf(near.similarities[0, 2:]))
+
+
+def test_rolls_may_differ_by_query():
+    tiles = tile_descriptors(20)
+    queries = np.stack([crop_of(tiles[3], 10, 6), crop_of(tiles[4], 20, 6)])
+    matches = search_all_rolls(ExactIndex(tiles), queries, 6, 1, rolls=[[10], [20]])
+    assert matches.rows.ravel().tolist() == [3, 4]
+    np.testing.assert_allclose(matches.similarities, 1, rtol=1e-5)
+
+
+def test_similarities_come_in_the_order_of_the_rows():
+    tiles = tile_descriptors(20)
+    queries = roll_queries(crop_of(tiles[3], 10, 6), 6)
+    rows = [9, 3, 14, 0]
+    np.testing.assert_allclose(
+        roll_similarities(ExactIndex(tiles), queries, rows), queries @ tiles[rows].T, rtol=1e-5
+    )
+
+
+def test_wrong_sizes_say_what_to_do():
+    with pytest.raises(SettingError, match="10 values in 3 bins"):
+        roll_queries(np.ones(10), 3)
+    with pytest.raises(SettingError, match="33 bins"):
+        roll_queries(np.ones(33), 33)
