@@ -1,0 +1,238 @@
+"""What the teacher looked at: attention and contribution factors of one pair, as arrays.
+
+GeoSSK (Chen et al., MMM 2025) as this project rebuilds it: cross-view attention says which part of
+the tile each patch of the photo asked, and the contribution factor says which share of the global
+representation a patch makes up. Patches are counted row by row, canvas patches from the top left,
+tile sectors from the outermost ring's south (polar view, top left).
+
+N = 4 n canvas patches of n azimuth bins, M = 4 * 32 = 128 sectors of a tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from core.errors import SettingError
+from core.polar import BINS, RINGS, sector_map, to_batch
+from core.search import heading_from_roll, refine_roll
+
+__all__ = [
+    "Explanation",
+    "Interaction",
+    "PairModel",
+    "canvas_bins",
+    "explain_pair",
+    "ground_batch",
+    "ground_patch_at",
+    "heading_from_attention",
+    "patch_box",
+    "sector_at",
+    "sector_mask",
+    "sector_offsets_m",
+]
+
+UInt8Image = npt.NDArray[np.uint8]
+BoolMask = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float32]
+
+
+class Interaction(Protocol):
+    """What a pair model saw in one pair; rows of attention sum to 1 in each head."""
+
+    ground_to_aerial: Tensor
+    """(heads, N, M)"""
+    aerial_to_ground: Tensor
+    """(heads, M, N)"""
+    phi_ground: Tensor
+    """(N,), sums to 1"""
+    phi_aerial: Tensor
+    """(M,), sums to 1"""
+    score: Tensor
+    """Cosine of the pair, scalar"""
+
+
+class PairModel(Protocol):
+    """What an explanation needs of the teacher (core.models.geossk.GeoSSK has it)."""
+
+    ground_size: tuple[int, int]
+    aerial_size: tuple[int, int]
+
+    def ground_tokens(self, images: Tensor) -> Tensor:
+        """Crops (B, 3, H, w) in [0, 1] of n bins -> tokens (B, 4 n, C)."""
+        ...  # pragma: no cover
+
+    def aerial_tokens(self, tiles: Tensor) -> Tensor:
+        """Tiles (B, 3, S, S) in [0, 1] -> tokens (B, 128, C)."""
+        ...  # pragma: no cover
+
+    def interact(self, ground_tokens: Tensor, aerial_tokens: Tensor, roll: int) -> Interaction:
+        """One pair: tokens (1, N, C) and (1, M, C), the photo's first bin at ``roll``."""
+        ...  # pragma: no cover
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One photo and one tile, and how the teacher saw each in the other.
+
+    Attributes:
+        canvas: uint8 (128, w, 3), the photo as the models see it, w = 16 n.
+        mask: bool (128, w), where the photo shows something.
+        tile: uint8 (S, S, 3), north up.
+        roll: polar bin of the canvas's first bin, in [0, 32).
+        heading_deg: heading of the canvas's centre at that roll, in [0, 360).
+        ground_grid: (4, n) rows and columns of canvas patches.
+        aerial_grid: (4, 32) rings, outermost first, and azimuth bins, from south clockwise.
+        ground_to_aerial: float32 (4 n, 128), heads averaged, rows sum to 1.
+        aerial_to_ground: float32 (128, 4 n), heads averaged, rows sum to 1.
+        phi_ground: float32 (4 n,), contribution factors, sum 1; even share 1 / (4 n).
+        phi_aerial: float32 (128,), contribution factors, sum 1; even share 1 / 128.
+        teacher_score: the pair's cosine in [-1, 1].
+        attention_heading_deg: heading that attention alone suggests, in [0, 360).
+    """
+
+    canvas: UInt8Image
+    mask: BoolMask
+    tile: UInt8Image
+    roll: int
+    heading_deg: float
+    ground_grid: tuple[int, int]
+    aerial_grid: tuple[int, int]
+    ground_to_aerial: FloatArray
+    aerial_to_ground: FloatArray
+    phi_ground: FloatArray
+    phi_aerial: FloatArray
+    teacher_score: float
+    attention_heading_deg: float
+
+
+def canvas_bins(canvas: npt.NDArray[np.generic]) -> int:
+    """Azimuth bins n of a canvas (h, w, ...): a full canvas is four times as wide as high."""
+    height, width = int(canvas.shape[0]), int(canvas.shape[1])
+    bins, rest = divmod(width * BINS, 4 * height)
+    if rest or not 1 <= bins <= BINS:
+        raise SettingError(
+            f"Canvas: got {width} x {height} px, expected 1 to {BINS} bins of {height / 8:g} px. "
+            "Make it with core.photos.ground_canvas."
+        )
+    return bins
+
+
+def ground_batch(canvas: UInt8Image, ground_size: tuple[int, int], device: str = "cpu") -> Tensor:
+    """A canvas (h, w, 3) of n bins as a model input (1, 3, H, n * W / 32) in [0, 1]."""
+    width = canvas_bins(canvas) * ground_size[1] // BINS
+    return to_batch([canvas], (ground_size[0], width), device)
+
+
+@torch.inference_mode()
+def explain_pair(
+    teacher: PairModel,
+    canvas: UInt8Image,
+    tile: UInt8Image,
+    roll: int,
+    mask: BoolMask | None = None,
+    device: str = "cpu",
+) -> Explanation:
+    """Let the teacher look at one pair.
+
+    Args:
+        teacher: a pair model in evaluation mode.
+        canvas: uint8 (128, 16 n, 3).
+        tile: uint8 (S, S, 3), north up.
+        roll: whole roll to look at the pair with, taken modulo 32.
+        mask: bool (128, 16 n), where the canvas shows the photo; everywhere by default.
+        device: where the teacher is.
+
+    Raises:
+        SettingError: a canvas that is no whole number of bins.
+    """
+    bins, roll = canvas_bins(canvas), int(roll) % BINS
+    ground = teacher.ground_tokens(ground_batch(canvas, teacher.ground_size, device))
+    aerial = teacher.aerial_tokens(to_batch([tile], teacher.aerial_size, device))
+    seen = teacher.interact(ground, aerial, roll)
+    ground_to_aerial = _to_numpy(seen.ground_to_aerial.mean(dim=0))
+    return Explanation(
+        canvas=canvas,
+        mask=np.ones(canvas.shape[:2], dtype=np.bool_) if mask is None else mask,
+        tile=tile,
+        roll=roll,
+        heading_deg=heading_from_roll(roll, bins),
+        ground_grid=(RINGS, bins),
+        aerial_grid=(RINGS, BINS),
+        ground_to_aerial=ground_to_aerial,
+        aerial_to_ground=_to_numpy(seen.aerial_to_ground.mean(dim=0)),
+        phi_ground=_to_numpy(seen.phi_ground.flatten()),
+        phi_aerial=_to_numpy(seen.phi_aerial.flatten()),
+        teacher_score=float(seen.score),
+        attention_heading_deg=heading_from_attention(ground_to_aerial),
+    )
+
+
+def _to_numpy(values: Tensor) -> FloatArray:
+    return values.detach().to("cpu", torch.float32).numpy()
+
+
+def heading_from_attention(ground_to_aerial: FloatArray) -> float:
+    """Heading in [0, 360) that attention (4 n, 128) suggests, without knowing a roll.
+
+    Rows of patches and rings are summed away, which leaves how much azimuth bin i of the photo
+    asked bin b of the tile. The circular shift r with the largest sum over (i, r + i) aligns the
+    two; a parabola finds it between whole bins (papers/geossk.md section 7).
+    """
+    attention = np.asarray(ground_to_aerial, dtype=np.float64)
+    by_azimuth = attention.reshape(RINGS, -1, RINGS, BINS).sum(axis=(0, 2))
+    bins = np.arange(len(by_azimuth))
+    curve = [by_azimuth[bins, (roll + bins) % BINS].sum() for roll in range(BINS)]
+    return heading_from_roll(refine_roll(curve), len(by_azimuth))
+
+
+def ground_patch_at(x: float, y: float, size: tuple[int, int], n_bins: int) -> int:
+    """Patch (row-major in 4 x n) under pixel (x right, y down) of a canvas shown at (h, w) px.
+
+    Points beyond the border count to the nearest patch.
+    """
+    row = int(np.clip(y * RINGS // size[0], 0, RINGS - 1))
+    column = int(np.clip(x * n_bins // size[1], 0, n_bins - 1))
+    return row * n_bins + column
+
+
+def patch_box(patch: int, size: tuple[int, int], n_bins: int) -> tuple[int, int, int, int]:
+    """Box (left, top, right, bottom) in px of a canvas patch, canvas shown at (h, w) px."""
+    row, column = divmod(patch, n_bins)
+    height, width = size
+    return (
+        round(column * width / n_bins),
+        round(row * height / RINGS),
+        round((column + 1) * width / n_bins),
+        round((row + 1) * height / RINGS),
+    )
+
+
+def sector_at(x: float, y: float, side: int = 256) -> int | None:
+    """Sector (row-major in 4 x 32) under pixel (x right, y down) of a tile shown at ``side`` px.
+
+    None beyond the circle that the polar view covers, and off the picture.
+    """
+    if not (0 <= x < side and 0 <= y < side):
+        return None
+    sector = int(sector_map(side)[int(y), int(x)])
+    return sector if sector >= 0 else None
+
+
+def sector_mask(sector: int, side: int = 256) -> BoolMask:
+    """Pixels (side, side) of one sector of a tile."""
+    return np.asarray(sector_map(side) == sector)
+
+
+def sector_offsets_m(side_m: float) -> FloatArray:
+    """Centres (128, 2) of the sectors, metres east and north of the centre of a tile."""
+    ring, column = np.divmod(np.arange(RINGS * BINS), BINS)
+    radius = (1 - (ring + 0.5) / RINGS) * side_m / 2
+    azimuth = np.radians((column + 0.5) * 360.0 / BINS - 180.0)
+    offsets = np.stack([radius * np.sin(azimuth), radius * np.cos(azimuth)], axis=1)
+    return offsets.astype(np.float32)

@@ -1,0 +1,200 @@
+"""Arrays in, pictures out: attention, contribution factors, reliability, accuracy by field of view.
+
+Overlays are PIL images and need numpy alone; the two diagrams are matplotlib figures with a
+transparent ground and mid-grey ink, so that they read on a light and on a dark page. Sequence of
+calls for one explanation: ``attention_overlay`` on the side that answers, ``outline`` on the side
+that asks, ``contribution_overlay`` on either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "accuracy_figure",
+    "attention_overlay",
+    "canvas_regions",
+    "contribution_overlay",
+    "outline",
+    "reliability_figure",
+]
+
+UInt8Image = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.floating[Any]]
+RegionMap = npt.NDArray[np.integer[Any]]
+
+# Dark violet to pale yellow: lightness rises all the way, so it reads without colour.
+_HEAT = np.array([[43, 11, 87], [148, 28, 129], [225, 78, 84], [251, 158, 59], [252, 240, 160]])
+_LESS, _MORE = np.array([66, 120, 235]), np.array([245, 130, 20])
+_INK = "#808894"
+_SERIES = ("#3b82f6", "#f97316", "#10b981", "#d946ef", "#eab308", "#64748b")
+
+
+def canvas_regions(grid: tuple[int, int], size: tuple[int, int]) -> RegionMap:
+    """Patch index of every pixel of a canvas shown at (h, w) px; ``grid`` is (rows, columns)."""
+    rows = np.arange(size[0]) * grid[0] // size[0]
+    columns = np.arange(size[1]) * grid[1] // size[1]
+    return rows[:, None] * grid[1] + columns[None, :]
+
+
+def attention_overlay(
+    image: UInt8Image, regions: RegionMap, attention: FloatArray, opacity: float = 0.7
+) -> Image.Image:
+    """Paint attention over the picture that was looked at.
+
+    Args:
+        image: uint8 (H, W, 3).
+        regions: region index of every pixel (H, W), -1 where there is none
+            (``canvas_regions`` for a canvas, ``core.polar.sector_map`` for a tile).
+        attention: one value at least 0 per region; the colours span 0 to the largest.
+        opacity: of the strongest colour, in [0, 1].
+    """
+    values = np.asarray(attention, dtype=np.float64)
+    peak = values.max(initial=0.0)
+    strength = values / peak if peak > 0 else values
+    heat = np.stack(
+        [np.interp(strength, np.linspace(0, 1, len(_HEAT)), channel) for channel in _HEAT.T], axis=1
+    )
+    # Unattended parts keep a veil, so that the eye goes to the light ones.
+    return _blend(image, regions, heat, opacity * (0.45 + 0.55 * strength))
+
+
+def contribution_overlay(
+    image: UInt8Image, regions: RegionMap, phi: FloatArray, opacity: float = 0.75
+) -> Image.Image:
+    """Paint contribution factors: orange above the even share 1 / N, blue below, clear at it.
+
+    Args:
+        image: uint8 (H, W, 3).
+        regions: region index of every pixel (H, W), -1 where there is none.
+        phi: contribution factor of each of the N regions, summing to 1.
+        opacity: of the strongest colour, in [0, 1]; reached at the largest deviation shown.
+    """
+    deviation = np.asarray(phi, dtype=np.float64) * len(phi) - 1.0
+    # One extreme patch must not wash out all others: colours saturate at the 98th percentile.
+    scale = float(np.percentile(np.abs(deviation), 98))
+    strength = np.clip(deviation / scale if scale > 1e-9 else deviation * 0, -1, 1)
+    colours = np.where(strength[:, None] < 0, _LESS, _MORE).astype(np.float64)
+    return _blend(image, regions, colours, opacity * np.abs(strength))
+
+
+def _blend(
+    image: UInt8Image, regions: RegionMap, colours: FloatArray, alpha: FloatArray
+) -> Image.Image:
+    colours = np.concatenate([colours, np.zeros((1, 3))])  # region -1 takes the last: clear
+    alpha = np.concatenate([alpha, [0.0]])
+    weight = np.clip(alpha, 0, 1)[regions][..., None]
+    mixed = image * (1 - weight) + colours[regions] * weight
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def outline(picture: Image.Image, regions: RegionMap, region: int, width: int = 2) -> Image.Image:
+    """Draw the border of one region: white within, black around, so it shows on anything.
+
+    Args:
+        picture: RGB, of the size of ``regions``.
+        regions: region index of every pixel (H, W).
+        region: which region; nothing is drawn where it has no pixel.
+        width: of each of the two lines in px.
+    """
+    inside = regions == region
+    pixels = np.array(picture)
+    white = inside & ~_shrink(inside, width)
+    black = _grow(inside, width) & ~inside
+    pixels[black] = (0, 0, 0)
+    pixels[white] = (255, 255, 255)
+    return Image.fromarray(pixels)
+
+
+def _grow(mask: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:
+    for _ in range(steps):
+        padded = np.pad(mask, 1)
+        mask = mask | padded[2:, 1:-1] | padded[:-2, 1:-1] | padded[1:-1, 2:] | padded[1:-1, :-2]
+    return mask
+
+
+def _shrink(mask: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:
+    return ~_grow(~mask, steps)
+
+
+def reliability_figure(
+    confidence: FloatArray, correct: npt.NDArray[np.bool_], bins: int = 10
+) -> Figure:
+    """Reliability diagram: how often answers of each stated confidence were right.
+
+    Args:
+        confidence: (Q,) stated probabilities in [0, 1].
+        correct: (Q,) whether the answer was within the stated distance.
+        bins: number of equal steps of confidence.
+    """
+    which = np.clip((np.asarray(confidence) * bins).astype(int), 0, bins - 1)
+    filled = [b for b in range(bins) if np.any(which == b)]
+    stated = [float(np.mean(confidence[which == b])) for b in filled]
+    found = [float(np.mean(correct[which == b])) for b in filled]
+    counts = [int(np.sum(which == b)) for b in filled]
+    figure, axes = _axes((5.0, 4.4))
+    axes.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle=(0, (4, 4)), label="perfect")
+    areas = [20 + 180 * count / max(1, len(which)) for count in counts]
+    axes.plot(stated, found, color=_SERIES[0], linewidth=1.5)
+    axes.scatter(stated, found, s=areas, color=_SERIES[0], zorder=3, label="measured")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated probability", ylabel="share within 25 m")
+    _legend(axes, loc="upper left")
+    return figure
+
+
+def accuracy_figure(
+    fovs_deg: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    ylabel: str = "located within 25 m",
+) -> Figure:
+    """Share of queries located, by field of view.
+
+    Args:
+        fovs_deg: (F,) fields of view in degrees.
+        series: by name, (F,) shares in [0, 1]; nan where not measured.
+        ylabel: what the shares are.
+    """
+    figure, axes = _axes((6.0, 4.0))
+    for (name, shares), colour, marker in zip(
+        series.items(),
+        _SERIES * (1 + len(series) // 6),
+        "osD^vPX*" * (1 + len(series) // 8),
+        strict=False,
+    ):
+        percent = [100 * share for share in shares]
+        axes.plot(fovs_deg, percent, color=colour, marker=marker, linewidth=1.8, label=name)
+    axes.set(xlabel="field of view (degrees)", ylabel=f"{ylabel} (%)", ylim=(0, 100))
+    axes.set_xticks(sorted(set(fovs_deg)))
+    _legend(axes, loc="upper left")
+    return figure
+
+
+def _axes(inches: tuple[float, float]) -> tuple[Figure, Any]:
+    # Figure, not pyplot: no global state, no window, safe in threads.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=inches, layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0)
+    axes.grid(color=_INK, alpha=0.25, linewidth=0.8)
+    axes.tick_params(colors=_INK)
+    for spine in axes.spines.values():
+        spine.set_color(_INK)
+    axes.xaxis.label.set_color(_INK)
+    axes.yaxis.label.set_color(_INK)
+    return figure, axes
+
+
+def _legend(axes: Any, loc: str) -> None:
+    legend = axes.legend(loc=loc, frameon=False)
+    for text in legend.get_texts():
+        text.set_color(_INK)
