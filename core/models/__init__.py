@@ -60,6 +60,7 @@ def build_model(
 
     Raises:
         SettingError: an unknown name or pooling, or sizes that do not fit.
+
     """
     if pooling not in POOLINGS:
         raise SettingError(f"Pooling: got {pooling!r}, expected one of {', '.join(POOLINGS)}.")

@@ -20,8 +20,8 @@ __all__ = ["ConvNet", "ConvNetConfig"]
 class ConvNetConfig:
     """Widths of the four stages, and how many residual blocks follow each stage's reduction."""
 
-    widths: tuple[int, int, int, int] = (24, 48, 96, 160)
-    blocks: tuple[int, int, int, int] = (0, 1, 1, 1)
+    widths: tuple[int, int, int, int] = (16, 32, 64, 128)
+    blocks: tuple[int, int, int, int] = (0, 1, 1, 2)
 
 
 def pad_columns(x: Tensor, columns: int, circular: bool) -> Tensor:

@@ -17,8 +17,7 @@ __all__ = ["AzimuthPooling", "GapPooling", "SmdPooling"]
 class GapPooling(nn.Module):
     """Mean over all tokens, then L2 normalisation (SAIG's GAP); no parameters.
 
-    Attributes:
-        dim: size D of the descriptor, equal to the channels C.
+    The attribute `dim` is the size D of the descriptor, equal to the channels C.
     """
 
     def __init__(self, channels: int) -> None:
@@ -37,9 +36,8 @@ class SmdPooling(nn.Module):
     the others; no residual, no LayerNorm. The token count N is fixed by the layer widths, so one
     pooling fits one grid size only. Names follow the authors' state dicts.
 
-    Attributes:
-        dim: size D of the descriptor, 8 times the channels C; entry d * C + c.
-        tokens: the number N of tokens expected.
+    The attribute `dim` is the size of the descriptor, 8 * C (mixture d of channel c is entry
+    d * C + c), and `tokens` is the number N expected.
     """
 
     MIXTURES = 8

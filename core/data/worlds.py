@@ -1,0 +1,159 @@
+"""Rendered worlds as data: panoramas with their places and headings, and the imagery above them.
+
+A world folder is written by ``core.world.build``; design.md section 6 says what it holds.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from PIL import Image
+from pyarrow import parquet
+from rasterio.enums import Resampling
+
+from core.errors import WorldError
+
+__all__ = ["TILE_SIDE_M", "PhotoQueries", "Town", "load_photos", "load_town"]
+
+TILE_SIDE_M = 76.8
+"""Side of a tile on the ground: 256 px at 0.3 m."""
+
+UInt8 = npt.NDArray[np.uint8]
+Float = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Town:
+    """One rendered town in memory.
+
+    panoramas: uint8 (n, h, w, 3), full canvases. places: (n, 2) metres east and north.
+    heading_deg: (n,). mosaic: uint8 (H, W, 3), north up, ``pixel_m`` metres per pixel, its middle
+    at the origin of the local frame. truth: what each ground patch shows (see the world folder).
+    """
+
+    name: str
+    size_m: float
+    panoramas: UInt8
+    places: Float
+    heading_deg: Float
+    mosaic: UInt8
+    pixel_m: float
+
+    @property
+    def half_extent_m(self) -> float:
+        """Greatest |east| or |north| at which a whole tile can be cut."""
+        return self.size_m / 2 - TILE_SIDE_M / 2
+
+    def crop_tiles(self, centres: Float, pixels: int) -> UInt8:
+        """North-up tiles (n, pixels, pixels, 3) around centres (n, 2), to the nearest pixel.
+
+        Centres nearer to the border than half a tile are moved inwards.
+        """
+        limit = self.half_extent_m
+        inside = np.clip(centres, -limit, limit)
+        half = self.size_m / 2
+        left = np.rint((inside[:, 0] + half) / self.pixel_m - pixels / 2).astype(int)
+        top = np.rint((half - inside[:, 1]) / self.pixel_m - pixels / 2).astype(int)
+        height, width = self.mosaic.shape[:2]
+        left = np.clip(left, 0, width - pixels)
+        top = np.clip(top, 0, height - pixels)
+        return np.stack(
+            [self.mosaic[t : t + pixels, x : x + pixels] for t, x in zip(top, left, strict=True)]
+        )
+
+
+@dataclass(frozen=True)
+class PhotoQueries:
+    """Perspective photos of a town: files, places (n, 2) in metres, headings and fields of view."""
+
+    files: tuple[Path, ...]
+    places: Float
+    heading_deg: Float
+    fov_deg: Float
+
+
+def _read_world_json(folder: Path) -> dict[str, object]:
+    path = folder / "world.json"
+    if not path.is_file():
+        raise WorldError(
+            f"World {folder}: got no world.json, expected a rendered world. "
+            "Build one with: python -m core world build --seed 1 --out DIR"
+        )
+    record: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
+def _read_panoramas(folder: Path, files: list[str]) -> UInt8:
+    packed = folder / "panoramas.npy"
+    if packed.is_file():
+        return np.asarray(np.load(packed, mmap_mode="r"), dtype=np.uint8)
+    try:
+        images = [np.asarray(Image.open(folder / name).convert("RGB")) for name in files]
+    except OSError as error:
+        raise WorldError(f"World {folder}: a panorama cannot be read ({error}).") from error
+    return np.stack(images)
+
+
+def _read_mosaic(folder: Path, size_m: float, pixels: int) -> tuple[UInt8, float]:
+    side = round(size_m / TILE_SIDE_M * pixels)
+    try:
+        with rasterio.open(folder / "aerial.tif") as raster:
+            bands = raster.read((1, 2, 3), out_shape=(3, side, side), resampling=Resampling.average)
+    except rasterio.errors.RasterioIOError as error:
+        raise WorldError(f"World {folder}: aerial.tif cannot be read ({error}).") from error
+    return np.ascontiguousarray(bands.transpose(1, 2, 0)), size_m / side
+
+
+def load_town(folder: str | Path, tile_pixels: int = 128) -> Town:
+    """Read a world folder, its imagery averaged so that a tile has ``tile_pixels`` columns.
+
+    Raises:
+        WorldError: the folder is no world, or one of its files cannot be read.
+
+    """
+    folder = Path(folder)
+    record = _read_world_json(folder)
+    size_m = float(str(record["size_m"]))
+    try:
+        table = parquet.read_table(
+            folder / "panoramas.parquet", columns=["file", "east_m", "north_m", "heading_deg"]
+        )
+    except OSError as error:
+        raise WorldError(f"World {folder}: panoramas.parquet cannot be read ({error}).") from error
+    mosaic, pixel_m = _read_mosaic(folder, size_m, tile_pixels)
+    columns = {name: table[name].to_pylist() for name in table.column_names}
+    return Town(
+        name=folder.name,
+        size_m=size_m,
+        panoramas=_read_panoramas(folder, columns["file"]),
+        places=np.stack([columns["east_m"], columns["north_m"]], axis=1).astype(np.float64),
+        heading_deg=np.asarray(columns["heading_deg"], np.float64),
+        mosaic=mosaic,
+        pixel_m=pixel_m,
+    )
+
+
+def load_photos(folder: str | Path) -> PhotoQueries:
+    """The perspective photos of a world folder.
+
+    Raises:
+        WorldError: the folder has no photos.parquet.
+
+    """
+    folder = Path(folder)
+    try:
+        table = parquet.read_table(folder / "photos.parquet")
+    except OSError as error:
+        raise WorldError(f"World {folder}: photos.parquet cannot be read ({error}).") from error
+    columns = {name: table[name].to_pylist() for name in table.column_names if name != "geometry"}
+    return PhotoQueries(
+        files=tuple(folder / name for name in columns["file"]),
+        places=np.stack([columns["east_m"], columns["north_m"]], axis=1).astype(np.float64),
+        heading_deg=np.asarray(columns["heading_deg"], np.float64),
+        fov_deg=np.asarray(columns["fov_deg"], np.float64),
+    )

@@ -1,0 +1,141 @@
+"""Describe a town's grid of places and its queries with a model; find first places.
+
+The protocol: a query is matched with every place of the grid at every roll; nothing is known of its
+heading unless a row says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from core.data.worlds import Town
+from core.geo import grid_centres
+from core.models.azimuth import roll_similarity
+from core.models.two_branch import TwoBranch
+from core.polar import BINS, to_batch
+
+__all__ = [
+    "GRID_STEP_M",
+    "Matches",
+    "Queries",
+    "crop_queries",
+    "describe_places",
+    "describe_views",
+    "match",
+    "town_grid",
+]
+
+GRID_STEP_M = 19.2
+Float = npt.NDArray[np.float64]
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Views (Q, H, w, 3) uint8 of n whole bins, with the places (Q, 2) in metres and headings."""
+
+    views: npt.NDArray[np.uint8]
+    bins: int
+    places: Float
+    heading_deg: Float
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Best similarity (Q, R) over the rolls, and the roll (Q, R) in bins, fractional, it had."""
+
+    similarity: npt.NDArray[np.float32]
+    roll: npt.NDArray[np.float32]
+
+
+def town_grid(town: Town, step_m: float = GRID_STEP_M) -> Float:
+    """Places (R, 2) of a town's gallery, metres east and north; rows north to south."""
+    limit = town.half_extent_m
+    return grid_centres(-limit, -limit, limit, limit, step_m)
+
+
+def crop_queries(town: Town, bins: int, count: int, seed: int) -> Queries:
+    """One crop of ``bins`` whole bins of each of ``count`` panoramas, at a random heading.
+
+    The crop starts anywhere (to the pixel), so its heading is unknown to the model and to the grid
+    of bins. Same seed, same queries.
+    """
+    random = np.random.default_rng((seed, bins))
+    chosen = np.sort(random.permutation(len(town.places))[:count])
+    width = town.panoramas.shape[2]
+    span = bins * width // BINS
+    start = random.integers(0, width, len(chosen))
+    columns = (start[:, None] + np.arange(span)) % width
+    views = np.take_along_axis(town.panoramas[chosen], columns[:, None, :, None], axis=2)
+    turn = (start + span / 2 - width / 2) * 360.0 / width
+    return Queries(views, bins, town.places[chosen], (town.heading_deg[chosen] + turn) % 360.0)
+
+
+@torch.inference_mode()
+def describe_places(model: TwoBranch, town: Town, centres: Float, device: str = "cpu") -> Tensor:
+    """Descriptors (R, D) float32 of the tiles around ``centres``."""
+    model.eval()
+    pixels = model.aerial_size[0]
+    parts = []
+    for start in range(0, len(centres), CHUNK):
+        tiles = town.crop_tiles(centres[start : start + CHUNK], pixels)
+        batch = to_batch(tiles, model.aerial_size, device)
+        parts.append(model.describe_aerial(batch).float().cpu())
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def describe_views(model: TwoBranch, queries: Queries, device: str = "cpu") -> Tensor:
+    """Descriptors (Q, n * D) float32 of the views."""
+    model.eval()
+    height, width = model.ground_size
+    size = (height, queries.bins * width // BINS)
+    parts = []
+    for start in range(0, len(queries.views), CHUNK):
+        batch = to_batch(queries.views[start : start + CHUNK], size, device)
+        parts.append(model.describe_ground(batch).float().cpu())
+    return torch.cat(parts)
+
+
+def match(
+    queries: Tensor, places: Tensor, heading_deg: Float | None = None, bins: int = BINS
+) -> Matches:
+    """Best similarity over all rolls, or at the known heading (linear between its two rolls)."""
+    size = places.shape[1] // bins
+    count = queries.shape[1] // size
+    best, roll = [], []
+    for start in range(0, len(queries), 16):
+        curve = roll_similarity(queries[start : start + 16], places, bins)
+        if heading_deg is None:
+            top, at = _peak(curve)
+        else:
+            wanted = torch.as_tensor(heading_deg[start : start + 16], dtype=torch.float32)
+            at = ((wanted + 180.0) * bins / 360.0 - count / 2) % bins
+            top = _at_roll(curve, at)
+            at = at[:, None].expand_as(top)
+        best.append(top.numpy())
+        roll.append(at.numpy())
+    return Matches(np.concatenate(best), np.concatenate(roll).astype(np.float32))
+
+
+def _peak(curve: Tensor) -> tuple[Tensor, Tensor]:
+    top, at = curve.max(dim=2)
+    bins = curve.shape[2]
+    left = curve.gather(2, ((at - 1) % bins)[..., None])[..., 0]
+    right = curve.gather(2, ((at + 1) % bins)[..., None])[..., 0]
+    bend = left - 2 * top + right
+    shift = torch.where(bend < 0, 0.5 * (left - right) / bend, torch.zeros_like(top))
+    return top, (at + shift) % bins
+
+
+def _at_roll(curve: Tensor, roll: Tensor) -> Tensor:
+    low = roll.floor().long() % curve.shape[2]
+    share = (roll - roll.floor())[:, None]
+    rows = torch.arange(len(curve))
+    high = (low + 1) % curve.shape[2]
+    return curve[rows, :, low] * (1 - share) + curve[rows, :, high] * share

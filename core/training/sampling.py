@@ -1,0 +1,203 @@
+"""Batches of one town: panoramas cut into views, tiles around their places, photometric change.
+
+A batch is a function of (seed, step) alone, so a resumed run sees exactly the batches that the
+uninterrupted one would have seen. The recipe is measured in the pilots: crops of whole bins instead
+of a blank canvas, every panorama giving all its crops, one town per batch, tiles that also cover a
+query's place masked, a random heading, an offset matched to the gallery grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from core.data.worlds import Town
+from core.polar import BINS, to_batch
+
+__all__ = ["Batch", "SamplingConfig", "photo_mask", "sample_batch", "to_model_views"]
+
+Generator = np.random.Generator
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """What a batch is made of.
+
+    ``widths``: bins of a view and how often a step has that width; narrow views are the hard ones.
+    ``offset_m``: the tile's centre lies up to this far from the camera, on either axis; half the
+    gallery's step and a little more. ``also_true_m``: another tile this near to the camera covers
+    it as well and is no negative. ``local_share``: share of the batches whose places are neighbours,
+    so that its negatives look alike. ``photo_share``: share of the views up to 12 bins wide that
+    are cut to the frame of a perspective photo.
+    """
+
+    batch: int = 96
+    widths: tuple[tuple[int, float], ...] = (
+        (32, 0.22),
+        (24, 0.08),
+        (16, 0.22),
+        (12, 0.10),
+        (10, 0.08),
+        (8, 0.20),
+        (6, 0.06),
+        (5, 0.04),
+    )
+    offset_m: float = 10.5
+    also_true_m: float = 28.8
+    local_share: float = 0.5
+    photo_share: float = 0.4
+    mirror: bool = True
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch, still as bytes.
+
+    views: uint8 (Q, h, w, 3), crops of n whole bins; seen: bool (Q, h, w), False where a photo's
+    frame ends. tiles: uint8 (R, S, S, 3). true_columns: (Q,) the tile of each view. true_rolls:
+    (Q,) in bins. ignored: bool (Q, R), semi-positives.
+    """
+
+    views: npt.NDArray[np.uint8]
+    seen: npt.NDArray[np.bool_]
+    tiles: npt.NDArray[np.uint8]
+    true_columns: npt.NDArray[np.int64]
+    true_rolls: npt.NDArray[np.float32]
+    ignored: npt.NDArray[np.bool_]
+
+
+def photo_mask(
+    height: int, width: int, fov_deg: float, aspect: float, pitch_deg: float
+) -> npt.NDArray[np.bool_]:
+    """Canvas pixels (height, width) inside the frame of a pinhole photo.
+
+    The view spans ``fov_deg`` over its columns and +-45 degrees over its rows. ``aspect`` is the
+    photo's height over its width; ``pitch_deg`` lifts the camera (small angles: a shift of rows).
+    """
+    azimuth = np.radians(((np.arange(width) + 0.5) / width - 0.5) * fov_deg)
+    elevation = np.radians(45.0 - (np.arange(height) + 0.5) / height * 90.0 - pitch_deg)
+    half = aspect * np.tan(np.radians(fov_deg / 2))
+    return np.asarray(np.abs(np.tan(elevation))[:, None] <= half * np.cos(azimuth)[None, :])
+
+
+def _choose_places(town: Town, config: SamplingConfig, random: Generator) -> npt.NDArray[np.int64]:
+    count = min(config.batch, len(town.places))
+    if random.random() >= config.local_share:
+        return random.choice(len(town.places), count, replace=False)
+    centre = town.places[random.integers(len(town.places))]
+    distance = np.hypot(*(town.places - centre).T)
+    pool = np.argsort(distance, kind="stable")[: 2 * count]
+    return random.choice(pool, count, replace=False)
+
+
+def _cut_views(
+    canvases: npt.NDArray[np.uint8], bins: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """All crops of ``bins`` whole bins of each canvas, and the first bin of each: (crops * B, ...)."""
+    column = canvases.shape[2] // BINS
+    starts = np.arange(BINS // bins) * bins
+    views = np.stack([canvases[:, :, s * column : (s + bins) * column] for s in starts])
+    return views.reshape(-1, *views.shape[2:]), np.repeat(starts, len(canvases))
+
+
+def _frames(
+    shape: tuple[int, int, int], bins: int, config: SamplingConfig, random: Generator
+) -> npt.NDArray[np.bool_]:
+    seen = np.ones(shape, np.bool_)
+    if bins > 12:
+        return seen
+    for index in np.flatnonzero(random.random(shape[0]) < config.photo_share):
+        aspect = random.choice([0.5625, 0.667, 0.75, 0.75, 1.0, 1.333])
+        pitch = random.normal(0.0, 2.5)
+        seen[index] = photo_mask(shape[1], shape[2], bins * 360.0 / BINS, aspect, pitch)
+    return seen
+
+
+def sample_batch(town: Town, config: SamplingConfig, tile_pixels: int, random: Generator) -> Batch:
+    """Draw one batch from one town. See the module's text."""
+    bins_of, weights = zip(*config.widths, strict=True)
+    bins = int(random.choice(bins_of, p=np.asarray(weights) / sum(weights)))
+    chosen = _choose_places(town, config, random)
+    places, heading = town.places[chosen], town.heading_deg[chosen]
+    limit = town.half_extent_m
+    centres = places + random.uniform(-config.offset_m, config.offset_m, places.shape)
+    tiles = town.crop_tiles(centres, tile_pixels)
+
+    canvases = town.panoramas[chosen]
+    width = canvases.shape[2]
+    shift = random.integers(0, width, len(chosen))
+    columns = (np.arange(width)[None, :] - shift[:, None]) % width
+    canvases = np.take_along_axis(canvases, columns[:, None, :, None], axis=2)
+    heading = heading - shift * 360.0 / width
+    if config.mirror and random.random() < 0.5:
+        canvases, tiles, heading = canvases[:, :, ::-1], tiles[:, :, ::-1], -heading
+
+    views, starts = _cut_views(canvases, bins)
+    crops = len(views) // len(chosen)
+    # The first bin of the full canvas lies half a turn left of its heading.
+    first = (np.tile(heading, crops) - 180.0 + 180.0) * BINS / 360.0 + starts
+    distance = np.linalg.norm(places[:, None] - np.clip(centres, -limit, limit)[None], axis=2)
+    ignored = (distance < config.also_true_m) & ~np.eye(len(chosen), dtype=bool)
+    return Batch(
+        views=np.ascontiguousarray(views),
+        seen=_frames(views.shape[:3], bins, config, random),
+        tiles=np.ascontiguousarray(tiles),
+        true_columns=np.tile(np.arange(len(chosen)), crops),
+        true_rolls=(first % BINS).astype(np.float32),
+        ignored=np.tile(ignored, (crops, 1)),
+    )
+
+
+def change_light(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Change brightness, contrast, saturation, colour cast and noise of (B, 3, H, W) in [0, 1].
+
+    Each image has its own draw; ``strength`` 0.2 means factors of about 0.8 to 1.25.
+    """
+
+    def draw(*shape: int) -> Tensor:
+        uniform = torch.rand(len(images), *shape, 1, 1, generator=generator) * 2 - 1
+        return uniform.to(images.device) * strength
+
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    images = (images - mean) * (1 + 1.5 * draw(1)) + mean * (1 + draw(1))
+    grey = images.mean(dim=1, keepdim=True)
+    images = grey + (images - grey) * (1 + 2 * draw(1))
+    return (images * (1 + 0.5 * draw(3))).clamp(0, 1)
+
+
+def _soften(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    blurred = torch.rand(len(images), generator=generator) < share
+    if not blurred.any():
+        return images
+    chosen = blurred.to(images.device)
+    weights = torch.tensor([0.25, 0.5, 0.25], device=images.device)
+    kernel = (weights[:, None] * weights[None, :]).expand(3, 1, 3, 3)
+    images = images.clone()
+    images[chosen] = F.conv2d(F.pad(images[chosen], (1, 1, 1, 1), "replicate"), kernel, groups=3)
+    return images
+
+
+def to_model_views(
+    batch: Batch,
+    ground_size: tuple[int, int],
+    aerial_size: tuple[int, int],
+    generator: torch.Generator,
+    device: str = "cpu",
+    strength: float = 0.2,
+) -> tuple[Tensor, Tensor]:
+    """Views (Q, 3, h, w) and tiles (R, 3, S, S) in [0, 1] at the model's sizes, light changed."""
+    height = ground_size[0]
+    width = round(batch.views.shape[2] / batch.views.shape[1] * height)
+    views = to_batch(batch.views, (height, width), device)
+    tiles = to_batch(batch.tiles, aerial_size, device)
+    views = _soften(change_light(views, strength, generator), 0.25, generator)
+    tiles = _soften(change_light(tiles, strength, generator), 0.25, generator)
+    seen = torch.from_numpy(batch.seen).to(device)[:, None].float()
+    if seen.shape[-2:] != views.shape[-2:]:
+        seen = F.interpolate(seen, size=views.shape[-2:], mode="nearest")
+    return views * seen + (127 / 255) * (1 - seen), tiles

@@ -1,0 +1,76 @@
+"""Signs and axes: a wrong one is silent everywhere else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from core.errors import SettingError
+from core.polar import BINS, polar_view, roll_canvas, sector_map, tile_to_polar, to_batch
+
+
+def tile_with_mark(azimuth_deg: float, radius: float = 0.6, side: int = 256) -> np.ndarray:
+    """A black tile with one white blob at a bearing from its centre."""
+    tile = np.zeros((side, side, 3), np.uint8)
+    x = side / 2 + np.sin(np.radians(azimuth_deg)) * radius * side / 2
+    y = side / 2 - np.cos(np.radians(azimuth_deg)) * radius * side / 2
+    tile[int(y) - 3 : int(y) + 4, int(x) - 3 : int(x) + 4] = 255
+    return tile
+
+
+@pytest.mark.parametrize(
+    ("azimuth_deg", "column"), [(0, 256), (90, 384), (-90, 128), (45, 320), (-135, 64)]
+)
+def test_a_mark_at_a_bearing_lands_in_its_column(azimuth_deg: float, column: int) -> None:
+    polar = tile_to_polar(tile_with_mark(azimuth_deg)).astype(float).sum(axis=(0, 2))
+    centre = (polar * (np.arange(512) + 0.5)).sum() / polar.sum()
+    assert abs(centre - column) < 3
+
+
+def test_rows_are_radius_with_the_edge_on_top() -> None:
+    polar = tile_to_polar(tile_with_mark(0, radius=0.75)).astype(float).sum(axis=(1, 2))
+    row = (polar * (np.arange(128) + 0.5)).sum() / polar.sum()
+    assert abs(row - 0.25 * 128) < 3
+
+
+def test_a_tile_turned_counter_clockwise_is_its_polar_view_rolled_left_by_a_quarter() -> None:
+    tile = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    turned = tile_to_polar(np.rot90(tile).copy())
+    rolled = np.roll(tile_to_polar(tile), -512 // 4, axis=1)
+    assert np.abs(turned.astype(int) - rolled.astype(int)).max() <= 1
+
+
+def test_rolling_a_canvas_right_brings_its_left_neighbour_to_the_centre() -> None:
+    canvas = np.zeros((4, 512, 3), np.uint8)
+    canvas[:, 256 - 16 : 256] = 200
+    assert (roll_canvas(canvas, 1)[:, 256:272] == 200).all()
+    with pytest.raises(SettingError, match="multiple of 32"):
+        roll_canvas(canvas[:, :500], 1)
+
+
+def test_sector_map_agrees_with_the_polar_view() -> None:
+    """The pixel of a sector, painted, shows up in the polar view at the token of that sector."""
+    sectors = sector_map(256)
+    for token in (5, 40, 77, 3 * BINS + 31):
+        tile = np.zeros((256, 256, 3), np.uint8)
+        tile[sectors == token] = 255
+        polar = tile_to_polar(tile)[..., 0].reshape(4, 32, BINS, 16).mean(axis=(1, 3))
+        assert polar.argmax() == token
+    assert sectors[0, 0] == -1
+    assert set(np.unique(sectors)) == {-1, *range(4 * BINS)}
+
+
+def test_polar_view_refuses_what_is_not_square() -> None:
+    with pytest.raises(SettingError, match="Polar view"):
+        polar_view(torch.zeros(1, 3, 8, 9), 4, 8)
+
+
+def test_to_batch_averages_areas_and_scales() -> None:
+    images = np.zeros((2, 4, 8, 3), np.uint8)
+    images[0, :2, :2] = [255, 0, 102]
+    batch = to_batch(images, (2, 4))
+    assert batch.shape == (2, 3, 2, 4)
+    assert torch.allclose(batch[0, :, 0, 0], torch.tensor([1.0, 0.0, 0.4]))
+    assert batch[0, :, 1:].abs().sum() == 0
+    assert batch[1].abs().sum() == 0
