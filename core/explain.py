@@ -94,6 +94,7 @@ class Explanation:
         phi_aerial: float32 (128,), contribution factors, sum 1; even share 1 / 128.
         teacher_score: the pair's cosine in [-1, 1].
         attention_heading_deg: heading that attention alone suggests, in [0, 360).
+
     """
 
     canvas: UInt8Image
@@ -150,6 +151,7 @@ def explain_pair(
 
     Raises:
         SettingError: a canvas that is no whole number of bins.
+
     """
     bins, roll = canvas_bins(canvas), int(roll) % BINS
     ground = teacher.ground_tokens(ground_batch(canvas, teacher.ground_size, device))

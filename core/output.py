@@ -86,6 +86,7 @@ def check_output(path: Path) -> None:
 
     Raises:
         SettingError: an ending other than those in ``FORMATS``, or a folder that does not exist.
+
     """
     if path.suffix.lower() not in FORMATS:
         raise SettingError(
@@ -107,6 +108,7 @@ def write_predictions(path: str | Path, predictions: Sequence[Prediction]) -> No
 
     Raises:
         SettingError: an unknown ending, a missing folder, or a place that cannot be written.
+
     """
     path = Path(path)
     check_output(path)

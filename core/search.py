@@ -22,6 +22,7 @@ __all__ = [
     "BINS",
     "InnerProductIndex",
     "RollMatches",
+    "blend_scores",
     "heading_from_roll",
     "refine_roll",
     "roll_from_heading",
@@ -56,6 +57,7 @@ class RollMatches:
         rows: int64 (Q, k), gallery rows, each at most once per query.
         rolls: float32 (Q, k), in [0, bins): the roll with the best similarity, refined between
             whole rolls where all rolls were searched.
+
     """
 
     similarities: FloatArray
@@ -90,6 +92,28 @@ def refine_roll(similarities: npt.ArrayLike) -> float:
     return float((best + shift) % len(curve))
 
 
+def blend_scores(
+    similarities: npt.ArrayLike, teacher_scores: npt.ArrayLike, weight: float
+) -> FloatArray:
+    """Final scores (K,) of tiles of which the teacher has looked at the first T only.
+
+    Args:
+        similarities: (K,) of the student, best first.
+        teacher_scores: (T,) of the teacher for the first T tiles, T <= K.
+        weight: share of the teacher in [0, 1]: (1 - weight) * similarity + weight * teacher score.
+
+    A tile that the teacher has not seen counts as if it had the lowest score seen, so it can
+    never come before one of the first T: both terms are at most theirs.
+
+    """
+    student = np.asarray(similarities, dtype=np.float32)
+    teacher = np.asarray(teacher_scores, dtype=np.float32)
+    if not len(teacher):
+        return student
+    filled = np.concatenate([teacher, np.full(len(student) - len(teacher), teacher.min())])
+    return np.asarray((1 - weight) * student + weight * filled, dtype=np.float32)
+
+
 def roll_queries(
     descriptor: npt.ArrayLike, n_bins: int, bins: int = BINS, rolls: npt.ArrayLike | None = None
 ) -> FloatArray:
@@ -102,6 +126,7 @@ def roll_queries(
 
     Raises:
         SettingError: the descriptor does not divide into n_bins bins, or n_bins is not 1..bins.
+
     """
     query = np.asarray(descriptor, dtype=np.float32).ravel()
     if not 1 <= n_bins <= bins or query.size % n_bins:
@@ -157,6 +182,7 @@ def search_all_rolls(
 
     Raises:
         SettingError: sizes that do not fit (see roll_queries).
+
     """
     queries = np.atleast_2d(np.asarray(descriptors, dtype=np.float32))
     allowed = None if rows is None else np.asarray(rows, dtype=np.int64)

@@ -56,6 +56,7 @@ def attention_overlay(
             (``canvas_regions`` for a canvas, ``core.polar.sector_map`` for a tile).
         attention: one value at least 0 per region; the colours span 0 to the largest.
         opacity: of the strongest colour, in [0, 1].
+
     """
     values = np.asarray(attention, dtype=np.float64)
     peak = values.max(initial=0.0)
@@ -77,6 +78,7 @@ def contribution_overlay(
         regions: region index of every pixel (H, W), -1 where there is none.
         phi: contribution factor of each of the N regions, summing to 1.
         opacity: of the strongest colour, in [0, 1]; reached at the largest deviation shown.
+
     """
     deviation = np.asarray(phi, dtype=np.float64) * len(phi) - 1.0
     # One extreme patch must not wash out all others: colours saturate at the 98th percentile.
@@ -104,6 +106,7 @@ def outline(picture: Image.Image, regions: RegionMap, region: int, width: int = 
         regions: region index of every pixel (H, W).
         region: which region; nothing is drawn where it has no pixel.
         width: of each of the two lines in px.
+
     """
     inside = regions == region
     pixels = np.array(picture)
@@ -134,6 +137,7 @@ def reliability_figure(
         confidence: (Q,) stated probabilities in [0, 1].
         correct: (Q,) whether the answer was within the stated distance.
         bins: number of equal steps of confidence.
+
     """
     which = np.clip((np.asarray(confidence) * bins).astype(int), 0, bins - 1)
     filled = [b for b in range(bins) if np.any(which == b)]
@@ -161,6 +165,7 @@ def accuracy_figure(
         fovs_deg: (F,) fields of view in degrees.
         series: by name, (F,) shares in [0, 1]; nan where not measured.
         ylabel: what the shares are.
+
     """
     figure, axes = _axes((6.0, 4.0))
     for (name, shares), colour, marker in zip(
