@@ -6,12 +6,14 @@ feaad69, L2LTR commit 5b9e890).
 
 from __future__ import annotations
 
+import ast
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def fill(key: str, *shape: int) -> Tensor:
@@ -42,3 +44,18 @@ def _weight(key: str, like: Tensor) -> Tensor:
     if name == "running_var":
         return 1 + 0.5 * x**2
     return x * {"running_mean": 0.1, "bias": 0.05}.get(name, 0.02)
+
+
+def listed_keys(name: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Key -> (shape, dtype) of an authors' state dict, from tests/data/keys."""
+    lines = (Path(__file__).parent / "data" / "keys" / f"{name}.txt").read_text().splitlines()
+    fields = [line.split("\t") for line in lines]
+    return {key: (ast.literal_eval(shape), dtype) for key, shape, dtype in fields}
+
+
+def own_keys(module: nn.Module, prefix: str = "") -> dict[str, tuple[tuple[int, ...], str]]:
+    """The same of a module of ours, every key with a prefix."""
+    return {
+        prefix + key: (tuple(value.shape), str(value.dtype))
+        for key, value in module.state_dict().items()
+    }
