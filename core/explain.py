@@ -11,21 +11,20 @@ N = 4 n canvas patches of n azimuth bins, M = 4 * 32 = 128 sectors of a tile.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from core.canvas import UNSEEN
 from core.errors import SettingError
+from core.models.geossk import GeoSSK
 from core.polar import BINS, RINGS, sector_map, to_batch
 from core.search import heading_from_roll, refine_roll
 
 __all__ = [
     "Explanation",
-    "Interaction",
-    "PairModel",
     "canvas_bins",
     "explain_pair",
     "ground_batch",
@@ -40,40 +39,6 @@ __all__ = [
 UInt8Image = npt.NDArray[np.uint8]
 BoolMask = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
-
-
-class Interaction(Protocol):
-    """What a pair model saw in one pair; rows of attention sum to 1 in each head."""
-
-    ground_to_aerial: Tensor
-    """(heads, N, M)"""
-    aerial_to_ground: Tensor
-    """(heads, M, N)"""
-    phi_ground: Tensor
-    """(N,), sums to 1"""
-    phi_aerial: Tensor
-    """(M,), sums to 1"""
-    score: Tensor
-    """Cosine of the pair, scalar"""
-
-
-class PairModel(Protocol):
-    """What an explanation needs of the teacher (core.models.geossk.GeoSSK has it)."""
-
-    ground_size: tuple[int, int]
-    aerial_size: tuple[int, int]
-
-    def ground_tokens(self, images: Tensor) -> Tensor:
-        """Crops (B, 3, H, w) in [0, 1] of n bins -> tokens (B, 4 n, C)."""
-        ...  # pragma: no cover
-
-    def aerial_tokens(self, tiles: Tensor) -> Tensor:
-        """Tiles (B, 3, S, S) in [0, 1] -> tokens (B, 128, C)."""
-        ...  # pragma: no cover
-
-    def interact(self, ground_tokens: Tensor, aerial_tokens: Tensor, roll: int) -> Interaction:
-        """One pair: tokens (1, N, C) and (1, M, C), the photo's first bin at ``roll``."""
-        ...  # pragma: no cover
 
 
 @dataclass(frozen=True)
@@ -124,15 +89,26 @@ def canvas_bins(canvas: npt.NDArray[np.generic]) -> int:
     return bins
 
 
-def ground_batch(canvas: UInt8Image, ground_size: tuple[int, int], device: str = "cpu") -> Tensor:
-    """A canvas (h, w, 3) of n bins as a model input (1, 3, H, n * W / 32) in [0, 1]."""
-    width = canvas_bins(canvas) * ground_size[1] // BINS
-    return to_batch([canvas], (ground_size[0], width), device)
+def ground_batch(
+    canvas: UInt8Image, ground_size: tuple[int, int], device: str = "cpu", whole: bool = False
+) -> Tensor:
+    """A canvas (h, w, 3) of n bins as a model input (1, 3, H, n * W / 32) in [0, 1].
+
+    ``whole``: put it in the middle of a full canvas, mid-grey around it, (1, 3, H, W); a model
+    with a global descriptor wants it so.
+    """
+    bins = canvas_bins(canvas)
+    if whole and bins < BINS:
+        full = np.full((canvas.shape[0], canvas.shape[1] * BINS // bins, 3), UNSEEN, np.uint8)
+        left = (full.shape[1] - canvas.shape[1]) // 2
+        full[:, left : left + canvas.shape[1]] = canvas
+        canvas, bins = full, BINS
+    return to_batch([canvas], (ground_size[0], bins * ground_size[1] // BINS), device)
 
 
 @torch.inference_mode()
 def explain_pair(
-    teacher: PairModel,
+    teacher: GeoSSK,
     canvas: UInt8Image,
     tile: UInt8Image,
     roll: int,
@@ -142,7 +118,7 @@ def explain_pair(
     """Let the teacher look at one pair.
 
     Args:
-        teacher: a pair model in evaluation mode.
+        teacher: in evaluation mode; its tokens must be 4 rows of bins and 4 rings of sectors.
         canvas: uint8 (128, 16 n, 3).
         tile: uint8 (S, S, 3), north up.
         roll: whole roll to look at the pair with, taken modulo 32.
@@ -150,12 +126,17 @@ def explain_pair(
         device: where the teacher is.
 
     Raises:
-        SettingError: a canvas that is no whole number of bins.
+        SettingError: a canvas that is no whole number of bins, or a teacher whose tokens are none.
 
     """
     bins, roll = canvas_bins(canvas), int(roll) % BINS
     ground = teacher.ground_tokens(ground_batch(canvas, teacher.ground_size, device))
     aerial = teacher.aerial_tokens(to_batch([tile], teacher.aerial_size, device))
+    if ground.shape[1] != RINGS * bins or aerial.shape[1] != RINGS * BINS:
+        raise SettingError(
+            f"Teacher: got {ground.shape[1]} canvas and {aerial.shape[1]} tile tokens, expected "
+            f"{RINGS * bins} and {RINGS * BINS}. Explain with an azimuth teacher."
+        )
     seen = teacher.interact(ground, aerial, roll)
     ground_to_aerial = _to_numpy(seen.ground_to_aerial.mean(dim=0))
     return Explanation(

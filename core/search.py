@@ -27,7 +27,6 @@ __all__ = [
     "refine_roll",
     "roll_from_heading",
     "roll_queries",
-    "roll_similarities",
     "search_all_rolls",
 ]
 
@@ -44,7 +43,14 @@ class InnerProductIndex(Protocol):
     def search(
         self, queries: FloatArray, k: int, rows: IntArray | None = None
     ) -> tuple[FloatArray, IntArray]:
-        """Best k of all (or the given) rows: similarities and rows (Q, k), row -1 where none."""
+        """The best k of all (or the given) rows, best first: similarities and rows (Q, K).
+
+        Fewer columns where there are fewer rows; row -1 where an inexact index found none.
+        """
+        ...  # pragma: no cover
+
+    def reconstruct(self, rows: IntArray) -> FloatArray:
+        """The descriptors (n, D) of some rows."""
         ...  # pragma: no cover
 
 
@@ -146,19 +152,6 @@ def roll_queries(
     return np.asarray(rolled.reshape(len(wanted), -1), dtype=np.float32)
 
 
-def roll_similarities(
-    index: InnerProductIndex, queries: FloatArray, rows: npt.ArrayLike
-) -> FloatArray:
-    """Similarities (K, R) of K rolled queries with R distinct rows, in the order of the rows."""
-    wanted = np.asarray(rows, dtype=np.int64)
-    found, found_rows = index.search(queries, len(wanted), np.sort(wanted))
-    order = np.argsort(found_rows, axis=1)
-    by_row = np.take_along_axis(found, order, axis=1)
-    back = np.empty(len(wanted), dtype=np.int64)
-    back[np.argsort(wanted)] = np.arange(len(wanted))
-    return np.asarray(by_row[:, back], dtype=np.float32)
-
-
 def search_all_rolls(
     index: InnerProductIndex,
     descriptors: npt.ArrayLike,
@@ -217,8 +210,8 @@ def _search_one(
     similarities, best_rows, best_tried = _best_per_row(found, found_rows, k)
     best_rolls = (tried[best_tried] % bins).astype(np.float32)
     if rolls is None and len(best_rows):
-        curves = roll_similarities(index, queries, best_rows)
-        best_rolls = np.array([refine_roll(curve) for curve in curves.T], dtype=np.float32) % bins
+        curves = index.reconstruct(best_rows) @ queries.T
+        best_rolls = np.array([refine_roll(curve) for curve in curves], dtype=np.float32) % bins
     missing = k - len(best_rows)
     return (
         np.pad(similarities, (0, missing), constant_values=-np.inf),

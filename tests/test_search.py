@@ -8,19 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import SettingError
+from core.index import TileIndex
 from core.search import (
     blend_scores,
     heading_from_roll,
     refine_roll,
     roll_from_heading,
     roll_queries,
-    roll_similarities,
     search_all_rolls,
 )
 
 
 class ExactIndex:
     """Slow inner-product index, -1 where it has no more rows, as FAISS answers."""
+
+    def reconstruct(self, rows):
+        return self.descriptors[rows]
 
     def __init__(self, descriptors: np.ndarray) -> None:
         self.descriptors = descriptors
@@ -129,13 +132,27 @@ def test_rolls_may_differ_by_query():
     np.testing.assert_allclose(matches.similarities, 1, rtol=1e-5)
 
 
-def test_similarities_come_in_the_order_of_the_rows():
+def test_an_inexact_index_that_finds_too_few_is_survived():
+    class Forgetful(ExactIndex):
+        def search(self, queries, k, rows=None):
+            similarities, found = super().search(queries, k, rows)
+            found[:, 1:], similarities[:, 1:] = -1, -np.inf
+            return similarities, found
+
     tiles = tile_descriptors(20)
-    queries = roll_queries(crop_of(tiles[3], 10, 6), 6)
-    rows = [9, 3, 14, 0]
-    np.testing.assert_allclose(
-        roll_similarities(ExactIndex(tiles), queries, rows), queries @ tiles[rows].T, rtol=1e-5
-    )
+    matches = search_all_rolls(Forgetful(tiles), crop_of(tiles[3], 10, 6), 6, 19)
+    assert matches.rows[0, 0] == 3
+    found = matches.rows[0] >= 0
+    assert 1 < found.sum() <= 19
+    assert np.all(np.isneginf(matches.similarities[0][~found]))
+
+
+def test_a_gallery_smaller_than_k():
+    tiles = tile_descriptors(3)
+    matches = search_all_rolls(TileIndex.build(tiles), crop_of(tiles[1], 4, 8), 8, 10)
+    assert sorted(matches.rows[0, :3]) == [0, 1, 2]
+    assert np.all(matches.rows[0, 3:] == -1)
+    assert matches.rolls[0, 0] == pytest.approx(4, abs=0.5)
 
 
 def test_wrong_sizes_say_what_to_do():
