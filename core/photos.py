@@ -26,6 +26,7 @@ __all__ = [
     "GUESSED_FOV_DEG",
     "GroundCanvas",
     "Photo",
+    "PhotoSource",
     "canvas_of",
     "checked_fov",
     "ground_canvas",

@@ -1,0 +1,287 @@
+"""A gallery is a folder: places of aerial imagery, described by one model, ready to be searched.
+
+    manifest.json    what it is, how it was made, checksums
+    tiles.parquet    GeoParquet: a row per tile with id, centre and footprint
+    index.faiss      the descriptors, float16, in the order of the tiles
+    aerial.tif       the imagery, or the manifest's relative path to it
+
+The flat kind of index *is* the store of the descriptors: a second copy would only be a second
+truth. ``gallery.index.reconstruct(rows)`` gives them back. A tile's pixels are cut from the imagery
+when somebody asks; its window follows from its centre and the manifest's tile side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet
+
+from core.errors import GalleryError, SettingError
+from core.gallery_build import BuildReport, GallerySettings, SkippedTile, build_gallery
+from core.gallery_manifest import INDEX, TILES, Manifest, file_hash
+from core.geo import LocalFrame
+from core.index import TileIndex
+from core.records import Place, SearchArea, Tile
+from core.tiles import RasterSource
+
+__all__ = [
+    "BuildReport",
+    "Gallery",
+    "GallerySettings",
+    "Manifest",
+    "PlaceGroup",
+    "SkippedTile",
+    "build_gallery",
+]
+
+_COLUMNS = ["tile_id", "east_m", "north_m", "lat_deg", "lon_deg"]
+
+RowArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PlaceGroup:
+    """One distinct place among search results.
+
+    ``row``: gallery row of the best tile. ``members``: positions in the arrays that were handed in,
+    the best first, of every result merged into this place.
+    """
+
+    row: int
+    members: tuple[int, ...]
+
+
+class Gallery:
+    """An opened gallery, read-only; threads may share one. Made by ``Gallery.open``.
+
+    ``centres_m``: float64 (R, 2), east and north of each tile's centre in the local frame.
+    ``tile_ids``: R names. ``lat_deg``, ``lon_deg``: float64 (R,).
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, index: TileIndex, table: Any) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.index = index
+        self.frame = LocalFrame(manifest.origin)
+        self.tile_ids: tuple[str, ...] = tuple(table["tile_id"].to_pylist())
+        self.centres_m = np.column_stack([table["east_m"].to_numpy(), table["north_m"].to_numpy()])
+        self.lat_deg = table["lat_deg"].to_numpy()
+        self.lon_deg = table["lon_deg"].to_numpy()
+
+    @classmethod
+    def open(cls, path: str | Path, verify: Literal["fast", "full"] = "fast") -> Gallery:
+        """Open a gallery folder.
+
+        Args:
+            path: the folder.
+            verify: ``fast`` checks the manifest and the checksums of index and tiles, before
+                anything parses them; ``full`` also reads the imagery and every descriptor.
+
+        Raises:
+            GalleryError: no manifest, another format, a file missing or changed since it was built.
+
+        """
+        folder = Path(path)
+        manifest = Manifest.read(folder)
+        for name in (INDEX, TILES):
+            _check_file(folder, name, manifest)
+        imagery = folder / manifest.imagery
+        if not imagery.is_file() or imagery.stat().st_size != manifest.imagery_bytes:
+            raise GalleryError(
+                f"Gallery {folder}: got no imagery of {manifest.imagery_bytes} bytes at "
+                f"{manifest.imagery}, expected the raster it was built from. Put the raster back, "
+                "or build the gallery again."
+            )
+        index = TileIndex.open(folder / INDEX, manifest.index_kind)
+        table = pyarrow.parquet.read_table(folder / TILES, columns=_COLUMNS)
+        counts = {manifest.tiles, len(index), table.num_rows}
+        if len(counts) != 1 or index.size != manifest.descriptor_size:
+            raise GalleryError(
+                f"Gallery {folder}: got {table.num_rows} tiles and {len(index)} descriptors, "
+                f"expected {manifest.tiles}. Build it again."
+            )
+        gallery = cls(folder, manifest, index, table)
+        if verify == "full":
+            gallery._verify_everything()
+        return gallery
+
+    def __len__(self) -> int:
+        """Number of tiles R."""
+        return len(self.tile_ids)
+
+    @cached_property
+    def tiles(self) -> Any:
+        """GeoDataFrame in WGS 84, a row per tile.
+
+        Columns tile_id, east_m, north_m, lat_deg, lon_deg, coverage, source; the geometry is the
+        tile's footprint. Read when first asked for, as searching does not need it.
+        """
+        import geopandas
+
+        return geopandas.read_parquet(self.path / TILES)
+
+    def tile(self, row: int) -> Tile:
+        """One reference.
+
+        Raises:
+            SettingError: no such row.
+
+        """
+        self._check_row(row)
+        east_m, north_m = self.centres_m[row]
+        return Tile(
+            tile_id=self.tile_ids[row],
+            place=Place(float(self.lat_deg[row]), float(self.lon_deg[row])),
+            east_m=float(east_m),
+            north_m=float(north_m),
+            side_m=self.manifest.tile_side_m,
+        )
+
+    def tile_image(self, row: int) -> npt.NDArray[np.uint8]:
+        """The imagery of one tile, uint8 (pixels, pixels, 3), north up.
+
+        Raises:
+            SettingError: no such row.
+            RasterError: the imagery vanished or is damaged.
+
+        """
+        self._check_row(row)
+        east_m, north_m = self.centres_m[row]
+        side_m, pixels = self.manifest.tile_side_m, self.manifest.tile_pixels
+        return self._imagery.read_tile(float(east_m), float(north_m), side_m, pixels)[0]
+
+    def overview(
+        self, max_side: int = 2048
+    ) -> tuple[npt.NDArray[np.uint8], tuple[float, float, float, float]]:
+        """The whole imagery for a web map.
+
+        Returns:
+            (uint8 (H, W, 4) RGBA in web Mercator, transparent where nothing is seen; (west, south,
+            east, north) in degrees), see ``RasterSource.overview``.
+
+        Raises:
+            RasterError: the imagery vanished or is damaged.
+
+        """
+        return self._imagery.overview(max_side)
+
+    def rows_within(self, area: SearchArea) -> RowArray:
+        """Rows, int64 (n,), of the tiles whose centres lie in a circle; may be none.
+
+        Raises:
+            SettingError: the radius is not positive, or the centre is no place on Earth.
+
+        """
+        centre, radius = area.centre, area.radius_m
+        if not 0 < radius < float("inf"):
+            raise SettingError(f"Search radius: got {radius} m, expected more than 0.")
+        if not (abs(centre.lat_deg) <= 90 and abs(centre.lon_deg) <= 180):
+            raise SettingError(
+                f"Search centre: got latitude {centre.lat_deg}, longitude {centre.lon_deg}; "
+                "expected -90..90 and -180..180 degrees. Check the order: latitude comes first."
+            )
+        offsets = self.centres_m - np.asarray(self.frame.to_metres(centre))
+        return np.flatnonzero(np.hypot(offsets[:, 0], offsets[:, 1]) <= radius).astype(np.int64)
+
+    def distinct_places(
+        self,
+        rows: npt.ArrayLike,
+        scores: npt.ArrayLike,
+        min_distance_m: float | None = None,
+    ) -> list[PlaceGroup]:
+        """Merge search results that are the same place.
+
+        The best result becomes a place; every other within ``min_distance_m`` of a better place
+        joins the best such place; so on downwards. Ties go by row.
+
+        Args:
+            rows: gallery rows, int (n,); negative ones (nothing found) are left out.
+            scores: larger is better, float (n,).
+            min_distance_m: half a tile by default (38.4 m).
+
+        Returns:
+            Places, best first.
+
+        """
+        results = np.asarray(rows, np.int64).reshape(-1)
+        values = np.asarray(scores, np.float64).reshape(-1)
+        limit = self.manifest.tile_side_m / 2 if min_distance_m is None else min_distance_m
+        leaders: list[int] = []
+        members: list[list[int]] = []
+        for position in np.lexsort((results, -values)):
+            if results[position] < 0:
+                continue
+            offsets = self.centres_m[leaders] - self.centres_m[results[position]]
+            # A grid of quarter tiles has neighbours exactly half a tile away: they belong.
+            near = np.flatnonzero(np.hypot(offsets[:, 0], offsets[:, 1]) <= limit + 1e-3)
+            if len(near):
+                members[near[0]].append(int(position))
+            else:
+                leaders.append(int(results[position]))
+                members.append([int(position)])
+        return [PlaceGroup(row, tuple(group)) for row, group in zip(leaders, members, strict=True)]
+
+    def require_model(
+        self, model_id: str, model_hash: str, model_path: str | Path | None = None
+    ) -> None:
+        """Refuse to search with another model than the one that described the tiles.
+
+        Args:
+            model_id: its name, for the message.
+            model_hash: ``core.checkpoints.model_hash`` of its folder.
+            model_path: its folder, for the command in the message.
+
+        Raises:
+            GalleryError: another model; the message holds the command that rebuilds the gallery.
+
+        """
+        if model_hash == self.manifest.model_hash:
+            return
+        raise GalleryError(
+            f"Gallery {self.path}: got model {model_id} ({model_hash[:12]}), expected "
+            f"{self.manifest.model_id} ({self.manifest.model_hash[:12]}) that built it. Rebuild it: "
+            f"python -m core gallery build {self.path / self.manifest.imagery} "
+            f"--model {model_path or model_id} --out {self.path}"
+        )
+
+    @cached_property
+    def _imagery(self) -> RasterSource:
+        return RasterSource.open(self.path / self.manifest.imagery, self.frame, is_known=True)
+
+    def _check_row(self, row: int) -> None:
+        if not 0 <= row < len(self):
+            raise SettingError(f"Gallery row: got {row}, expected 0 to {len(self) - 1}.")
+
+    def _verify_everything(self) -> None:
+        for name in self.manifest.checksums:
+            _check_file(self.path, name, self.manifest)
+        for start in range(0, len(self), 10_000):
+            rows = np.arange(start, min(start + 10_000, len(self)))
+            lengths = np.linalg.norm(self.index.reconstruct(rows), axis=1)
+            if not np.allclose(lengths, 1.0, atol=0.02):
+                raise GalleryError(
+                    f"Gallery {self.path}: got descriptors that are no unit vectors, expected "
+                    "length 1. Build it again."
+                )
+        if not np.any([self.tile_image(0), self.tile_image(len(self) - 1)]):
+            raise GalleryError(
+                f"Gallery {self.path}: got black tiles, expected imagery at {self.manifest.imagery}. "
+                "Put the raster back, or build the gallery again."
+            )
+
+
+def _check_file(folder: Path, name: str, manifest: Manifest) -> None:
+    path = folder / name
+    expected = manifest.checksums.get(name)
+    got = "no file" if not path.is_file() else "" if file_hash(path) == expected else "other bytes"
+    if got or expected is None:
+        raise GalleryError(
+            f"Gallery {folder}: got {got or 'no checksum'} for {name}, expected what the manifest "
+            "vouches for. It is damaged: copy it again, or run: python -m core gallery build "
+            f"{folder / manifest.imagery} --model {manifest.model_id} --out {folder}"
+        )

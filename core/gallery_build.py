@@ -1,0 +1,377 @@
+"""Build a gallery folder from a raster: cut, describe, index; stoppable at any moment.
+
+The work is a list of chunks of grid points. Each finished chunk is one file in the journal folder,
+written beside and renamed, so a build that was killed goes on with the first missing chunk, in the
+same batches, and ends with the same bytes. The finished files are moved into place last of all, the
+manifest after everything it vouches for; a folder without manifest is no gallery.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+
+from core.errors import GalleryError, RasterError, SettingError
+from core.gallery_journal import CHUNK_TILES, Chunk, Journal, Plan, write_text
+from core.gallery_manifest import BUILDING, FORMAT, INDEX, MANIFEST, TILES, Manifest, file_hash
+from core.geo import grid_centres
+from core.index import FLAT_FP16, TileIndex
+from core.tiles import RasterSource
+
+__all__ = ["BuildReport", "GallerySettings", "SkippedTile", "build_gallery"]
+
+COPIED_BYTES = 200 * 1024 * 1024
+"""Imagery up to this size is copied into the gallery; larger is referred to."""
+_COPY = "aerial.tif"
+
+Describe = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class GallerySettings:
+    """The geometry of a gallery, lengths in metres.
+
+    ``min_coverage``: a tile with a smaller share of seen imagery is skipped, in (0, 1].
+    """
+
+    tile_side_m: float = 76.8
+    tile_pixels: int = 256
+    step_m: float = 19.2
+    min_coverage: float = 0.7
+    index_kind: str = FLAT_FP16
+
+    def __post_init__(self) -> None:
+        """Refuse impossible geometry.
+
+        Raises:
+            SettingError: a length is not positive or the coverage not in (0, 1].
+
+        """
+        lengths = {"Tile side": self.tile_side_m, "Grid step": self.step_m}
+        for name, length in lengths.items():
+            if not 0.1 <= length <= 100_000:
+                raise SettingError(f"{name}: got {length} m, expected 0.1 to 100000 m.")
+        if not 16 <= self.tile_pixels <= 4096:
+            raise SettingError(f"Tile: got {self.tile_pixels} pixels, expected 16 to 4096.")
+        if not 0 < self.min_coverage <= 1:
+            raise SettingError(
+                f"Smallest coverage: got {self.min_coverage}, expected more than 0 and at most 1."
+            )
+
+    @property
+    def gsd_m(self) -> float:
+        """Metres per pixel of a tile."""
+        return self.tile_side_m / self.tile_pixels
+
+
+@dataclass(frozen=True)
+class SkippedTile:
+    """A grid point that became no reference; ``coverage``: share of its tile that is seen."""
+
+    tile_id: str
+    lat_deg: float
+    lon_deg: float
+    coverage: float
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did. ``resumed``: chunks taken over from an earlier, unfinished build."""
+
+    path: Path
+    tiles: int
+    skipped: tuple[SkippedTile, ...]
+    chunks: int
+    resumed: int
+    notes: tuple[str, ...]
+
+
+def build_gallery(
+    source: str | Path,
+    out: str | Path,
+    describe: Describe,
+    model_id: str,
+    model_hash: str,
+    settings: GallerySettings | None = None,
+    on_progress: Progress | None = None,
+) -> BuildReport:
+    """Describe the places of a raster and write them as a gallery folder.
+
+    Args:
+        source: a georeferenced raster, or a world folder with ``aerial.tif``.
+        out: the gallery's folder; may be the world folder itself. Other files in it are left alone.
+        describe: tiles uint8 (B, pixels, pixels, 3) -> unit descriptors float (B, D), B at most 64.
+        model_id: name of the model, for people.
+        model_hash: ``core.checkpoints.model_hash`` of its folder.
+        settings: tile size, grid step, smallest coverage and kind of index; the defaults if None.
+        on_progress: called with (grid points done, grid points) after each chunk.
+
+    Raises:
+        RasterError: the imagery cannot be read, or no tile of it is seen enough.
+        GalleryError: the model's descriptors are unusable, or ``out`` holds other imagery.
+
+    """
+    settings = settings or GallerySettings()
+    raster_path, out = _raster_of(Path(source)), Path(out)
+    raster = RasterSource.open(raster_path)
+    plan = _plan(raster, settings)
+    imagery, is_copied = _imagery_target(raster_path, out)
+    fingerprint = _fingerprint(raster_path, model_id, model_hash, settings)
+    journal = Journal.open(out / BUILDING, fingerprint)
+    resumed = _describe_all(journal, raster, plan, describe, settings, on_progress)
+    coverage = np.concatenate([chunk.coverage for chunk in journal.all(plan)])
+    kept = coverage >= settings.min_coverage
+    if not kept.any():
+        shutil.rmtree(journal.folder)
+        raise RasterError(_no_tile_sentence(raster_path, settings, coverage))
+    chunks = (chunk.descriptors for chunk in journal.all(plan) if len(chunk.descriptors))
+    index = TileIndex.from_chunks(chunks, settings.index_kind)
+    index.save(journal.folder / INDEX)
+    _write_tiles(journal.folder / TILES, raster, plan, coverage, kept, settings)
+    if is_copied:
+        shutil.copyfile(raster_path, journal.folder / _COPY)
+    made_by = (model_id, model_hash)
+    manifest = _manifest(raster, imagery, index, len(kept), settings, made_by, journal.folder)
+    _move_into_place(journal.folder, out, manifest)
+    skipped, notes = _skipped(raster, plan, coverage, kept), _notes(raster, settings)
+    return BuildReport(out, len(index), skipped, len(plan.chunks()), resumed, notes)
+
+
+def _describe_all(
+    journal: Journal,
+    raster: RasterSource,
+    plan: Plan,
+    describe: Describe,
+    settings: GallerySettings,
+    on_progress: Progress | None,
+) -> int:
+    """Do the chunks that are missing; returns how many were there already."""
+    resumed = 0
+    for number, points in enumerate(plan.chunks()):
+        if journal.read(number, len(points)) is None:
+            journal.write(number, _described(raster, plan, points, describe, settings))
+        else:
+            resumed += 1
+        if on_progress is not None:
+            on_progress(points.stop, len(plan.ids))
+    return resumed
+
+
+def _raster_of(source: Path) -> Path:
+    if not source.is_dir():
+        return source
+    raster = source / _COPY
+    if not raster.is_file():
+        raise RasterError(
+            f"Source {source}: got a folder without {_COPY}, expected a raster or a world folder. "
+            "Name the raster itself."
+        )
+    return raster
+
+
+def _plan(raster: RasterSource, settings: GallerySettings) -> Plan:
+    """Grid points whose tiles lie within the raster's box, from the north-west, row by row."""
+    box, half = raster.bounds, settings.tile_side_m / 2
+
+    def inset(low: float, high: float) -> tuple[float, float]:
+        # A raster smaller than one tile still has its middle; coverage decides about it.
+        middle = (low + high) / 2
+        return min(low + half, middle), max(high - half, middle)
+
+    (west, east), (south, north) = inset(box.west_m, box.east_m), inset(box.south_m, box.north_m)
+    centres = grid_centres(west, south, east, north, settings.step_m)
+    # On whole pixels, so that imagery in the same frame and resolution is cut, not resampled.
+    centres = np.round(np.round(centres / settings.gsd_m) * settings.gsd_m, 4) + 0.0
+    columns = len(np.unique(centres[:, 0]))
+    ids = tuple(f"r{i // columns:04d}c{i % columns:04d}" for i in range(len(centres)))
+    return Plan(centres, ids)
+
+
+def _fingerprint(raster: Path, model_id: str, model_hash: str, settings: GallerySettings) -> str:
+    """Changes with anything that would change the result."""
+    state = raster.stat()
+    parts = [FORMAT, CHUNK_TILES, raster.name, state.st_size, state.st_mtime_ns]
+    text = json.dumps([*parts, model_id, model_hash, asdict(settings)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _described(
+    raster: RasterSource, plan: Plan, points: range, describe: Describe, settings: GallerySettings
+) -> Chunk:
+    """Cut the tiles of one chunk and describe those that show enough."""
+    tiles, coverage = [], []
+    for point in points:
+        east, north = plan.centres[point]
+        image, seen = raster.read_tile(east, north, settings.tile_side_m, settings.tile_pixels)
+        coverage.append(seen)
+        if seen >= settings.min_coverage:
+            tiles.append(image)
+    if not tiles:
+        return Chunk(np.array(coverage), np.empty((0, 0), np.float16))
+    descriptors = np.asarray(describe(np.stack(tiles)))
+    is_matrix = descriptors.ndim == 2 and descriptors.shape[0] == len(tiles)
+    lengths = np.linalg.norm(descriptors.astype(np.float64), axis=-1) if is_matrix else np.zeros(1)
+    if not is_matrix or not np.allclose(lengths, 1.0, atol=0.01):
+        raise GalleryError(
+            f"Model: got descriptors {descriptors.shape} of lengths {lengths.min():.3g} to "
+            f"{lengths.max():.3g} for {len(tiles)} tiles, expected unit vectors. Check its weights."
+        )
+    return Chunk(np.array(coverage), descriptors.astype(np.float16))
+
+
+def _write_tiles(
+    path: Path,
+    raster: RasterSource,
+    plan: Plan,
+    coverage: npt.NDArray[np.float64],
+    kept: npt.NDArray[np.bool_],
+    settings: GallerySettings,
+) -> None:
+    """GeoParquet in WGS 84, a row per tile in the index's order; the geometry is the footprint."""
+    import geopandas
+    import shapely
+
+    centres = plan.centres[kept]
+    degrees = raster.frame.to_degrees_many(centres[:, 0], centres[:, 1])
+    half = settings.tile_side_m / 2
+    turn = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]]) * half
+    corners = centres[:, None, :] + turn[None, :, :]
+    outline = raster.frame.to_degrees_many(corners[..., 0], corners[..., 1])
+    geopandas.GeoDataFrame(
+        {
+            "tile_id": [tile for tile, keep in zip(plan.ids, kept, strict=True) if keep],
+            "east_m": centres[:, 0],
+            "north_m": centres[:, 1],
+            "lat_deg": degrees[:, 0],
+            "lon_deg": degrees[:, 1],
+            "coverage": coverage[kept],
+            "source": raster.path.name,
+        },
+        geometry=shapely.polygons(outline[..., ::-1]),
+        crs="EPSG:4326",
+    ).to_parquet(path, index=False)
+
+
+def _imagery_target(raster: Path, out: Path) -> tuple[str, bool]:
+    """(path of the imagery relative to the gallery, whether it is to be copied there)."""
+    if raster.resolve().parent == out.resolve():
+        return raster.name, False
+    with rasterio.open(raster) as dataset:
+        # A VRT or a sidecar with the position would be torn from what it needs.
+        stands_alone = dataset.driver == "GTiff" and len(dataset.files) == 1
+    if not stands_alone or raster.stat().st_size > COPIED_BYTES:
+        return Path(os.path.relpath(raster.resolve(), out.resolve())).as_posix(), False
+    if (out / _COPY).exists() and not _is_own_copy(out):
+        raise GalleryError(
+            f"Gallery {out}: got a folder with another {_COPY}, expected an empty folder or the "
+            "gallery of the same imagery. Choose another --out."
+        )
+    return _COPY, True
+
+
+def _is_own_copy(out: Path) -> bool:
+    """The folder's imagery was copied there by a build, finished or interrupted at its end."""
+    if (out / BUILDING).is_dir():
+        return not (out / "world.json").exists()
+    try:
+        return _COPY in Manifest.read(out).checksums and not (out / "world.json").exists()
+    except GalleryError:
+        return False
+
+
+def _manifest(
+    raster: RasterSource,
+    imagery: str,
+    index: TileIndex,
+    points: int,
+    settings: GallerySettings,
+    made_by: tuple[str, str],
+    files: Path,
+) -> Manifest:
+    hashes = {name: file_hash(files / name) for name in (INDEX, TILES)}
+    if "/" not in imagery:
+        hashes[imagery] = file_hash(raster.path)
+    return Manifest(
+        format=FORMAT,
+        tiles=len(index),
+        skipped=points - len(index),
+        tile_side_m=settings.tile_side_m,
+        tile_pixels=settings.tile_pixels,
+        gsd_m=settings.gsd_m,
+        step_m=settings.step_m,
+        min_coverage=settings.min_coverage,
+        origin_lat_deg=raster.frame.origin.lat_deg,
+        origin_lon_deg=raster.frame.origin.lon_deg,
+        crs=raster.frame.crs.to_string(),
+        model_id=made_by[0],
+        model_hash=made_by[1],
+        descriptor_size=index.size,
+        index_kind=settings.index_kind,
+        source=raster.path.name,
+        imagery=imagery,
+        imagery_bytes=raster.path.stat().st_size,
+        synthetic=_is_synthetic(raster.path.parent / "world.json"),
+        checksums=hashes,
+    )
+
+
+def _is_synthetic(world: Path) -> bool:
+    try:
+        return bool(json.loads(world.read_text(encoding="utf-8")).get("synthetic", True))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _move_into_place(files: Path, out: Path, manifest: Manifest) -> None:
+    """The old manifest goes first and the new one comes last: between them there is no gallery."""
+    write_text(files / MANIFEST, manifest.to_json())
+    (out / MANIFEST).unlink(missing_ok=True)
+    for name in (_COPY, INDEX, TILES, MANIFEST):
+        if (files / name).exists():
+            os.replace(files / name, out / name)
+    shutil.rmtree(files)
+
+
+def _skipped(
+    raster: RasterSource,
+    plan: Plan,
+    coverage: npt.NDArray[np.float64],
+    kept: npt.NDArray[np.bool_],
+) -> tuple[SkippedTile, ...]:
+    left_out = np.flatnonzero(~kept)
+    centres = plan.centres[left_out]
+    degrees: Any = raster.frame.to_degrees_many(centres[:, 0], centres[:, 1])
+    return tuple(
+        SkippedTile(plan.ids[point], float(lat), float(lon), float(coverage[point]))
+        for point, (lat, lon) in zip(left_out, degrees, strict=True)
+    )
+
+
+def _notes(raster: RasterSource, settings: GallerySettings) -> tuple[str, ...]:
+    if raster.gsd_m <= 2 * settings.gsd_m:
+        return ()
+    return (
+        f"The imagery has {raster.gsd_m:.2g} m per pixel and tiles {settings.gsd_m:.2g}: it is "
+        "enlarged, and places will be harder to tell apart.",
+    )
+
+
+def _no_tile_sentence(
+    raster: Path, settings: GallerySettings, coverage: npt.NDArray[np.float64]
+) -> str:
+    return (
+        f"Raster {raster.name}: got no tile of {settings.tile_side_m:g} m with imagery on "
+        f"{settings.min_coverage:.0%} of it (best of {len(coverage)}: {coverage.max():.0%}), "
+        "expected at least one. Use a larger raster, or a smaller --min-coverage."
+    )

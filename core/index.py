@@ -1,0 +1,228 @@
+"""TileIndex: the descriptors of a gallery, searched by inner product with FAISS.
+
+The usual kind, ``flat-fp16``, keeps every descriptor as 16-bit floats and compares with all of
+them: exact, 2.4 ms per query at 10^5 tiles, and at the same time the store of the descriptors
+themselves. For far more tiles any ``faiss.index_factory`` string serves, at the price of exactness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import faiss as typed_faiss
+import numpy as np
+import numpy.typing as npt
+
+from core.errors import GalleryError, SettingError
+
+__all__ = ["FLAT_FP16", "TileIndex"]
+
+# The stubs that come with FAISS miss the keyword arguments of its selectors and parameters.
+faiss: Any = typed_faiss
+
+FLAT_FP16 = "flat-fp16"
+FloatArray = npt.NDArray[np.float32]
+RowArray = npt.NDArray[np.int64]
+
+
+class TileIndex:
+    """Rows of unit descriptors. Searching changes nothing, so threads may share one."""
+
+    def __init__(self, index: Any, kind: str) -> None:
+        self._index = index
+        self.kind = kind
+
+    @classmethod
+    def build(cls, descriptors: npt.ArrayLike, kind: str = FLAT_FP16) -> TileIndex:
+        """Index descriptors (R, D), row by row in the order given; see ``from_chunks``."""
+        return cls.from_chunks([np.asarray(descriptors)], kind)
+
+    @classmethod
+    def from_chunks(cls, chunks: Iterable[npt.NDArray[Any]], kind: str = FLAT_FP16) -> TileIndex:
+        """Index descriptors that arrive as several arrays (r, D) of floats.
+
+        Each value is rounded to a 16-bit float first. ``kind``: ``flat-fp16``, or a string for
+        ``faiss.index_factory``; kinds that must be trained see all chunks at once.
+
+        Raises:
+            GalleryError: no descriptor at all, or not finite (r, D) of one D.
+            SettingError: FAISS does not know the kind.
+
+        """
+        rounded = (_rounded(chunk) for chunk in chunks)
+        if kind != FLAT_FP16:
+            return cls(_factory_index(np.concatenate(list(rounded)), kind), kind)
+        index: Any = None
+        for chunk in rounded:
+            if index is None:
+                half = faiss.ScalarQuantizer.QT_fp16
+                index = faiss.IndexScalarQuantizer(chunk.shape[1], half, faiss.METRIC_INNER_PRODUCT)
+            if chunk.shape[1] != index.d:
+                raise GalleryError(
+                    f"Descriptors: got {chunk.shape[1]} numbers per tile after {index.d}, expected "
+                    "one size throughout. Describe all tiles with one model."
+                )
+            index.add(chunk)
+        if index is None or index.ntotal == 0:
+            raise GalleryError("Descriptors: got none, expected at least one tile's.")
+        return cls(index, kind)
+
+    @classmethod
+    def open(cls, path: str | Path, kind: str = FLAT_FP16) -> TileIndex:
+        """Map an index file into memory, read-only.
+
+        FAISS trusts what it parses: check the file against the manifest's checksum first.
+
+        Raises:
+            GalleryError: FAISS cannot read it.
+
+        """
+        try:
+            return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), kind)
+        except RuntimeError as error:
+            raise GalleryError(
+                f"Index {Path(path).name}: got a file FAISS cannot read, expected one written by "
+                "gallery build. Build the gallery again."
+            ) from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the index; the same descriptors give the same bytes."""
+        faiss.write_index(self._index, str(path))
+
+    def __len__(self) -> int:
+        """Number of rows R."""
+        return int(self._index.ntotal)
+
+    @property
+    def size(self) -> int:
+        """Numbers per descriptor D."""
+        return int(self._index.d)
+
+    @property
+    def is_exact(self) -> bool:
+        """Every row is compared with."""
+        return self.kind == FLAT_FP16
+
+    def search(
+        self, queries: npt.ArrayLike, k: int, rows: npt.ArrayLike | None = None
+    ) -> tuple[FloatArray, RowArray]:
+        """The best rows for each query, best first; equal similarities in the order of their rows.
+
+        Args:
+            queries: float (Q, D).
+            k: how many, at least 1; no more come back than there are rows to look at.
+            rows: look only at these rows, int (n,); None for all.
+
+        Returns:
+            (similarities float32 (Q, K), rows int64 (Q, K)), K = min(k, rows to look at). A kind
+            that is not exact may find fewer and fills up with -inf and row -1.
+
+        Raises:
+            SettingError: queries of another size or not finite, k below 1, rows outside the index.
+
+        """
+        wanted = self._checked_queries(queries)
+        subset = None if rows is None else self._checked_rows(rows)
+        available = len(self) if subset is None else len(subset)
+        if k < 1:
+            raise SettingError(f"Number of places: got {k}, expected at least 1.")
+        k = min(k, available)
+        if k == 0:
+            return np.empty((len(wanted), 0), np.float32), np.empty((len(wanted), 0), np.int64)
+        # One more than asked for shows whether a tie is cut in two at the end of the list.
+        parameters = self._parameters(subset)
+        found = min(k + 1, available)
+        similarities, hits = self._index.search(wanted, found, params=parameters)
+        similarities[hits < 0] = -np.inf
+        if self.is_exact and found > k:
+            for query in np.flatnonzero(similarities[:, k - 1] == similarities[:, k]):
+                ties = self._all_at_least(
+                    wanted[query : query + 1], similarities[query, k - 1], parameters
+                )
+                similarities[query], hits[query] = ties[0][:found], ties[1][:found]
+        order = np.lexsort((hits, -similarities), axis=1)[:, :k]
+        return (
+            np.take_along_axis(similarities, order, axis=1),
+            np.take_along_axis(hits, order, axis=1),
+        )
+
+    def reconstruct(self, rows: npt.ArrayLike) -> FloatArray:
+        """The stored descriptors of some rows, float32 (n, D), as rounded to 16 bits.
+
+        Raises:
+            SettingError: rows outside the index.
+
+        """
+        chosen = np.asarray(rows, np.int64).reshape(-1)
+        if len(chosen) and (chosen.min() < 0 or chosen.max() >= len(self)):
+            raise SettingError(_rows_sentence(chosen, len(self)))
+        stored = self._index.reconstruct_batch(chosen) if len(chosen) else []
+        return np.asarray(stored, np.float32).reshape(len(chosen), self.size)
+
+    def _all_at_least(
+        self, query: FloatArray, similarity: np.float32, parameters: Any
+    ) -> tuple[FloatArray, RowArray]:
+        """Every row that reaches a similarity, best first and then by row."""
+        below = float(np.nextafter(similarity, np.float32(-np.inf), dtype=np.float32))
+        _, similarities, rows = self._index.range_search(query, below, params=parameters)
+        order = np.lexsort((rows, -similarities))
+        return similarities[order], rows[order]
+
+    def _parameters(self, subset: RowArray | None) -> Any:
+        """FAISS's search parameters: none, or a bitmap of the rows to look at."""
+        if subset is None:
+            return None
+        chosen = np.zeros(len(self), np.bool_)
+        chosen[subset] = True
+        selector = faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
+        if isinstance(self._index, faiss.IndexIVF):
+            return faiss.SearchParametersIVF(sel=selector, nprobe=self._index.nprobe)
+        if isinstance(self._index, faiss.IndexHNSW):
+            return faiss.SearchParametersHNSW(sel=selector)
+        return faiss.SearchParameters(sel=selector)
+
+    def _checked_queries(self, queries: npt.ArrayLike) -> FloatArray:
+        wanted = np.ascontiguousarray(queries, np.float32)
+        if wanted.ndim != 2 or wanted.shape[1] != self.size or not np.isfinite(wanted).all():
+            raise SettingError(
+                f"Query descriptors: got {wanted.shape}, expected finite (Q, {self.size}). "
+                "Describe the photo with the model the gallery was built with."
+            )
+        return wanted
+
+    def _checked_rows(self, rows: npt.ArrayLike) -> RowArray:
+        chosen = np.unique(np.asarray(rows, np.int64))
+        if len(chosen) and (chosen[0] < 0 or chosen[-1] >= len(self)):
+            raise SettingError(_rows_sentence(chosen, len(self)))
+        return chosen
+
+
+def _rows_sentence(rows: RowArray, count: int) -> str:
+    return f"Gallery rows: got {rows.min()} to {rows.max()}, expected 0 to {count - 1}."
+
+
+def _rounded(chunk: npt.NDArray[Any]) -> FloatArray:
+    """Float32 that 16 bits hold exactly, whatever rounding this build of FAISS would do."""
+    if chunk.ndim != 2 or not np.isfinite(chunk).all():
+        raise GalleryError(
+            f"Descriptors: got {chunk.shape} with numbers missing or not finite, expected finite "
+            "(tiles, D). The model is broken: check its weights."
+        )
+    return np.ascontiguousarray(chunk.astype(np.float16), np.float32)
+
+
+def _factory_index(descriptors: FloatArray, kind: str) -> Any:
+    try:
+        index = faiss.index_factory(descriptors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise SettingError(
+            f"Index kind: got {kind!r}, expected {FLAT_FP16} or a faiss.index_factory string such "
+            "as 'HNSW32,SQfp16'."
+        ) from error
+    index.train(descriptors)
+    index.add(descriptors)
+    if isinstance(index, faiss.IndexIVF):
+        index.make_direct_map()
+    return index
