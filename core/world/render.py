@@ -1,0 +1,344 @@
+"""Ray casting with embree and shading in numpy: the aerial picture, panoramas and photos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rasterio.features import rasterize
+from rasterio.transform import from_origin
+from scipy.ndimage import gaussian_filter
+
+from core.errors import WorldError
+from core.world.flora import tree_mesh
+from core.world.layout import Town
+from core.world.materials import (
+    CLASS_NAMES,
+    CODE,
+    SEASONS,
+    class_table,
+    facade,
+    ground_table,
+    noise,
+    roof,
+    rough_table,
+)
+from core.world.meshes import Mesh, building_mesh, join, strip_mesh, thing_mesh, vehicle_mesh
+from core.world.sky import Light, hazed, sky_colour
+from core.world.streets import MARGIN_M
+
+__all__ = ["COVER_M", "Scene", "Seen", "make_scenes", "paint_ground", "panorama_rays", "photo_rays",
+           "render_aerial", "render_view"]  # fmt: skip
+
+F32 = npt.NDArray[np.float32]
+COVER_M = 0.125
+FAR = 1e30
+
+
+@dataclass
+class Scene:
+    """One capture of a town, ready for rays.
+
+    ``cover`` (rows, columns) uint8 material codes of the ground from the north-west corner,
+    ``half_m`` half its side; ``mesh`` what stands on it; ``caster`` the embree scene of the mesh.
+    """
+
+    mesh: Mesh
+    normals: F32
+    caster: Any
+    cover: npt.NDArray[np.uint8]
+    half_m: float
+    table: F32
+    furrow: tuple[float, float]
+
+
+@dataclass
+class Seen:
+    """What n rays met: linear light (n, 3), class (n,), plan place (n, 2), NaN for sky."""
+
+    light: F32
+    kind: npt.NDArray[np.uint8]
+    place: F32
+
+
+def _embree() -> tuple[Any, Any]:
+    try:
+        from embreex.mesh_construction import TriangleMesh
+        from embreex.rtcore_scene import EmbreeScene
+    except ImportError as error:
+        raise WorldError(
+            "World: got no embreex, expected it installed. Run: pip install -r requirements-world.txt"
+        ) from error
+    return EmbreeScene, TriangleMesh
+
+
+def paint_ground(town: Town) -> npt.NDArray[np.uint8]:
+    """Material codes (n, n) of the ground, ``COVER_M`` metres per cell, north up."""
+    half = town.size_m / 2 + MARGIN_M
+    side = round(2 * half / COVER_M)
+    shapes = [(g, CODE[name]) for name, g in town.covers if not g.is_empty]
+    place = from_origin(-half, half, COVER_M, COVER_M)
+    return np.asarray(rasterize(shapes, (side, side), CODE["meadow"], transform=place, dtype="uint8"))
+
+
+def make_scenes(town: Town, seasons: dict[str, str]) -> dict[str, Scene]:
+    """The captures of a town: ``seasons`` maps "aerial" and "ground" to season names."""
+    scene_type, mesh_type = _embree()
+    cover = paint_ground(town)
+    still = [*building_mesh(town), *strip_mesh(town), *thing_mesh(town)]
+    furrow = np.random.default_rng([town.seed, 7]).uniform(0, np.pi)
+    scenes = {}
+    for number, (capture, season) in enumerate(seasons.items()):
+        moving = vehicle_mesh(town.vehicles[capture])
+        mesh = join([*still, *moving, *tree_mesh(town, SEASONS[season], number)])
+        flat = np.cross(mesh.corners[:, 1] - mesh.corners[:, 0], mesh.corners[:, 2] - mesh.corners[:, 0])
+        flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
+        caster = scene_type()
+        mesh_type(caster, np.ascontiguousarray(mesh.corners))
+        scenes[capture] = Scene(
+            mesh, flat.astype(np.float32), caster, cover, town.size_m / 2 + MARGIN_M,
+            ground_table(SEASONS[season]), (float(np.cos(furrow)), float(np.sin(furrow))),
+        )  # fmt: skip
+    return scenes
+
+
+def _codes(scene: Scene, x: F32, y: F32) -> npt.NDArray[np.uint8]:
+    side = scene.cover.shape[0]
+    column = ((x + scene.half_m) * (1 / COVER_M)).astype(np.int64)
+    row = ((scene.half_m - y) * (1 / COVER_M)).astype(np.int64)
+    inside = (column >= 0) & (row >= 0) & (column < side) & (row < side)
+    flat = np.where(inside, row * side + column, 0)
+    return np.where(inside, scene.cover.ravel()[flat], np.uint8(CODE["meadow"])).astype(np.uint8)
+
+
+ROUGH = rough_table()
+KINDS = class_table()
+GLOSSY = np.zeros(len(KINDS), np.float32)
+for _name, _gloss in (("glass", 0.45), ("paintwork", 0.14), ("water", 0.30), ("pool", 0.2)):
+    GLOSSY[CODE[_name]] = _gloss
+FIELDS = np.array([CODE["crop"], CODE["grain"], CODE["plough"]])
+
+
+def _textured(rgb: F32, code: npt.NDArray[np.uint8], p: F32, grain_m: float) -> F32:
+    """Noise over every surface; walls take it from their own height so that it does not smear."""
+    x, y = p[:, 0] + 0.37 * p[:, 2], p[:, 1] + 0.61 * p[:, 2]
+    rough = ROUGH[code]
+    value = 1 + rough[:, 0] * 0.5 * noise(0, x, y, grain_m) + rough[:, 1] * noise(1, x, y, 0.35)
+    return np.asarray(rgb * np.maximum(value, 0.15)[:, None], np.float32)
+
+
+def _ground_rgb(scene: Scene, code: npt.NDArray[np.uint8], p: F32) -> F32:
+    rgb = scene.table[code]
+    field = np.isin(code, FIELDS)
+    if field.any():
+        across = p[field, 0] * scene.furrow[0] + p[field, 1] * scene.furrow[1]
+        wave = 0.5 + 0.5 * np.sin(across * (2 * np.pi / 1.5))
+        tram = (across % 18.0) < 0.5
+        rgb[field] *= (0.80 + 0.35 * wave - 0.3 * tram)[:, None]
+    slab = (code == CODE["slabs"]) | (code == CODE["patio"])
+    if slab.any():
+        q = p[slab]
+        joint = ((q[:, 0] % 0.6) < 0.03) | ((q[:, 1] % 0.6) < 0.03)
+        rgb[slab] *= (1 - 0.18 * joint)[:, None]
+    tie = code == CODE["ballast"]
+    if tie.any():
+        rgb[tie] *= (0.85 + 0.25 * ((p[tie, 0] + p[tie, 1]) % 0.9 < 0.4))[:, None]
+    return rgb
+
+
+def _object_rgb(scene: Scene, tri: Any, hit_uv: F32, code: Any, light: Light, detail: float) -> F32:
+    mesh = scene.mesh
+    rgb = np.array(mesh.rgb[tri])
+    for names, paint in ((("wall",), "wall"), (("tiles", "flat_roof"), "roof")):
+        mine = np.isin(code, [CODE[n] for n in names])
+        if not mine.any():
+            continue
+        t = tri[mine]
+        corner = mesh.uv[t]
+        b = hit_uv[mine]
+        uv = corner[:, 0] + b[:, :1] * (corner[:, 1] - corner[:, 0]) + b[:, 1:] * (corner[:, 2] - corner[:, 0])
+        if paint == "wall":
+            rgb[mine] = facade(uv, mesh.info[t], mesh.ident[t], rgb[mine], light.horizon)
+        else:
+            rgb[mine] = roof(uv, mesh.info[t], mesh.ident[t], rgb[mine], detail)
+    return rgb
+
+
+def _dot(a: F32, b: F32) -> F32:
+    """Row by row inner products (n,) of two (n, 3)."""
+    return np.asarray(np.einsum("ij,ij->i", a, b))
+
+
+def _sunlit(scene: Scene, p: F32, normal: F32, light: Light, rng: np.random.Generator) -> F32:
+    """Sunlight reaching n points, 0 to 1 each, with soft shadow edges."""
+    sun = light.sun + rng.standard_normal(p.shape, np.float32) * np.float32(0.012)
+    slant = np.maximum(normal @ light.sun, 0)
+    if float(light.sun_rgb[0]) < 0.4:
+        return np.asarray(slant, np.float32)
+    lit = np.flatnonzero(slant > 0)
+    hit = scene.caster.run(
+        np.ascontiguousarray(p[lit] + normal[lit] * np.float32(0.03)), np.ascontiguousarray(sun[lit]),
+        query="OCCLUDED",
+    )  # fmt: skip
+    slant[lit[hit >= 0]] = 0
+    return slant
+
+
+def _openness(scene: Scene, p: F32, normal: F32, rng: np.random.Generator) -> F32:
+    """Ambient light reaching n points, 0 to 1: one short ray each into the hemisphere."""
+    way = rng.standard_normal(p.shape, np.float32)
+    way *= 1 / np.sqrt(_dot(way, way))[:, None]
+    way += normal * np.float32(1.02)
+    reach = np.full(len(p), 5.0, np.float32)
+    hit = scene.caster.run(
+        np.ascontiguousarray(p + normal * np.float32(0.04)), way, dists=reach, query="OCCLUDED"
+    )
+    return np.where(hit >= 0, np.float32(0.38), np.float32(1.0))
+
+
+def _hits(scene: Scene, start: F32, way: F32) -> tuple[Any, Any, Any, Any]:
+    """Distance, triangle (-1 ground, -2 sky) and barycentric place of n rays."""
+    found = scene.caster.run(start, way, query="INTERSECT", output=True)
+    tri, distance = found["primID"].astype(np.int64), found["tfar"]
+    down = way[:, 2] < -1e-4
+    plane = np.where(down, -start[:, 2] / np.where(down, way[:, 2], -1), FAR).astype(np.float32)
+    ground = (plane < distance) & (plane < 1500)
+    tri = np.where(ground, -1, np.where(found["geomID"] < 0, -2, tri))
+    return np.where(ground, plane, distance), tri, np.stack([found["u"], found["v"]], 1), down
+
+
+def render_view(
+    scene: Scene, start: F32, way: F32, light: Light, rng: np.random.Generator,
+    grain_m: float = 0.035, detail: float = 1.0, occlusion: bool = True, haze: float = 1.0,
+) -> Seen:  # fmt: skip
+    """Light along n rays. ``start`` and ``way`` (n, 3) float32, ``way`` of unit length."""
+    distance, tri, bary, _ = _hits(scene, start, way)
+    n = len(start)
+    out = np.empty((n, 3), np.float32)
+    kind = np.zeros(n, np.uint8)
+    place = np.full((n, 2), np.nan, np.float32)
+    sky = np.flatnonzero(tri == -2)
+    if len(sky):
+        out[sky] = sky_colour(way[sky], light)
+    solid = np.flatnonzero(tri != -2)
+    if len(solid) == 0:
+        return Seen(out, kind, place)
+    tri, to = tri[solid], way[solid]
+    p = start[solid] + to * distance[solid, None]
+    code, rgb, normal = _surface(scene, p, tri, to, bary[solid], light, rng, detail)
+    rgb = _textured(rgb, code, p, grain_m)
+    sunlit = _sunlit(scene, p, normal, light, rng)
+    open_air = _openness(scene, p, normal, rng) if occlusion else np.ones_like(sunlit)
+    up = (0.5 + 0.5 * normal[:, 2])[:, None]
+    glow = light.bounce + (light.ambient - light.bounce) * up
+    glow *= open_air[:, None]
+    glow += light.sun_rgb * sunlit[:, None]
+    colour = _mirrored(rgb * glow, code, normal, to, light)
+    out[solid] = hazed(colour, distance[solid] * np.float32(haze), light)
+    kind[solid], place[solid] = KINDS[code], p[:, :2]
+    return Seen(out, kind, place)
+
+
+def _surface(
+    scene: Scene, p: F32, tri: Any, to: F32, bary: F32, light: Light, rng: np.random.Generator,
+    detail: float,
+) -> tuple[Any, F32, F32]:  # fmt: skip
+    """Material code (n,), reflectance (n, 3) and facing normal (n, 3) where rays met something."""
+    code = np.empty(len(p), np.uint8)
+    rgb = np.empty((len(p), 3), np.float32)
+    normal = np.zeros((len(p), 3), np.float32)
+    on, off = np.flatnonzero(tri < 0), np.flatnonzero(tri >= 0)
+    if len(on):
+        q = p[on]
+        blur = (rng.random((2, len(on)), np.float32) - np.float32(0.5)) * np.float32(COVER_M)
+        code[on] = ground = _codes(scene, q[:, 0] + blur[0], q[:, 1] + blur[1])
+        rgb[on] = _ground_rgb(scene, ground, q)
+        normal[on, 2] = 1
+    if len(off):
+        t = tri[off]
+        code[off] = material = scene.mesh.material[t]
+        rgb[off] = _object_rgb(scene, t, bary[off], material, light, detail)
+        own, flat = scene.mesh.normal[t], scene.normals[t]
+        flip = np.where(_dot(flat, to[off]) > 0, np.float32(-1), np.float32(1))
+        normal[off] = np.where(own[:, :1] != 0, own, flat * flip[:, None])
+    return code, rgb, normal
+
+
+def _mirrored(colour: F32, code: Any, normal: F32, to: F32, light: Light) -> F32:
+    """Add what glossy things mirror of the sky."""
+    gloss = GLOSSY[code]
+    shiny = np.flatnonzero(gloss > 0)
+    if len(shiny):
+        n, d = normal[shiny], to[shiny]
+        along = _dot(n, d)[:, None]
+        back = d - 2 * along * n
+        back[:, 2] = np.abs(back[:, 2])
+        fresnel = gloss[shiny, None] * (0.25 + 0.75 * (1 - np.abs(along)) ** 3)
+        colour[shiny] = colour[shiny] * (1 - fresnel) + np.minimum(sky_colour(back, light), 3) * fresnel
+    return colour
+
+
+def panorama_rays(
+    heading_deg: float, size: tuple[int, int], grid: int, rng: np.random.Generator
+) -> F32:
+    """Unit directions (h * w * grid * grid, 3), samples of a pixel together, for a canvas.
+
+    360 degrees wide with the heading in the middle, +45 to -45 degrees of elevation.
+    """
+    h, w = size
+    sub = (np.arange(grid) + 0.5) / grid
+    shake = rng.uniform(-0.4, 0.4, (h, w, grid, grid, 2)) / grid
+    rows = np.arange(h)[:, None, None, None] + sub[None, None, :, None] + shake[..., 0]
+    columns = np.arange(w)[None, :, None, None] + sub[None, None, None, :] + shake[..., 1]
+    azimuth = np.radians(heading_deg + (columns - w / 2) * 360 / w)
+    height = np.radians(45 - rows * 90 / h)
+    flat = np.cos(height)
+    way = np.stack([np.sin(azimuth) * flat, np.cos(azimuth) * flat, np.sin(height)], -1)
+    return np.ascontiguousarray(way.reshape(-1, 3), np.float32)
+
+
+def photo_rays(
+    heading_deg: float, pitch_deg: float, fov_deg: float, size: tuple[int, int], grid: int
+) -> F32:
+    """Unit directions (h * w * grid * grid, 3) of a pinhole camera; ``fov_deg`` is horizontal."""
+    h, w = size
+    sub = (np.arange(grid) + 0.5) / grid
+    rows = np.arange(h)[:, None, None, None] + sub[None, None, :, None]
+    columns = np.arange(w)[None, :, None, None] + sub[None, None, None, :]
+    scale = np.tan(np.radians(fov_deg) / 2) / (w / 2)
+    right, up = np.broadcast_arrays((columns - w / 2) * scale, (h / 2 - rows) * scale)
+    a, e = np.radians(heading_deg), np.radians(pitch_deg)
+    forward = np.array([np.sin(a) * np.cos(e), np.cos(a) * np.cos(e), np.sin(e)])
+    east = np.array([np.cos(a), -np.sin(a), 0.0])
+    lift = np.cross(east, forward)
+    way = forward + right[..., None] * east + up[..., None] * lift
+    way = way.reshape(-1, 3)
+    return np.ascontiguousarray(way / np.linalg.norm(way, axis=1, keepdims=True), np.float32)
+
+
+def render_aerial(
+    scene: Scene, light: Light, size_m: float, gsd_m: float, grid: int, rng: np.random.Generator
+) -> F32:
+    """Linear orthophoto (n, n, 3), north up, ``grid`` x ``grid`` rays per pixel, slightly soft."""
+    n = round(size_m / gsd_m)
+    picture = np.empty((n, n, 3), np.float32)
+    rows = max(1, 150_000 // (n * grid * grid))
+    sub = (np.arange(grid) + 0.5) / grid
+    for first in range(0, n, rows):
+        count = min(rows, n - first)
+        r = first + np.arange(count)[:, None, None, None] + sub[None, None, :, None]
+        c = np.arange(n)[None, :, None, None] + sub[None, None, None, :]
+        shake = rng.uniform(-0.45, 0.45, (2, count, n, grid, grid)) / grid
+        x = (c + shake[0]) * gsd_m - size_m / 2
+        y = size_m / 2 - (r + shake[1]) * gsd_m
+        start = np.stack([x, y, np.full_like(x, 90.0)], -1).reshape(-1, 3).astype(np.float32)
+        way = np.broadcast_to(np.float32([0, 0, -1]), start.shape)
+        seen = render_view(scene, start, np.ascontiguousarray(way), light, rng, grain_m=0.2,
+                           detail=0.25, haze=2.2)  # fmt: skip
+        picture[first : first + count] = seen.light.reshape(count, n, -1, 3).mean(2)
+    return np.asarray(gaussian_filter(picture, (0.6, 0.6, 0)), np.float32)
+
+
+SKY = CLASS_NAMES.index("sky")
