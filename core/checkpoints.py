@@ -124,12 +124,12 @@ def load_model(folder: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
             missing, unknown or of another shape.
 
     """
-    from core.models import build_model
+    from core.models import build_from_config
 
     folder = Path(folder)
     config, state = load_state(folder)
     try:
-        model: torch.nn.Module = build_model(config["name"], **config["model"])
+        model: torch.nn.Module = build_from_config(config["name"], config["model"])
     except (CoreError, TypeError, ValueError, AssertionError) as error:
         raise CheckpointError(
             f"Model {folder}: got a config that builds no model ({str(error)[:200]}), expected one "

@@ -1,0 +1,1 @@
+"""Metrics, protocols and reports: what a model is worth, measured one way everywhere."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
 from core.errors import SettingError
 from core.models.convnet import ConvNet, ConvNetConfig
+from core.models.geossk import GeoSSK, GeoSSKConfig
 from core.models.pooling import AzimuthPooling, GapPooling, SmdPooling
 from core.models.two_branch import TwoBranch
 
-__all__ = ["MODELS", "POOLINGS", "build_model"]
+__all__ = ["MODELS", "POOLINGS", "TEACHER", "build_from_config", "build_model", "build_teacher"]
 
 Size = tuple[int, int]
+TEACHER = "geossk"
 POOLINGS = ("gap", "smd", "azimuth")
 
 MODELS: dict[str, Callable[[Size, bool], nn.Module]] = {
@@ -80,3 +83,18 @@ def build_model(
         aerial_size=aerial_size,
         polar=polar,
     )
+
+
+def build_teacher(base: dict[str, Any], **config: Any) -> GeoSSK:
+    """A GeoSSK teacher with fresh weights over a two-branch model of its own.
+
+    Args:
+        base: arguments of ``build_model``, ``name`` included.
+        config: fields of ``GeoSSKConfig``.
+    """
+    return GeoSSK(build_model(**base), GeoSSKConfig(**config))
+
+
+def build_from_config(name: str, model: dict[str, Any]) -> nn.Module:
+    """What a model folder's config describes: a teacher (``geossk``) or a two-branch model."""
+    return build_teacher(**model) if name == TEACHER else build_model(name, **model)

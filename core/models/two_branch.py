@@ -63,6 +63,7 @@ class TwoBranch(nn.Module):
         self.ground_size = ground_size
         self.aerial_size = aerial_size
         self.polar = polar
+        self.ground_stride: int = ground_encoder.stride[1]  # type: ignore[index, assignment]
         self.bins = BINS if isinstance(ground_pool, AzimuthPooling) else None
         self.register_buffer(
             "mean", torch.tensor(ground_encoder.mean).view(1, 3, 1, 1), persistent=False
@@ -104,33 +105,31 @@ class TwoBranch(nn.Module):
         )
         return features
 
-    def ground_bins(self, images: Tensor) -> Tensor:
-        """Raw azimuth bins (B, n, D) of crops of n whole bins; azimuth models only."""
-        count = images.shape[-1] * BINS // self.ground_size[1]
-        bins: Tensor = self.ground_pool(self.ground_map(images), count)
-        return bins
-
-    def aerial_bins(self, tiles: Tensor) -> Tensor:
-        """Raw azimuth bins (B, 32, D) of tiles; azimuth models only."""
-        bins: Tensor = self.aerial_pool(self.aerial_map(tiles), BINS)
-        return bins
-
-    def describe_ground(self, images: Tensor) -> Tensor:
-        """Unit descriptors of ground views in [0, 1]: (B, D), or (B, n * D) for n azimuth bins.
+    def describe_ground_map(self, features: Tensor) -> Tensor:
+        """Unit descriptors (B, D), or (B, n * D) for n azimuth bins, of ground feature maps.
 
         A query keeps its own weighting of bins: one norm for the whole.
         """
         if self.bins is None:
-            descriptor: Tensor = self.ground_pool(self.ground_map(images))
+            descriptor: Tensor = self.ground_pool(features)
             return descriptor
-        return F.normalize(self.ground_bins(images).flatten(1), dim=1)
+        count = features.shape[3] * self.ground_stride * BINS // self.ground_size[1]
+        return F.normalize(self.ground_pool(features, count).flatten(1), dim=1)
+
+    def describe_aerial_map(self, features: Tensor) -> Tensor:
+        """Unit descriptors (B, D) of aerial feature maps; azimuth bins all have equal length."""
+        if self.bins is None:
+            descriptor: Tensor = self.aerial_pool(features)
+            return descriptor
+        return (F.normalize(self.aerial_pool(features, BINS), dim=2) / BINS**0.5).flatten(1)
+
+    def describe_ground(self, images: Tensor) -> Tensor:
+        """Unit descriptors of ground views (B, 3, H, W) in [0, 1]: see ``describe_ground_map``."""
+        return self.describe_ground_map(self.ground_map(images))
 
     def describe_aerial(self, tiles: Tensor) -> Tensor:
-        """Unit descriptors (B, D) of tiles in [0, 1]; azimuth bins all have equal length."""
-        if self.bins is None:
-            descriptor: Tensor = self.aerial_pool(self.aerial_map(tiles))
-            return descriptor
-        return (F.normalize(self.aerial_bins(tiles), dim=2) / BINS**0.5).flatten(1)
+        """Unit descriptors (B, D) of tiles (B, 3, S, S) in [0, 1]."""
+        return self.describe_aerial_map(self.aerial_map(tiles))
 
     def ground_tokens(self, images: Tensor) -> Tensor:
         """Local tokens (B, h * w, C), row-major, after the encoder's last layer."""

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.data.transforms import change_light, photo_mask, soften
 from core.data.worlds import Town
 from core.polar import BINS, to_batch
 
-__all__ = ["Batch", "SamplingConfig", "photo_mask", "sample_batch", "to_model_views"]
+__all__ = ["Batch", "SamplingConfig", "sample_batch", "to_model_views"]
 
 Generator = np.random.Generator
 
@@ -33,7 +34,8 @@ class SamplingConfig:
     gallery's step and a little more. ``also_true_m``: another tile this near to the camera covers
     it as well and is no negative. ``local_share``: share of the batches whose places are neighbours,
     so that its negatives look alike. ``photo_share``: share of the views up to 12 bins wide that
-    are cut to the frame of a perspective photo.
+    are cut to the frame of a perspective photo. ``every_crop``: each panorama gives all its crops
+    of the step's width; else one, so that views and tiles are as many.
     """
 
     batch: int = 96
@@ -51,6 +53,7 @@ class SamplingConfig:
     also_true_m: float = 28.8
     local_share: float = 0.5
     photo_share: float = 0.4
+    every_crop: bool = True
     mirror: bool = True
 
 
@@ -71,20 +74,6 @@ class Batch:
     ignored: npt.NDArray[np.bool_]
 
 
-def photo_mask(
-    height: int, width: int, fov_deg: float, aspect: float, pitch_deg: float
-) -> npt.NDArray[np.bool_]:
-    """Canvas pixels (height, width) inside the frame of a pinhole photo.
-
-    The view spans ``fov_deg`` over its columns and +-45 degrees over its rows. ``aspect`` is the
-    photo's height over its width; ``pitch_deg`` lifts the camera (small angles: a shift of rows).
-    """
-    azimuth = np.radians(((np.arange(width) + 0.5) / width - 0.5) * fov_deg)
-    elevation = np.radians(45.0 - (np.arange(height) + 0.5) / height * 90.0 - pitch_deg)
-    half = aspect * np.tan(np.radians(fov_deg / 2))
-    return np.asarray(np.abs(np.tan(elevation))[:, None] <= half * np.cos(azimuth)[None, :])
-
-
 def _choose_places(town: Town, config: SamplingConfig, random: Generator) -> npt.NDArray[np.int64]:
     count = min(config.batch, len(town.places))
     if random.random() >= config.local_share:
@@ -96,11 +85,11 @@ def _choose_places(town: Town, config: SamplingConfig, random: Generator) -> npt
 
 
 def _cut_views(
-    canvases: npt.NDArray[np.uint8], bins: int
+    canvases: npt.NDArray[np.uint8], bins: int, every_crop: bool
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """All crops of ``bins`` whole bins of each canvas, and the first bin of each: (crops * B, ...)."""
+    """Crops of ``bins`` whole bins of each canvas and the first bin of each, crop by crop."""
     column = canvases.shape[2] // BINS
-    starts = np.arange(BINS // bins) * bins
+    starts = np.arange(BINS // bins if every_crop else 1) * bins
     views = np.stack([canvases[:, :, s * column : (s + bins) * column] for s in starts])
     return views.reshape(-1, *views.shape[2:]), np.repeat(starts, len(canvases))
 
@@ -137,7 +126,7 @@ def sample_batch(town: Town, config: SamplingConfig, tile_pixels: int, random: G
     if config.mirror and random.random() < 0.5:
         canvases, tiles, heading = canvases[:, :, ::-1], tiles[:, :, ::-1], -heading
 
-    views, starts = _cut_views(canvases, bins)
+    views, starts = _cut_views(canvases, bins, config.every_crop)
     crops = len(views) // len(chosen)
     # The first bin of the full canvas lies half a turn left of its heading.
     first = (np.tile(heading, crops) - 180.0 + 180.0) * BINS / 360.0 + starts
@@ -153,35 +142,6 @@ def sample_batch(town: Town, config: SamplingConfig, tile_pixels: int, random: G
     )
 
 
-def change_light(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Change brightness, contrast, saturation, colour cast and noise of (B, 3, H, W) in [0, 1].
-
-    Each image has its own draw; ``strength`` 0.2 means factors of about 0.8 to 1.25.
-    """
-
-    def draw(*shape: int) -> Tensor:
-        uniform = torch.rand(len(images), *shape, 1, 1, generator=generator) * 2 - 1
-        return uniform.to(images.device) * strength
-
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    images = (images - mean) * (1 + 1.5 * draw(1)) + mean * (1 + draw(1))
-    grey = images.mean(dim=1, keepdim=True)
-    images = grey + (images - grey) * (1 + 2 * draw(1))
-    return (images * (1 + 0.5 * draw(3))).clamp(0, 1)
-
-
-def _soften(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    blurred = torch.rand(len(images), generator=generator) < share
-    if not blurred.any():
-        return images
-    chosen = blurred.to(images.device)
-    weights = torch.tensor([0.25, 0.5, 0.25], device=images.device)
-    kernel = (weights[:, None] * weights[None, :]).expand(3, 1, 3, 3)
-    images = images.clone()
-    images[chosen] = F.conv2d(F.pad(images[chosen], (1, 1, 1, 1), "replicate"), kernel, groups=3)
-    return images
-
-
 def to_model_views(
     batch: Batch,
     ground_size: tuple[int, int],
@@ -195,8 +155,8 @@ def to_model_views(
     width = round(batch.views.shape[2] / batch.views.shape[1] * height)
     views = to_batch(batch.views, (height, width), device)
     tiles = to_batch(batch.tiles, aerial_size, device)
-    views = _soften(change_light(views, strength, generator), 0.25, generator)
-    tiles = _soften(change_light(tiles, strength, generator), 0.25, generator)
+    views = soften(change_light(views, strength, generator), 0.25, generator)
+    tiles = soften(change_light(tiles, strength, generator), 0.25, generator)
     seen = torch.from_numpy(batch.seen).to(device)[:, None].float()
     if seen.shape[-2:] != views.shape[-2:]:
         seen = F.interpolate(seen, size=views.shape[-2:], mode="nearest")

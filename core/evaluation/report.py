@@ -1,0 +1,177 @@
+"""One town, one model, one table: located within r metres at every field of view.
+
+The rows follow design.md section 3. A query is a crop of a panorama at a random heading; a row of
+view "photo" keeps of that crop what a level 4:3 photo of its field of view would show. Every row
+carries its chance level. Nothing here is ever tuned on a test town.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from core.data.transforms import photo_mask
+from core.data.worlds import Town
+from core.evaluation.descriptors import (
+    GRID_STEP_M,
+    Float,
+    Matches,
+    Queries,
+    crop_queries,
+    describe_places,
+    describe_views,
+    match,
+    town_grid,
+)
+from core.evaluation.metrics import (
+    rank_of_truth,
+    recall_at,
+    share_within,
+    standard_error,
+    worst_first_place,
+)
+from core.evaluation.rerank import TownTokens, combined, rerank
+from core.geo import angle_difference_deg
+from core.models.geossk import GeoSSK
+from core.models.two_branch import TwoBranch
+from core.polar import BINS
+
+__all__ = ["FIELDS_OF_VIEW", "Setting", "evaluate_town", "settings_for"]
+
+FIELDS_OF_VIEW = (32, 24, 16, 10, 8, 6)
+"""Bins of the standard rows: 360, 270, 180, 112.5 (for 120), 90 and 67.5 (for 70) degrees."""
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a row knows: bins of view, crop or photo frame, heading, radius around the camera."""
+
+    bins: int
+    view: str = "crop"
+    heading_known: bool = False
+    radius_m: float | None = None
+
+
+def settings_for(fields: Sequence[int] = FIELDS_OF_VIEW) -> list[Setting]:
+    """All rows of a report: every field of view without help, with a compass, a radius, and both."""
+    rows = []
+    for bins in fields:
+        for view in ("crop", "photo") if bins <= 10 else ("crop",):
+            for known in (False, True):
+                rows += [Setting(bins, view, known, radius) for radius in (None, 200.0)]
+    return rows
+
+
+def framed(queries: Queries) -> Queries:
+    """The same views cut to the frame of a level 4:3 photo; the rest mid-grey."""
+    _, height, width, _ = queries.views.shape
+    seen = photo_mask(height, width, queries.bins * 360.0 / BINS, 0.75, 0.0)
+    return replace(queries, views=np.where(seen[None, :, :, None], queries.views, np.uint8(127)))
+
+
+def _within_radius(matches: Matches, distance: Float, radius_m: float | None) -> Matches:
+    if radius_m is None:
+        return matches
+    return replace(matches, similarity=np.where(distance <= radius_m, matches.similarity, -np.inf))
+
+
+def _figures(
+    setting: Setting,
+    scores: npt.NDArray[np.float32],
+    rolls: npt.NDArray[np.float32],
+    distance: Float,
+    queries: Queries,
+) -> Row:
+    """Everything a row says, from final scores, rolls and distances, each (Q, R)."""
+    index = np.arange(len(scores))
+    truth = distance.argmin(axis=1)
+    ranks = rank_of_truth(scores, truth)
+    first = worst_first_place(scores, distance)
+    error = distance[index, first]
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    near = np.take_along_axis(distance, order, axis=1).min(axis=1)
+    figures: Row = {f"hit@{k}": recall_at(ranks, k) for k in (1, 5, 10)}
+    figures |= {f"within_{r}_m": share_within(error, r) for r in (10, 25, 50)}
+    figures["within_25_m@5"] = share_within(near, 25)
+    figures["standard_error_25_m"] = standard_error(share_within(error, 25), len(scores))
+    figures["median_error_m"] = float(np.median(error))
+    if not setting.heading_known:
+        turned = -180.0 + (rolls[index, first] + queries.bins / 2) * 360.0 / BINS
+        wrong = angle_difference_deg(turned, queries.heading_deg)
+        figures["median_heading_error_deg"] = float(np.median(wrong))
+        right = error <= 25
+        figures["median_heading_error_located_deg"] = (
+            float(np.median(wrong[right])) if right.any() else None
+        )
+    return figures
+
+
+def _chance(distance: Float, radius_m: float | None) -> float:
+    allowed = distance <= (radius_m or np.inf)
+    return float((((distance <= 25) & allowed).sum(axis=1) / allowed.sum(axis=1)).mean())
+
+
+def _row(setting: Setting, queries: Queries, places: int, reranked: bool) -> Row:
+    return {
+        "fov_deg": queries.bins * 360.0 / BINS,
+        "view": setting.view,
+        "heading": "known" if setting.heading_known else "unknown",
+        "radius_m": setting.radius_m,
+        "reranked": reranked,
+        "queries": len(queries.views),
+        "gallery": places,
+    }
+
+
+def _rows_of(
+    setting: Setting,
+    town: Town,
+    student: TwoBranch,
+    tokens: TownTokens | None,
+    descriptors: torch.Tensor,
+    centres: Float,
+    count: int,
+    seed: int,
+) -> Iterator[Row]:
+    queries = crop_queries(town, setting.bins, count, seed)
+    if setting.view == "photo":
+        queries = framed(queries)
+    distance = np.linalg.norm(queries.places[:, None] - centres[None], axis=2)
+    heading = queries.heading_deg if setting.heading_known else None
+    matches = match(describe_views(student, queries), descriptors, heading)
+    matches = _within_radius(matches, distance, setting.radius_m)
+    chance = {"chance_25_m": _chance(distance, setting.radius_m)}
+    row = _row(setting, queries, len(centres), False)
+    yield row | _figures(setting, matches.similarity, matches.roll, distance, queries) | chance
+    if tokens is not None:
+        teacher = rerank(tokens.teacher, queries, matches, tokens)
+        scores = combined(matches.similarity, teacher, tokens.teacher.rerank_weight)
+        row = _row(setting, queries, len(centres), True)
+        yield row | _figures(setting, scores, matches.roll, distance, queries) | chance
+
+
+def evaluate_town(
+    town: Town,
+    student: TwoBranch,
+    teacher: GeoSSK | None = None,
+    *,
+    settings: Sequence[Setting] | None = None,
+    count: int = 600,
+    seed: int = 0,
+    step_m: float = GRID_STEP_M,
+) -> list[Row]:
+    """All rows of one town; with a teacher every setting has a second, re-ranked row."""
+    centres = town_grid(town, step_m)
+    descriptors = describe_places(student, town, centres)
+    tokens = TownTokens(teacher, town, centres) if teacher is not None else None
+    rows: list[Row] = []
+    for setting in tqdm(settings or settings_for(), desc=f"evaluate {town.name}", leave=False):
+        rows += _rows_of(setting, town, student, tokens, descriptors, centres, count, seed)
+    return rows

@@ -1,0 +1,69 @@
+"""Let the teacher look at the student's first places again."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from core.data.worlds import Town
+from core.evaluation.descriptors import Float, Matches, Queries
+from core.models.geossk import GeoSSK
+from core.polar import BINS, to_batch
+
+__all__ = ["RERANKED", "TownTokens", "combined", "rerank"]
+
+RERANKED = 20
+"""How many of the student's first places the teacher looks at."""
+
+
+class TownTokens:
+    """The teacher's tokens of a town's places, described once and only where they are needed."""
+
+    def __init__(self, teacher: GeoSSK, town: Town, centres: Float) -> None:
+        self.teacher = teacher
+        self._town, self._centres = town, centres
+        self._known: dict[int, Tensor] = {}
+
+    @torch.inference_mode()
+    def of(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Tokens (len(rows), M, C) of places by their row."""
+        missing = [int(row) for row in rows if int(row) not in self._known]
+        if missing:
+            size = self.teacher.aerial_size
+            tiles = to_batch(self._town.crop_tiles(self._centres[missing], size[0]), size)
+            for row, tokens in zip(missing, self.teacher.aerial_tokens(tiles), strict=True):
+                self._known[row] = tokens.half()
+        return torch.stack([self._known[int(row)] for row in rows]).float()
+
+
+@torch.inference_mode()
+def rerank(
+    teacher: GeoSSK, queries: Queries, matches: Matches, tokens: TownTokens, first: int = RERANKED
+) -> npt.NDArray[np.float32]:
+    """Teacher's scores (Q, R) of the student's first places of each query; -inf elsewhere."""
+    teacher.eval()
+    size = (teacher.ground_size[0], queries.bins * teacher.ground_size[1] // BINS)
+    scores = np.full(matches.similarity.shape, -np.inf, np.float32)
+    order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :first]
+    for index, best in enumerate(order):
+        rows = best[np.isfinite(matches.similarity[index, best])]
+        ground = teacher.ground_tokens(to_batch(queries.views[index : index + 1], size))
+        rolls = torch.from_numpy(np.rint(matches.roll[index, rows])[None]).long()
+        pair = teacher.pair_scores(ground, tokens.of(rows), rolls)
+        scores[index, rows] = pair[0].float().numpy()
+    return scores
+
+
+def combined(
+    similarity: npt.NDArray[np.float32], teacher: npt.NDArray[np.float32], weight: float
+) -> npt.NDArray[np.float32]:
+    """Final scores: looked-at places by (1 - w) student + w teacher, above all others.
+
+    Places the teacher did not look at keep the student's order below those it did.
+    """
+    looked = np.isfinite(teacher)
+    seen = np.where(looked, similarity, 0)
+    mixed = (1 - weight) * seen + weight * np.where(looked, teacher, 0)
+    return np.where(looked, mixed + 4.0, similarity).astype(np.float32)

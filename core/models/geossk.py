@@ -1,0 +1,325 @@
+"""GeoSSK's teacher: two views that interact before they are compared.
+
+Chen, Huang, Yuan, Chen, Zhong, Pun, "Cross-View Geo-Localization via Learning Correspondence Semantic
+Similarity Knowledge", MMM 2025. Only the abstract is public, so **every equation here is this
+project's reconstruction**: the cross-fusion interaction module (CIM) is one layer of cross-view
+attention in both directions, gated by the contribution factor (CF) of every token.
+
+Axes: Q queries, R references, B images, N ground tokens, M aerial tokens, C channels, H heads,
+n azimuth bins of a query, K = 32 bins of a full circle, D values per bin.
+
+The teacher scores *pairs*, always all of them: a descriptor that has seen its own partner would make
+every in-batch score trivially right. It has no ``describe_*`` and cannot be indexed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.errors import SettingError
+from core.models.azimuth import roll_similarity
+from core.models.pooling import AzimuthPooling
+from core.models.two_branch import TwoBranch
+from core.polar import BINS
+
+__all__ = ["GeoSSK", "GeoSSKConfig", "Interaction", "contribution_factor"]
+
+
+@dataclass(frozen=True)
+class GeoSSKConfig:
+    """``interaction``: CIM on or off (off: a plain two-branch model that scores pairs).
+
+    ``contribution``: CF gates on or off. ``rerank_weight``: share of the teacher's score, against
+    the student's similarity, when it re-ranks; found on validation towns.
+    """
+
+    heads: int = 2
+    interaction: bool = True
+    contribution: bool = True
+    rerank_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """What the teacher saw in one pair: attention (H, N, M) and (H, M, N), factors, cosine."""
+
+    ground_to_aerial: Tensor
+    aerial_to_ground: Tensor
+    phi_ground: Tensor
+    phi_aerial: Tensor
+    score: float
+
+
+@dataclass(frozen=True)
+class _Projected:
+    """What CIM needs of the images of one view; see ``GeoSSK._project``.
+
+    query, key (B, H, N, d); spoken (B, H, rows, N, D); gate (B, N); bins (B, columns, D).
+    """
+
+    query: Tensor
+    key: Tensor
+    spoken: Tensor
+    gate: Tensor
+    bins: Tensor
+
+    @property
+    def columns(self) -> int:
+        return self.bins.shape[1]
+
+    def of(self, index: int, copies: int) -> _Projected:
+        """One image, as seen by each of ``copies`` queries."""
+
+        def one(tensor: Tensor) -> Tensor:
+            return tensor[index : index + 1].expand(copies, *tensor.shape[1:])
+
+        return _Projected(*(one(getattr(self, name)) for name in self.__dataclass_fields__))
+
+
+def contribution_factor(parts: Tensor, equal_bins: bool) -> Tensor:
+    """Share of each token in its image's descriptor; sums to 1 over an image.
+
+    Args:
+        parts: (B, rows, columns, D), what each token adds to its column's bin.
+        equal_bins: True where every bin is scaled to one length (tiles), else one norm for all.
+
+    Returns:
+        phi (B, rows * columns); negative where a token pulls against the descriptor.
+
+    """
+    bins = parts.sum(dim=1, keepdim=True)
+    along = (parts * bins).sum(dim=3)
+    power = bins.square().sum(dim=3).clamp_min(1e-12)
+    total = power * parts.shape[2] if equal_bins else power.sum(dim=2, keepdim=True)
+    return (along / total).flatten(1)
+
+
+class GeoSSK(nn.Module):
+    """The teacher over a two-branch model of its own (``base``); azimuth or GAP pooling.
+
+    With azimuth pooling the aerial tokens are met at the roll of each pair, so that equal content
+    lies near equal columns and a learned bias over (ground row, aerial row, column difference) can
+    hold what geometry says; attention stays free over the whole circle, because a camera off the
+    tile's centre sees near things at other azimuths.
+    """
+
+    def __init__(self, base: TwoBranch, config: GeoSSKConfig | None = None) -> None:
+        super().__init__()
+        self.base = base
+        self.config = config or GeoSSKConfig()
+        self.rerank_weight = self.config.rerank_weight
+        self.ground_size, self.aerial_size = base.ground_size, base.aerial_size
+        channels: int = base.ground_encoder.channels  # type: ignore[assignment]
+        if channels % self.config.heads:
+            raise SettingError(
+                f"Teacher: got {self.config.heads} heads for {channels} channels, expected a divisor."
+            )
+        if base.bins is None and type(base.ground_pool).__name__ != "GapPooling":
+            raise SettingError("Teacher: its base must have gap or azimuth pooling.")
+        self.norm = nn.LayerNorm(channels)
+        self.query = nn.Linear(channels, channels)
+        self.key = nn.Linear(channels, channels)
+        self.value = nn.Linear(channels, channels)
+        self.output = nn.Linear(channels, channels, bias=False)
+        nn.init.zeros_(self.output.weight)  # at step 0 the teacher is its plain base
+        self.kappa = nn.Parameter(torch.tensor(1.0))
+        self.beta = nn.Parameter(torch.tensor(0.0))
+        self.rows = base.ground_pool.rows if isinstance(base.ground_pool, AzimuthPooling) else 1
+        rows = self.rows if base.bins else 0
+        self.azimuth_bias = nn.Parameter(torch.zeros(self.config.heads, rows, rows, BINS))
+
+    def ground_tokens(self, images: Tensor) -> Tensor:
+        """Local tokens (B, N, C) of ground views in [0, 1]."""
+        return self.base.ground_tokens(images)
+
+    def aerial_tokens(self, tiles: Tensor) -> Tensor:
+        """Local tokens (B, M, C) of tiles in [0, 1]."""
+        return self.base.aerial_tokens(tiles)
+
+    def _parts(self, tokens: Tensor, pool: nn.Module) -> Tensor:
+        """What each token adds to its bin: (B, rows, columns, D); GAP is one column of N rows."""
+        if isinstance(pool, AzimuthPooling):
+            return pool.contributions(tokens, tokens.shape[1] // self.rows)
+        return (tokens / tokens.shape[1])[:, :, None]
+
+    def factors(self, ground: Tensor, aerial: Tensor) -> tuple[Tensor, Tensor]:
+        """Contribution factors phi of ground tokens (Q, N) and aerial tokens (R, M)."""
+        equal = self.base.bins is not None
+        return (
+            contribution_factor(self._parts(ground, self.base.ground_pool), equal_bins=False),
+            contribution_factor(self._parts(aerial, self.base.aerial_pool), equal_bins=equal),
+        )
+
+    def gate(self, phi: Tensor) -> Tensor:
+        """Gamma = sigmoid(kappa (N phi - 1) + beta), in (0, 1); ones where CF is off. phi detached."""
+        if not self.config.contribution:
+            return torch.ones_like(phi)
+        share = phi.detach() * phi.shape[-1] - 1
+        return torch.sigmoid(self.kappa.clamp_min(0) * share.clamp(-8, 8) + self.beta)
+
+    def plain_similarity(self, ground: Tensor, aerial: Tensor) -> Tensor:
+        """Similarity before interaction: (Q, R, K) over rolls, or (Q, R) for a global base."""
+        query = F.normalize(self._parts(ground, self.base.ground_pool).sum(1).flatten(1), dim=1)
+        bins = self._parts(aerial, self.base.aerial_pool).sum(1)
+        if self.base.bins is None:
+            return query @ F.normalize(bins.flatten(1), dim=1).T
+        return roll_similarity(query, (F.normalize(bins, dim=2) / BINS**0.5).flatten(1))
+
+    def pair_scores(self, ground: Tensor, aerial: Tensor, rolls: Tensor | None = None) -> Tensor:
+        """Cosine (Q, R) of every pair after interaction.
+
+        Args:
+            ground: tokens (Q, N, C).
+            aerial: tokens (R, M, C).
+            rolls: int (Q, R), the roll at which each pair is met; None for a global base.
+
+        Raises:
+            SettingError: an azimuth teacher without a roll for each pair.
+
+        """
+        return self.scores_and_attention(ground, aerial, rolls)[0]
+
+    def scores_and_attention(
+        self, ground: Tensor, aerial: Tensor, rolls: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """``pair_scores``, and the attention (B, H, N, M) of pairs (i, i), i < min(Q, R), with CIM."""
+        rolls = self._checked_rolls(ground, aerial, rolls)
+        asked = self._project(ground, self.base.ground_pool, self.base.aerial_pool, False)
+        told = self._project(aerial, self.base.aerial_pool, self.base.ground_pool, True)
+        forward_bias, backward_bias = self._biases(asked.columns, asked.columns)
+        scores, matched = [], []
+        # One reference at a time: its (Q, H, N, M) attention stays in the processor's cache.
+        for index in range(len(aerial)):
+            met = self._meet(told, index, rolls[:, index], asked.columns)
+            query, place = asked.bins, met.bins
+            if self.config.interaction:
+                forward = self._attend_forward(asked, told, index, forward_bias[rolls[:, index]])
+                query = query + self._message(forward, asked.gate, told.spoken[index])
+                backward = self._attend_backward(asked, met, backward_bias)
+                place = place + self._message(backward, met.gate, asked.spoken)
+                matched += [forward[index]] if index < len(ground) else []
+            scores.append(self._cosine(query, place))
+        return torch.stack(scores, dim=1), torch.stack(matched) if matched else None
+
+    @torch.no_grad()
+    def interact(self, ground: Tensor, aerial: Tensor, roll: int | None = None) -> Interaction:
+        """Attention, factors and score of one pair: tokens (1, N, C) and (1, M, C)."""
+        given = None if roll is None else torch.full((1, 1), int(roll) % BINS, device=ground.device)
+        rolls = self._checked_rolls(ground, aerial, given)
+        asked = self._project(ground, self.base.ground_pool, self.base.aerial_pool, False)
+        told = self._project(aerial, self.base.aerial_pool, self.base.ground_pool, True)
+        forward_bias, backward_bias = self._biases(asked.columns, BINS)
+        forward = self._attend_forward(asked, told, 0, forward_bias[rolls[:, 0]])
+        around = self._meet(told, 0, rolls[:, 0], BINS)
+        backward = self._attend_backward(asked, around, backward_bias)
+        if self.base.bins is not None:  # back from the roll's columns to the polar view's own
+            grid = backward.unflatten(2, (self.rows, BINS))
+            backward = grid.roll(int(rolls[0, 0]), dims=3).flatten(2, 3)
+        phi_ground, phi_aerial = self.factors(ground, aerial)
+        score = float(self.pair_scores(ground, aerial, given))
+        return Interaction(forward[0], backward[0], phi_ground[0], phi_aerial[0], score)
+
+    def _checked_rolls(self, ground: Tensor, aerial: Tensor, rolls: Tensor | None) -> Tensor:
+        if self.base.bins is None:
+            return torch.zeros(len(ground), len(aerial), dtype=torch.long, device=ground.device)
+        if rolls is None or rolls.shape != (len(ground), len(aerial)):
+            got = None if rolls is None else tuple(rolls.shape)
+            raise SettingError(
+                f"Teacher rolls: got {got}, expected one roll for each of "
+                f"{len(ground)} x {len(aerial)} pairs. Take the student's best rolls."
+            )
+        return rolls.to(ground.device).long() % BINS
+
+    def _project(
+        self, tokens: Tensor, own: nn.Module, other: nn.Module, equal_bins: bool
+    ) -> _Projected:
+        """All that is computed once per image: q, k, v of its tokens, its gate and its bins.
+
+        ``spoken`` is v through W_o and the *other* view's pooling, one for each of its rows:
+        pooling is linear, so only the pooled message is formed, never a token's (geossk.md 4).
+        """
+        parts = self._parts(tokens, own)
+        phi = contribution_factor(parts, equal_bins and self.base.bins is not None)
+        normed = self.norm(tokens)
+        weight = self.output.weight.unflatten(1, (self.config.heads, -1))  # C, H, d
+        if isinstance(other, AzimuthPooling):
+            through = torch.einsum("xcr,chd->hrdx", other.project.weight[..., 0], weight)
+        else:
+            through = weight.permute(1, 2, 0)[:, None]
+        return _Projected(
+            query=self._heads(self.query, normed) * (normed.shape[2] / self.config.heads) ** -0.5,
+            key=self._heads(self.key, normed),
+            spoken=self._heads(self.value, normed)[:, :, None] @ through,
+            gate=self.gate(phi),
+            bins=parts.sum(dim=1),
+        )
+
+    def _heads(self, layer: nn.Linear, normed: Tensor) -> Tensor:
+        projected: Tensor = layer(normed)
+        return projected.unflatten(2, (self.config.heads, -1)).transpose(1, 2)
+
+    def _meet(self, told: _Projected, index: int, roll: Tensor, columns: int) -> _Projected:
+        """One reference as each query meets it: its columns from the query's roll on, (Q, ...)."""
+        one = told.of(index, len(roll))
+        if self.base.bins is None:
+            return one
+        meets = (roll[:, None] + torch.arange(columns, device=roll.device)) % BINS
+        query = told.query[index].unflatten(1, (self.rows, BINS))[:, :, meets]
+        gate = told.gate[index].unflatten(0, (self.rows, BINS))[:, meets]
+        return replace(
+            one,
+            query=query.permute(2, 0, 1, 3, 4).flatten(2, 3),
+            gate=gate.transpose(0, 1).flatten(1),
+            bins=told.bins[index][meets],
+        )
+
+    def _attend_forward(
+        self, asked: _Projected, told: _Projected, index: int, bias: Tensor
+    ) -> Tensor:
+        """Ground asks, one reference answers: (Q, H, N, M), each row summing to 1."""
+        logits = asked.query @ told.key[index].transpose(1, 2) + bias
+        return (logits + told.gate[index].clamp_min(1e-6).log()).softmax(dim=3)
+
+    def _attend_backward(self, asked: _Projected, met: _Projected, bias: Tensor) -> Tensor:
+        """The met columns of a reference ask, ground answers: (Q, H, M', N)."""
+        logits = met.query @ asked.key.transpose(2, 3) + bias
+        return (logits + asked.gate.clamp_min(1e-6).log()[:, None, None, :]).softmax(dim=3)
+
+    def _biases(self, columns: int, met: int) -> tuple[Tensor, Tensor]:
+        """Position biases by ground row, aerial row and column difference.
+
+        Forward (K, H, N, M), one for each roll; backward (H, M', N) for ``met`` columns that are
+        counted from the roll on. Zeros for a global base, whose views have no common columns.
+        """
+        if self.base.bins is None:
+            zero = self.kappa.new_zeros(1)
+            return zero[:, None, None, None], zero
+        device = self.azimuth_bias.device
+        own = torch.arange(columns, device=device)
+        around = torch.arange(BINS, device=device)
+        turned = (around[None, None] - own[None, :, None] - around[:, None, None]) % BINS
+        forward = self.azimuth_bias[:, :, :, turned].permute(3, 0, 1, 4, 2, 5)
+        ahead = (torch.arange(met, device=device)[:, None] - own[None]) % BINS
+        backward = self.azimuth_bias[:, :, :, ahead].permute(0, 2, 3, 1, 4)
+        return forward.flatten(4, 5).flatten(2, 3), backward.flatten(3, 4).flatten(1, 2)
+
+    def _message(self, attention: Tensor, gate: Tensor, spoken: Tensor) -> Tensor:
+        """What a view takes in, pooled: (Q, bins, D).
+
+        attention (Q, H, takers, givers), gate (Q, takers), spoken (Q or 1, H, rows, givers, D).
+        """
+        weighted = attention * gate[:, None, :, None]
+        if self.base.bins is None:
+            weighted = weighted.mean(dim=2, keepdim=True)
+        return (weighted.unflatten(2, (self.rows, -1)) @ spoken).sum(dim=(1, 2))
+
+    def _cosine(self, query: Tensor, place: Tensor) -> Tensor:
+        """Cosine (Q,) of bins (Q, n, D); with azimuth bins those of the place have equal length."""
+        if self.base.bins is None:
+            return F.cosine_similarity(query[:, 0], place[:, 0], dim=1)
+        met = F.normalize(place, dim=2) / query.shape[1] ** 0.5
+        return (F.normalize(query.flatten(1), dim=1) * met.flatten(1)).sum(dim=1)

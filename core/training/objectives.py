@@ -1,0 +1,222 @@
+"""What is trained: a student on its own, a teacher over pairs, a student from a teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from core.errors import SettingError
+from core.models.azimuth import roll_similarity
+from core.models.geossk import GeoSSK
+from core.models.two_branch import TwoBranch
+from core.training.distillation import (
+    filter_incorrect_knowledge,
+    local_knowledge_loss,
+    relation_knowledge_loss,
+)
+from core.training.losses import LearnedScale, roll_info_nce, symmetric_info_nce
+from core.training.sampling import Batch, to_model_views
+
+__all__ = ["DistillationConfig", "DistillationObjective", "StudentObjective", "TeacherObjective"]
+
+Figures = dict[str, float]
+
+
+def batch_truth(batch: Batch, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """True columns (Q,), true rolls (Q,) and the ignored mask (Q, R) of a batch as tensors."""
+    return (
+        torch.from_numpy(batch.true_columns).to(device),
+        torch.from_numpy(batch.true_rolls).to(device),
+        torch.from_numpy(batch.ignored).to(device),
+    )
+
+
+def batch_views(
+    batch: Batch, student: TwoBranch, generator: torch.Generator, device: str
+) -> tuple[Tensor, Tensor]:
+    """Views and tiles in the sizes of a model, float32, stored channels last for fast convolutions."""
+    with torch.autocast(torch.device(device).type, enabled=False):
+        views, tiles = to_model_views(
+            batch, student.ground_size, student.aerial_size, generator, device
+        )
+    layout = torch.channels_last
+    return views.contiguous(memory_format=layout), tiles.contiguous(memory_format=layout)
+
+
+def batch_accuracy(scores: Tensor, truth: Tensor, ignored: Tensor) -> float:
+    """Share of queries whose true tile scores above every tile that is not ignored; ties are lost."""
+    rows = torch.arange(len(scores), device=scores.device)
+    others = scores.detach().float().masked_fill(ignored, -torch.inf)
+    own = others[rows, truth].clone()
+    others[rows, truth] = -torch.inf
+    return float((own > others.amax(dim=1)).float().mean())
+
+
+def similarity_of(student: TwoBranch, ground: Tensor, aerial: Tensor) -> Tensor:
+    """Similarities of descriptors: (Q, R, K) for an azimuth student, (Q, R) for a global one."""
+    return ground @ aerial.T if student.bins is None else roll_similarity(ground, aerial)
+
+
+class StudentObjective(nn.Module):
+    """The retrieval task: InfoNCE over tiles, and over rolls where the model keeps azimuth."""
+
+    def __init__(self, student: TwoBranch) -> None:
+        super().__init__()
+        self.student = student
+        self.scale = LearnedScale(temperature=1 / 14)
+        self.tile_pixels = student.aerial_size[0]
+
+    def forward(
+        self, batch: Batch, generator: torch.Generator, device: str
+    ) -> tuple[Tensor, Figures]:
+        """Loss and figures of one batch."""
+        student = self.student
+        views, tiles = batch_views(batch, student, generator, device)
+        columns, rolls, ignored = batch_truth(batch, device)
+        ground, aerial = student.describe_ground(views), student.describe_aerial(tiles)
+        with torch.autocast(views.device.type, enabled=False):
+            curve = similarity_of(student, ground.float(), aerial.float())
+            loss, scores = _task_loss(curve, self.scale(), columns, rolls, ignored)
+        accuracy = batch_accuracy(scores, columns, ignored)
+        return loss, {"accuracy": accuracy, "scale": float(self.scale().detach())}
+
+
+def _task_loss(
+    curve: Tensor, scale: Tensor, columns: Tensor, rolls: Tensor, ignored: Tensor
+) -> tuple[Tensor, Tensor]:
+    """InfoNCE of similarities (Q, R, K) or (Q, R), and the scores (Q, R) they give."""
+    if curve.ndim == 2:
+        return symmetric_info_nce(curve, scale, columns, ignored), curve
+    return roll_info_nce(curve, columns, rolls, scale, ignored), curve.amax(dim=2)
+
+
+class TeacherObjective(nn.Module):
+    """L_T = InfoNCE(T) + InfoNCE(S_teacher): after and before interaction (geossk.md, section 5).
+
+    Every pair of the batch is met at the roll that the teacher's own descriptors find best, as at
+    inference; nothing is told of the true roll but through the second term.
+    """
+
+    def __init__(self, teacher: GeoSSK) -> None:
+        super().__init__()
+        self.teacher = teacher
+        self.scale = LearnedScale(temperature=1 / 14)
+        self.plain_scale = LearnedScale(temperature=1 / 14)
+        self.tile_pixels = teacher.aerial_size[0]
+
+    def forward(
+        self, batch: Batch, generator: torch.Generator, device: str
+    ) -> tuple[Tensor, Figures]:
+        """Loss and figures of one batch."""
+        teacher = self.teacher
+        views, tiles = batch_views(batch, teacher.base, generator, device)
+        columns, rolls, ignored = batch_truth(batch, device)
+        ground, aerial = teacher.ground_tokens(views), teacher.aerial_tokens(tiles)
+        with torch.autocast(views.device.type, enabled=False):
+            ground, aerial = ground.float(), aerial.float()
+            plain = teacher.plain_similarity(ground, aerial)
+            best = plain.detach().argmax(dim=2) if plain.ndim == 3 else None
+            scores = teacher.pair_scores(ground, aerial, best)
+        before, own = _task_loss(plain, self.plain_scale(), columns, rolls, ignored)
+        after = symmetric_info_nce(scores, self.scale(), columns, ignored)
+        return before + after, {
+            "accuracy": batch_accuracy(scores, columns, ignored),
+            "accuracy_before": batch_accuracy(own, columns, ignored),
+            "kappa": float(teacher.kappa.detach()),
+            "scale": float(self.scale().detach()),
+        }
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """Weights of SSKD's two losses, their temperatures, and whether IKF filters (geossk.md, 5).
+
+    A relation weight and a local weight of zero make the plain student of the ablation.
+    """
+
+    relation: float = 1.0
+    local: float = 0.1
+    relation_temperature: float = 0.1
+    local_temperature: float = 0.1
+    is_filtered: bool = True
+
+
+class DistillationObjective(nn.Module):
+    """L_S = L_task + lambda_1 SSKD_relation + lambda_2 SSKD_local; the teacher is frozen."""
+
+    def __init__(
+        self, student: TwoBranch, teacher: GeoSSK, config: DistillationConfig | None = None
+    ) -> None:
+        super().__init__()
+        if student.bins != teacher.base.bins or student.ground_size != teacher.ground_size:
+            raise SettingError("Distillation: student and teacher must have one pooling and size.")
+        self.student = student
+        self.config = config or DistillationConfig()
+        self.scale = LearnedScale(temperature=1 / 14)
+        self.tile_pixels = student.aerial_size[0]
+        self._frozen = [teacher.eval().requires_grad_(False)]  # in a list: not trained, not saved
+
+    @torch.no_grad()
+    def _knowledge(self, views: Tensor, tiles: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Teacher's scores (Q, R), its attention (Q, H, N, M) in true pairs, its ground gates.
+
+        Batches have one view per tile (``every_crop`` off), so pair i is (i, i).
+        """
+        teacher = self._frozen[0].to(views.device)
+        ground, aerial = teacher.ground_tokens(views), teacher.aerial_tokens(tiles)
+        with torch.autocast(views.device.type, enabled=False):
+            ground, aerial = ground.float(), aerial.float()
+            plain = teacher.plain_similarity(ground, aerial)
+            best = plain.argmax(dim=2) if plain.ndim == 3 else None
+            scores, attention = teacher.scores_and_attention(ground, aerial, best)
+            gates = teacher.gate(teacher.factors(ground, aerial)[0])
+        return scores, attention, gates
+
+    def forward(
+        self, batch: Batch, generator: torch.Generator, device: str
+    ) -> tuple[Tensor, Figures]:
+        """Loss and figures of one batch; the share that IKF keeps is among the figures."""
+        student, config = self.student, self.config
+        views, tiles = batch_views(batch, student, generator, device)
+        columns, rolls, ignored = batch_truth(batch, device)
+        ground_map, aerial_map = student.ground_map(views), student.aerial_map(tiles)
+        ground = student.describe_ground_map(ground_map)
+        aerial = student.describe_aerial_map(aerial_map)
+        with torch.autocast(views.device.type, enabled=False):
+            curve = similarity_of(student, ground.float(), aerial.float())
+            loss, scores = _task_loss(curve, self.scale(), columns, rolls, ignored)
+        figures = {"accuracy": batch_accuracy(scores, columns, ignored)}
+        if not config.relation and not config.local:
+            return loss, figures
+        known, attention, gates = self._knowledge(views, tiles)
+        relation = relation_knowledge_loss(
+            scores,
+            known,
+            columns,
+            config.relation_temperature,
+            ignored,
+            is_filtered=config.is_filtered,
+        )
+        loss = loss + config.relation * relation.loss
+        if config.local and attention is not None:
+            believed = filter_incorrect_knowledge(
+                known, columns, config.relation_temperature, ignored
+            )
+            local = local_knowledge_loss(
+                ground_map.flatten(2).transpose(1, 2),
+                aerial_map.flatten(2).transpose(1, 2)[columns],
+                attention,
+                gates,
+                config.local_temperature,
+                believed if config.is_filtered else None,
+            )
+            loss = loss + config.local * local
+            figures["local"] = float(local.detach())
+        return loss, figures | {
+            "relation": float(relation.loss.detach()),
+            "kept_rows": float(relation.kept_rows),
+            "kept_columns": float(relation.kept_columns),
+            "teacher_accuracy": batch_accuracy(known, columns, ignored),
+        }
