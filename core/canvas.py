@@ -157,26 +157,33 @@ def _from_pinhole(
     """Sample a level pinhole picture along the canvas's azimuths and elevations."""
     rows, columns = shape[0] * _OVERSAMPLING, shape[1] * _OVERSAMPLING
     tangent = math.tan(math.radians(fov_deg / 2))
-    # Shrunk with an antialiasing filter to the sampling density, so that nothing is skipped.
-    wanted = 2 * tangent * columns / math.radians(covered_deg)
-    if image.shape[1] > wanted:
-        new_width = max(2, round(wanted))
-        new_height = max(2, round(image.shape[0] * new_width / image.shape[1]))
-        shrunk = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BOX)
-        image = np.asarray(shrunk)
+    aspect = image.shape[0] / image.shape[1]
+    image = _shrunk(image, 2 * tangent * columns / math.radians(covered_deg))
     height, width = image.shape[:2]
     focal = width / 2 / tangent
+    # Shrinking rounds height and width to whole pixels, each in its own way.
+    focal_y = focal * height / (width * aspect)
     azimuth = np.radians(((np.arange(columns) + 0.5) / columns - 0.5) * covered_deg)
     elevation = np.radians((0.5 - (np.arange(rows) + 0.5) / rows) * 2 * ELEVATION_DEG)
     # Direction (cos e sin a, sin e, cos e cos a) meets the plane z = 1 at (tan a, tan e / cos a).
     x = np.broadcast_to(width / 2 + focal * np.tan(azimuth), (rows, columns))
-    y = height / 2 - focal * np.tan(elevation)[:, None] / np.cos(azimuth)[None, :]
+    y = height / 2 - focal_y * np.tan(elevation)[:, None] / np.cos(azimuth)[None, :]
     inside = (x >= -1e-6) & (x <= width + 1e-6) & (y >= -1e-6) & (y <= height + 1e-6)
     blocks = (shape[0], _OVERSAMPLING, shape[1], _OVERSAMPLING)
     sampled = _bilinear(image, x, y).reshape(*blocks, 3).mean(axis=(1, 3))
     mask = inside.reshape(blocks).all(axis=(1, 3))
     pixels = np.where(mask[..., None], np.clip(np.rint(sampled), 0, 255), UNSEEN)
     return pixels.astype(np.uint8), mask
+
+
+def _shrunk(image: Pixels, wanted_width: float) -> Pixels:
+    """The picture averaged down to the sampling density, so that nothing is skipped."""
+    height, width = image.shape[:2]
+    if width <= wanted_width:
+        return image
+    new_width = max(2, round(wanted_width))
+    new_height = max(2, round(height * new_width / width))
+    return np.asarray(Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BOX))
 
 
 def _bilinear(

@@ -34,7 +34,8 @@ __all__ = [
     "with_fov",
 ]
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+"""As Pillow names them; its JPEG reader hands multi-picture files (MPO) on by itself."""
 MAX_FILE_BYTES = 50 * 1024 * 1024
 MAX_PIXELS = 80_000_000
 """Below Pillow's own warning threshold, so that its decompression-bomb check stays a second net."""
