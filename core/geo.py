@@ -123,7 +123,7 @@ def grid_centres(
     def axis(low: float, high: float) -> FloatArray:
         count = int(math.floor((high - low) / step_m + 1e-9)) + 1
         first = (low + high) / 2 - (count - 1) / 2 * step_m
-        return first + step_m * np.arange(count)
+        return np.asarray(first + step_m * np.arange(count), np.float64)
 
     easts, norths = axis(west_m, east_m), axis(south_m, north_m)[::-1]
     grid_north, grid_east = np.meshgrid(norths, easts, indexing="ij")

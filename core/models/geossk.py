@@ -113,7 +113,7 @@ class GeoSSK(nn.Module):
         self.config = config or GeoSSKConfig()
         self.rerank_weight = self.config.rerank_weight
         self.ground_size, self.aerial_size = base.ground_size, base.aerial_size
-        channels: int = base.ground_encoder.channels  # type: ignore[assignment]
+        channels: int = base.ground_encoder.channels
         if channels % self.config.heads:
             raise SettingError(
                 f"Teacher: got {self.config.heads} heads for {channels} channels, expected a divisor."

@@ -7,7 +7,7 @@ sizes and get unit vectors.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -43,13 +43,18 @@ class TwoBranch(nn.Module):
 
     mean: Tensor
     std: Tensor
+    # Modules that offer ``Encoder``, and poolings; mypy has no type for "a module and a protocol".
+    ground_encoder: Any
+    aerial_encoder: Any
+    ground_pool: Any
+    aerial_pool: Any
 
     def __init__(
         self,
-        ground_encoder: nn.Module,
-        aerial_encoder: nn.Module,
-        ground_pool: nn.Module,
-        aerial_pool: nn.Module,
+        ground_encoder: Any,
+        aerial_encoder: Any,
+        ground_pool: Any,
+        aerial_pool: Any,
         *,
         ground_size: tuple[int, int],
         aerial_size: tuple[int, int],
@@ -63,7 +68,7 @@ class TwoBranch(nn.Module):
         self.ground_size = ground_size
         self.aerial_size = aerial_size
         self.polar = polar
-        self.ground_stride: int = ground_encoder.stride[1]  # type: ignore[index, assignment]
+        self.ground_stride: int = ground_encoder.stride[1]
         self.bins = BINS if isinstance(ground_pool, AzimuthPooling) else None
         self.register_buffer(
             "mean", torch.tensor(ground_encoder.mean).view(1, 3, 1, 1), persistent=False
@@ -75,7 +80,7 @@ class TwoBranch(nn.Module):
     @property
     def dim(self) -> int:
         """Length D of a tile's descriptor."""
-        width: int = self.ground_pool.dim  # type: ignore[assignment]
+        width: int = self.ground_pool.dim
         return width * (self.bins or 1)
 
     def ground_map(self, images: Tensor) -> Tensor:
@@ -92,7 +97,7 @@ class TwoBranch(nn.Module):
                 f"canvas of {width}. Fill what the photo does not show with grey."
             )
         circular = images.shape[-1] == width
-        features: Tensor = self.ground_encoder.feature_map(  # type: ignore[operator]
+        features: Tensor = self.ground_encoder.feature_map(
             (images - self.mean) / self.std, circular=circular
         )
         return features
@@ -100,7 +105,7 @@ class TwoBranch(nn.Module):
     def aerial_map(self, tiles: Tensor) -> Tensor:
         """Feature map (B, C, h, w) of north-up tiles (B, 3, S, S)."""
         views = polar_view(tiles, *self.ground_size) if self.polar else tiles
-        features: Tensor = self.aerial_encoder.feature_map(  # type: ignore[operator]
+        features: Tensor = self.aerial_encoder.feature_map(
             (views - self.mean) / self.std, circular=self.polar
         )
         return features

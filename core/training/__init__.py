@@ -1,0 +1,1 @@
+"""Losses, batches and the loop that trains students and teachers."""

@@ -156,7 +156,8 @@ def run_loop(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")
-    objective.to(config.device).to(memory_format=torch.channels_last)
+    objective.to(config.device)
+    objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = [p for p in objective.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.rate, weight_decay=config.decay)
     first = _resume(folder / "state.pt", objective, optimizer, config.seed)

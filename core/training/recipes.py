@@ -1,0 +1,229 @@
+"""From worlds to model folders: train a student, train a teacher on it, distil a student from it.
+
+Each recipe runs unchanged on CPU and CUDA and at any size; what ships was made by
+``python -m core train`` and ``python -m core distill`` with the arguments in its card.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from core.checkpoints import load_model, save_model
+from core.data.worlds import Town, load_town
+from core.errors import CheckpointError, DataError
+from core.evaluation.report import Setting, evaluate_town
+from core.models import TEACHER, build_model, build_teacher
+from core.models.geossk import GeoSSK
+from core.models.two_branch import TwoBranch
+from core.training.loop import LoopConfig, run_loop
+from core.training.objectives import (
+    DistillationConfig,
+    DistillationObjective,
+    StudentObjective,
+    TeacherObjective,
+)
+
+__all__ = ["ModelConfig", "distil_student", "load_towns", "train_student", "train_teacher"]
+
+VALIDATED = (Setting(32), Setting(16), Setting(8))
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Arguments of ``build_model``: what is trained when nothing is started from."""
+
+    name: str = "convnet-s"
+    pooling: str = "azimuth"
+    ground_size: tuple[int, int] = (64, 256)
+    aerial_size: tuple[int, int] = (128, 128)
+    dim: int = 24
+
+
+def load_towns(
+    root: str | Path, names: Sequence[str] | None = None, tile_pixels: int = 128
+) -> list[Town]:
+    """Towns under a folder, all or those named, in the order of their names.
+
+    Raises:
+        DataError: the folder holds no world, or lacks one that was named.
+    """
+    root = Path(root)
+    found = sorted(path.parent.name for path in root.glob("*/world.json"))
+    missing = sorted(set(names or ()) - set(found))
+    if missing or not found:
+        raise DataError(
+            f"Worlds {root}: got {len(found)} towns, "
+            + (f"expected {', '.join(missing[:5])} among them. " if missing else "expected some. ")
+            + "Build them: make worlds"
+        )
+    return [load_town(root / name, tile_pixels) for name in found if not names or name in names]
+
+
+def validation_figures(
+    student: TwoBranch, towns: Sequence[Town], teacher: GeoSSK | None = None, count: int = 200
+) -> dict[str, float]:
+    """Mean share within 25 m over validation towns at 360, 180 and 90 degrees; hit@1 beside it."""
+    figures: dict[str, list[float]] = {}
+    for town in towns:
+        for row in evaluate_town(town, student, teacher, settings=VALIDATED, count=count):
+            name = f"{row['fov_deg']:.0f}{'_reranked' if row['reranked'] else ''}"
+            figures.setdefault(f"within_25_m_{name}", []).append(float(str(row["within_25_m"])))
+            figures.setdefault(f"hit@1_{name}", []).append(float(str(row["hit@1"])))
+    return {name: float(np.mean(values)) for name, values in figures.items()}
+
+
+def _record(
+    kind: str, towns: Sequence[Town], loop: LoopConfig, started: float, folder: Path
+) -> dict[str, Any]:
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return {
+        "kind": kind,
+        "towns": [town.name for town in towns],
+        "panoramas": sum(len(town.panoramas) for town in towns),
+        "loop": asdict(loop),
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {loop.device}",
+        "torch": torch.__version__,
+        "last": json.loads(lines[-1]),
+    }
+
+
+def _card(title: str, record: dict[str, Any]) -> str:
+    loop = record["loop"]
+    return (
+        f"# {title}\n\n"
+        f"Trained on {len(record['towns'])} rendered (synthetic) towns with "
+        f"{record['panoramas']} panoramas; seeds of the towns: {', '.join(record['towns'])}. "
+        "No test town and no real photo was seen.\n\n"
+        f"- steps {loop['steps']}, peak rate {loop['rate']}, batch {loop['sampling']['batch']}, "
+        f"seed {loop['seed']}\n"
+        f"- {record['minutes']} minutes in the last sitting on {record['machine']}, "
+        f"torch {record['torch']}\n"
+        f"- last line of the log: `{json.dumps(record['last'])}`\n\n"
+        "GeoSSK is rebuilt from its abstract; every figure is this project's own. Licence: Apache-2.0.\n"
+    )
+
+
+def _load_student(folder: str | Path) -> tuple[TwoBranch, dict[str, Any]]:
+    model, config = load_model(folder)
+    if not isinstance(model, TwoBranch):
+        raise CheckpointError(
+            f"Model {folder}: got a {config['name']}, expected a student. Give the student's folder."
+        )
+    return model, config
+
+
+def _load_teacher(folder: str | Path) -> GeoSSK:
+    model, config = load_model(folder)
+    if not isinstance(model, GeoSSK):
+        raise CheckpointError(
+            f"Model {folder}: got a {config['name']}, expected a {TEACHER}. Give the teacher's folder."
+        )
+    return model
+
+
+def _run(
+    objective: nn.Module,
+    student: TwoBranch,
+    towns: Sequence[Town],
+    validation: Sequence[Town],
+    loop: LoopConfig,
+    run: Path,
+    teacher: GeoSSK | None = None,
+) -> None:
+    run_loop(
+        objective,
+        towns,
+        loop,
+        run,
+        (lambda: validation_figures(student, validation, teacher)) if validation else None,
+    )
+
+
+def train_student(
+    towns: Sequence[Town],
+    validation: Sequence[Town],
+    loop: LoopConfig,
+    run: Path,
+    out: Path,
+    model: ModelConfig | None = None,
+    start: Path | None = None,
+) -> Path:
+    """Train a student from scratch, or on from a model folder; write its model folder ``out``.
+
+    ``run`` keeps checkpoint and log: the same call resumes there.
+    """
+    started = time.monotonic()
+    torch.manual_seed(loop.seed)
+    if start is None:
+        built = asdict(model or ModelConfig())
+        name = built.pop("name")
+        student, config = build_model(name, **built), {"name": name, "model": built}
+    else:
+        student, config = _load_student(start)
+    _run(StudentObjective(student), student, towns, validation, loop, run)
+    record = _record("student", towns, loop, started, run)
+    kept = {"name": config["name"], "model": config["model"], "training": record}
+    save_model(out, student.cpu(), kept, _card(f"Student {config['name']}", record))
+    return out
+
+
+def train_teacher(
+    towns: Sequence[Town],
+    validation: Sequence[Town],
+    loop: LoopConfig,
+    run: Path,
+    out: Path,
+    start: Path,
+    **switches: Any,
+) -> Path:
+    """Train a GeoSSK teacher whose branches start as a student's; write its model folder ``out``.
+
+    ``switches``: fields of ``GeoSSKConfig`` (interaction, contribution, heads).
+    """
+    started = time.monotonic()
+    torch.manual_seed(loop.seed)
+    student, config = _load_student(start)
+    base = {"name": config["name"], **config["model"]}
+    teacher = build_teacher(base, **switches)
+    teacher.base.load_state_dict(student.state_dict())
+    loop = replace(loop, sampling=replace(loop.sampling, every_crop=False))
+    _run(TeacherObjective(teacher), student, towns, validation, loop, run, teacher)
+    record = _record("teacher", towns, loop, started, run)
+    kept = {"name": TEACHER, "model": {"base": base, **switches}, "training": record}
+    save_model(out, teacher.cpu(), kept, _card("Teacher GeoSSK (reconstruction)", record))
+    return out
+
+
+def distil_student(
+    towns: Sequence[Town],
+    validation: Sequence[Town],
+    loop: LoopConfig,
+    run: Path,
+    out: Path,
+    start: Path,
+    teacher: Path,
+    knowledge: DistillationConfig | None = None,
+) -> Path:
+    """Train a student on from a model folder under a frozen teacher; write its folder ``out``."""
+    started = time.monotonic()
+    torch.manual_seed(loop.seed)
+    student, config = _load_student(start)
+    loop = replace(loop, sampling=replace(loop.sampling, every_crop=False))
+    objective = DistillationObjective(student, _load_teacher(teacher), knowledge)
+    _run(objective, student, towns, validation, loop, run)
+    record = _record("distilled student", towns, loop, started, run)
+    record["knowledge"] = asdict(knowledge or DistillationConfig())
+    kept = {"name": config["name"], "model": config["model"], "training": record}
+    save_model(out, student.cpu(), kept, _card(f"Distilled student {config['name']}", record))
+    return out
