@@ -1,0 +1,50 @@
+"""The command line: ``python -m core <command>``.
+
+Exit code 0: done; 1: an understandable failure, said on one line of stderr; 2: wrong usage.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.main import get_command
+
+from core.commands.bench import bench
+from core.commands.gallery import gallery_app
+from core.commands.locate import locate
+from core.commands.world import world_app
+from core.errors import CoreError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Crossview: find the place of a street photo in aerial imagery, and see why.",
+    epilog="Each command explains itself: python -m core locate --help",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command(epilog="Example: python -m core locate photo.jpg --fov 65 --top-k 3")(locate)
+app.add_typer(gallery_app, name="gallery")
+app.add_typer(world_app, name="world")
+app.command(epilog="Example: python -m core bench assets/examples/park.jpg --repeat 5")(bench)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command (``sys.argv`` by default) and return its exit code: 0, 1 or 2."""
+    try:
+        get_command(app)(args=arguments, prog_name="python -m core")
+    except CoreError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader (head, less) has gone; what is left in the buffer must not raise again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0

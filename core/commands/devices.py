@@ -1,0 +1,26 @@
+"""The device a person named, checked before any model is loaded."""
+
+from __future__ import annotations
+
+from core.errors import SettingError
+
+__all__ = ["checked_device"]
+
+
+def checked_device(name: str) -> str:
+    """The name of a device that is there: cpu, cuda, cuda:1.
+
+    Raises:
+        SettingError: torch knows no such device, or the machine has none.
+
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingError(
+            f"Device: got {name[:40]!r}, which this machine does not have, expected cpu"
+            f"{' or cuda' if torch.cuda.is_available() else ''}. Leave --device out to use the CPU."
+        ) from error
+    return name

@@ -1,0 +1,174 @@
+"""``locate``: photos in, places out."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from core.commands.devices import checked_device
+from core.errors import PhotoError, SettingError
+
+if TYPE_CHECKING:
+    from core.localizer import Localizer
+    from core.records import Prediction, SearchArea
+
+__all__ = ["locate", "parse_area"]
+
+PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".mpo")
+
+
+def locate(
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTO...", help="Street photos, or folders of them.")
+    ],
+    gallery: Annotated[Path, typer.Option(help="Gallery folder.")] = Path("assets/town"),
+    student: Annotated[Path, typer.Option(help="Model folder.")] = Path("assets/models/student"),
+    teacher: Annotated[
+        Path, typer.Option(help="Model folder of the teacher that re-ranks.")
+    ] = Path("assets/models/teacher"),
+    rerank: Annotated[bool, typer.Option(help="Let the teacher re-rank the first places.")] = True,
+    fov: Annotated[
+        str | None, typer.Option(help="Horizontal field of view in degrees, for all photos.")
+    ] = None,
+    heading: Annotated[
+        str | None, typer.Option(help="Direction of the photo's centre, degrees from north.")
+    ] = None,
+    near: Annotated[
+        str | None, typer.Option(metavar="LAT,LON,RADIUS_M", help="Search in this circle only.")
+    ] = None,
+    top_k: Annotated[int, typer.Option(help="Places per photo.")] = 10,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per photo.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write a .geojson, .csv or .gpkg file.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the models run: cpu or cuda.")] = "cpu",
+) -> None:
+    """Find where street photos may have been taken."""
+    from core.output import check_output, prediction_record, write_predictions
+
+    area = None if near is None else parse_area(near)
+    fov_deg = None if fov is None else parse_degrees("Field of view", fov)
+    heading_deg = None if heading is None else parse_degrees("Heading", heading)
+    if out is not None:
+        check_output(out)
+    files = photo_files(photos)
+    device = checked_device(device)
+
+    from core.localizer import Localizer
+
+    localizer = Localizer.open(gallery, student, teacher if rerank else None, device)
+    located: list[Prediction] = []
+    for prediction in _located(localizer, files, fov_deg, heading_deg, area, top_k):
+        print(
+            json_module.dumps(prediction_record(prediction), ensure_ascii=False)
+            if json
+            else describe(prediction),
+            flush=True,
+        )
+        located.append(prediction)
+    if out is not None and located:
+        write_predictions(out, located)
+    if len(located) < len(files):
+        raise typer.Exit(1)
+
+
+def _located(
+    localizer: Localizer,
+    files: Sequence[Path],
+    fov_deg: float | None,
+    heading_deg: float | None,
+    area: SearchArea | None,
+    top_k: int,
+) -> Iterable[Prediction]:
+    """Predictions of all photos that can be used; the others are named on stderr."""
+    from tqdm import tqdm
+
+    # A bar only for several photos, and only where somebody watches.
+    for file in tqdm(files, unit="photo", disable=True if len(files) == 1 else None):
+        try:
+            yield localizer.locate(file, fov_deg, heading_deg, area, top_k)
+        except PhotoError as error:
+            print(f"error: {error}", file=sys.stderr)
+
+
+def photo_files(paths: Sequence[Path]) -> list[Path]:
+    """The photos named, and those in the folders named (by ending, sorted, not deeper).
+
+    Raises:
+        PhotoError: a folder without a photo.
+
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in PHOTO_ENDINGS)
+        if not inside:
+            raise PhotoError(
+                f"Folder {path}: got no photo, expected files ending in "
+                f"{', '.join(PHOTO_ENDINGS)}. Name the folder that holds them."
+            )
+        files += inside
+    return files
+
+
+def parse_degrees(what: str, text: str) -> float:
+    """A number of degrees, as typed.
+
+    Raises:
+        SettingError: it is no number.
+
+    """
+    try:
+        return float(text)
+    except ValueError as error:
+        raise SettingError(
+            f"{what}: got {text[:40]!r}, expected a number of degrees. Type 65, for example."
+        ) from error
+
+
+def parse_area(text: str) -> SearchArea:
+    """``LAT,LON,RADIUS_M`` as a circle.
+
+    Raises:
+        SettingError: not three numbers, no place on Earth, or no radius above 0.
+
+    """
+    from core.records import Place, SearchArea
+
+    try:
+        lat_deg, lon_deg, radius_m = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise SettingError(
+            f"Search area: got {text[:60]!r}, expected LAT,LON,RADIUS_M. Type --near 0.0012,0.0034,200"
+        ) from error
+    if not (-90 <= lat_deg <= 90 and -180 <= lon_deg <= 180 and 0 < radius_m < float("inf")):
+        raise SettingError(
+            f"Search area: got {text[:60]!r}, expected latitude -90 to 90, longitude -180 to 180 and a "
+            "radius above 0 m. Latitude comes first."
+        )
+    return SearchArea(Place(lat_deg, lon_deg), radius_m)
+
+
+def describe(prediction: Prediction) -> str:
+    """A prediction for a person at a terminal: a headline, notes, a line per place."""
+    answer = "" if prediction.confident else "no confident match, "
+    lines = [
+        f"{prediction.photo}: {answer}{prediction.confidence:.0%} sure of the first place; field of "
+        f"view {prediction.fov_deg:.0f}° ({prediction.fov_source})"
+    ]
+    lines += [f"  {note}" for note in prediction.notes]
+    for candidate in prediction.candidates:
+        place, heading = candidate.tile.place, candidate.heading_deg
+        facing = "" if heading is None else f"  facing {heading:5.1f}°"
+        lines.append(
+            f"  {candidate.rank:3d}  {place.lat_deg:10.6f}, {place.lon_deg:11.6f}"
+            f"  {candidate.probability:6.1%}{facing}  tile {candidate.tile.tile_id}"
+        )
+    return "\n".join(lines)

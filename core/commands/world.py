@@ -1,0 +1,72 @@
+"""``world build``: render a town where every answer is known."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core.errors import SettingError
+
+__all__ = ["parse_canvas", "world_app"]
+
+world_app = typer.Typer(help="Rendered towns: imagery, panoramas, photos and the truth.",
+                        no_args_is_help=True, rich_markup_mode=None)  # fmt: skip
+
+
+@world_app.callback()
+def _group() -> None:
+    """Rendered towns: imagery, panoramas, photos and the truth."""
+
+
+@world_app.command(
+    epilog="Example: python -m core world build --seed 7 --size-m 600 --panoramas 50 --out my-world"
+)
+def build(
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 1,
+    size_m: Annotated[float, typer.Option(help="Side of the town in metres.")] = 1536.0,
+    panoramas: Annotated[int, typer.Option(help="Panoramas at street positions.")] = 600,
+    photos: Annotated[int, typer.Option(help="Photos of 50 to 110 degrees, with EXIF.")] = 24,
+    canvas: Annotated[
+        str, typer.Option(metavar="HEIGHTxWIDTH", help="Pixels of a panorama.")
+    ] = "128x512",
+    packed: Annotated[
+        bool, typer.Option("--packed", help="All panoramas in one array, for training.")
+    ] = False,
+    aerial_grid: Annotated[
+        int, typer.Option(min=1, max=4, help="Rays per pixel and axis of the aerial picture.")
+    ] = 2,
+) -> None:
+    """Grow a town from a seed and render it from above and from its streets."""
+    size = parse_canvas(canvas)
+    from core.world.build import build_world
+
+    built = build_world(
+        seed,
+        size_m,
+        out,
+        panoramas=panoramas,
+        photos=photos,
+        canvas=size,
+        packed=packed,
+        aerial_grid=aerial_grid,
+    )
+    print(f"{built}: {panoramas} panoramas and {photos} photos of a town of {size_m:g} m.")
+
+
+def parse_canvas(text: str) -> tuple[int, int]:
+    """``HEIGHTxWIDTH`` as (height, width) in pixels.
+
+    Raises:
+        SettingError: not two whole numbers.
+
+    """
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip())
+    if match is None:
+        raise SettingError(
+            f"Canvas: got {text[:40]!r}, expected HEIGHTxWIDTH in pixels. Type 128x512 or 64x256."
+        )
+    return int(match[1]), int(match[2])

@@ -1,0 +1,323 @@
+"""A street photo in, a Prediction out: the one object that page, command line and API talk to.
+
+The student describes the photo and searches the gallery at every roll, which also gives the
+heading; the teacher looks at the first pairs again and re-orders them; neighbouring tiles become
+one place; calibration says how sure the answer is. Everything loaded is read-only, so one
+Localizer serves many threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from core.canvas import GroundCanvas
+from core.checkpoints import load_model, model_hash
+from core.errors import CheckpointError, SettingError
+from core.evaluation.calibration import Calibration
+from core.explain import Explanation, explain_pair, ground_batch
+from core.gallery import Gallery
+from core.geo import wrap_deg
+from core.models.geossk import GeoSSK
+from core.models.two_branch import TwoBranch
+from core.photos import Photo, PhotoSource, canvas_of, open_photo, with_fov
+from core.polar import BINS, to_batch
+from core.ranking import Ranking, rank_tiles, rerank, whole_roll
+from core.records import Candidate, Prediction, SearchArea
+from core.search import heading_from_roll
+
+__all__ = ["POOL", "RERANKED", "Localizer", "tile_describer"]
+
+RERANKED = 20
+"""Pairs that the teacher looks at."""
+POOL = 128
+"""Tiles that share the probability; neighbours among them are merged into places."""
+MAX_PLACES = 100
+
+FloatArray = npt.NDArray[np.float32]
+UInt8Image = npt.NDArray[np.uint8]
+
+
+def tile_describer(student: TwoBranch, device: str = "cpu") -> Callable[[UInt8Image], FloatArray]:
+    """What ``build_gallery`` needs: tiles uint8 (B, S, S, 3) -> descriptors float32 (B, D)."""
+
+    @torch.inference_mode()
+    def describe(tiles: UInt8Image) -> FloatArray:
+        batch = to_batch(tiles, student.aerial_size, device)
+        return student.describe_aerial(batch).float().cpu().numpy()
+
+    return describe
+
+
+class Localizer:
+    """Finds photos in one gallery; made by ``Localizer.open``."""
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        student: TwoBranch,
+        teacher: GeoSSK | None = None,
+        calibration: Calibration | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.gallery = gallery
+        self.student = student.eval().to(device)
+        self.teacher = None if teacher is None else teacher.eval().to(device)
+        self.calibration = calibration or Calibration.from_config({})
+        self.device = device
+
+    @classmethod
+    def open(
+        cls,
+        gallery: str | Path,
+        student: str | Path,
+        teacher: str | Path | None = None,
+        device: str = "cpu",
+    ) -> Localizer:
+        """Open a gallery folder and the model folders that belong to it.
+
+        Args:
+            gallery: folder written by ``gallery build`` with this student.
+            student: model folder of a two-branch model.
+            teacher: model folder of a GeoSSK teacher; without one nothing is re-ranked and
+                ``explain`` is not available.
+            device: where the models run, as torch names it.
+
+        Raises:
+            GalleryError: the gallery is missing, damaged, or built by another model.
+            CheckpointError: a model folder is missing, damaged, or holds the wrong kind of model.
+
+        """
+        student_model, config = load_model(student)
+        if not isinstance(student_model, TwoBranch):
+            raise _wrong_kind(student, "a two-branch student")
+        teacher_model = None if teacher is None else load_model(teacher)[0]
+        if teacher_model is not None and not isinstance(teacher_model, GeoSSK):
+            raise _wrong_kind(str(teacher), "a GeoSSK teacher")
+        opened = Gallery.open(gallery)
+        opened.require_model(Path(student).name, model_hash(student), student)
+        calibration = Calibration.from_config(config.get("calibration", {}))
+        return cls(opened, student_model, teacher_model, calibration, device)
+
+    def locate(
+        self,
+        photo: PhotoSource | Photo,
+        fov_deg: float | None = None,
+        heading_deg: float | None = None,
+        near: SearchArea | None = None,
+        top_k: int = 10,
+    ) -> Prediction:
+        """Where a photo may have been taken.
+
+        Args:
+            photo: a path, bytes, uint8 array (H, W, 3), Pillow image, or an opened Photo.
+            fov_deg: horizontal field of view in degrees, where the photo's own is not to be used.
+            heading_deg: direction of the photo's centre, degrees clockwise from north, where known.
+            near: where to search; everywhere by default.
+            top_k: how many places to return at most, 1 to 100.
+
+        Returns:
+            Distinct places, best first; timings are wall-clock milliseconds, "total" of all.
+
+        Raises:
+            PhotoError: the photo cannot be used.
+            SettingError: field of view, heading, area or top_k make no sense.
+
+        """
+        watch = _Stopwatch()
+        heading = None if heading_deg is None else _checked_heading(heading_deg)
+        top_k = _checked_top_k(top_k)
+        rows, area_notes = self._rows_near(near)
+        opened, canvas = self.view(photo, fov_deg)
+        watch.lap("photo")
+        descriptor = self._describe(canvas)
+        watch.lap("describe")
+        ranking = self._rank(descriptor, canvas, heading, rows)
+        watch.lap("search")
+        ranking = self._look_again(ranking, canvas, heading)
+        watch.lap("rerank")
+        candidates, confidence = self._places(ranking, canvas.n_bins, heading, top_k)
+        return Prediction(
+            photo=opened.name,
+            fov_deg=opened.fov_deg,
+            fov_source=opened.fov_source,
+            confident=confidence >= self.calibration.confident_threshold,
+            confidence=confidence,
+            heading_deg=candidates[0].heading_deg,
+            candidates=candidates,
+            timings_ms=watch.timings_ms(),
+            notes=opened.notes + area_notes,
+        )
+
+    def explain(
+        self,
+        photo: PhotoSource | Photo,
+        row: int,
+        roll: int | None = None,
+        fov_deg: float | None = None,
+    ) -> Explanation:
+        """What the teacher sees in a photo and one tile.
+
+        Args:
+            photo: as for ``locate``.
+            row: gallery row of the tile (``Candidate.row``).
+            roll: at which roll to look (``Candidate.roll``); by default the best one for the tile.
+            fov_deg: as for ``locate``; give the same, else the canvas differs.
+
+        Raises:
+            PhotoError: the photo cannot be used.
+            SettingError: there is no teacher, or no such row.
+
+        """
+        if self.teacher is None:
+            raise SettingError(
+                "Explanation: got no teacher, expected one. Open the localizer with a teacher's "
+                "model folder."
+            )
+        tile = self.gallery.tile_image(row)
+        _, canvas = self.view(photo, fov_deg)
+        if roll is None:
+            only = np.array([row], dtype=np.int64)
+            ranking = self._rank(self._describe(canvas), canvas, None, only)
+            roll = whole_roll(self._look_again(ranking, canvas, None).rolls[0])
+        return explain_pair(self.teacher, canvas.image, tile, roll, canvas.mask, self.device)
+
+    def view(
+        self, photo: PhotoSource | Photo, fov_deg: float | None = None
+    ) -> tuple[Photo, GroundCanvas]:
+        """The photo as opened, and its canvas of whole azimuth bins as the models see it.
+
+        Raises:
+            PhotoError: the photo cannot be used.
+            SettingError: a field of view that makes no sense.
+
+        """
+        opened = photo if isinstance(photo, Photo) else open_photo(photo)
+        if fov_deg is not None:
+            opened = with_fov(opened, fov_deg)
+        return opened, canvas_of(opened, bins=BINS)
+
+    def _rows_near(
+        self, near: SearchArea | None
+    ) -> tuple[npt.NDArray[np.int64] | None, tuple[str, ...]]:
+        if near is None:
+            return None, ()
+        rows = self.gallery.rows_within(near)
+        if not len(rows):
+            raise SettingError(
+                f"Search area: got {near.radius_m:g} m around {near.centre.lat_deg:.5f}, "
+                f"{near.centre.lon_deg:.5f}, where the gallery has no place. Move or widen it."
+            )
+        note = f"Searched {len(rows)} of {len(self.gallery)} places, within {near.radius_m:g} m."
+        return rows, (note,)
+
+    @torch.inference_mode()
+    def _describe(self, canvas: GroundCanvas) -> FloatArray:
+        """Descriptor (n * D,) of an azimuth student, (D,) of a global one."""
+        is_global = self.student.bins is None
+        batch = ground_batch(canvas.image, self.student.ground_size, self.device, whole=is_global)
+        return self.student.describe_ground(batch)[0].float().cpu().numpy()
+
+    def _rank(
+        self,
+        descriptor: FloatArray,
+        canvas: GroundCanvas,
+        heading: float | None,
+        rows: npt.NDArray[np.int64] | None,
+    ) -> Ranking:
+        n_bins = canvas.n_bins if self.student.bins else None
+        return rank_tiles(self.gallery.index, descriptor, n_bins, POOL, heading, rows)
+
+    def _look_again(self, ranking: Ranking, canvas: GroundCanvas, heading: float | None) -> Ranking:
+        if self.teacher is None:
+            return ranking
+        tiles = [self.gallery.tile_image(int(row)) for row in ranking.rows[:RERANKED]]
+        return rerank(ranking, self.teacher, canvas.image, tiles, heading, self.device)
+
+    def _places(
+        self, ranking: Ranking, n_bins: int, heading: float | None, top_k: int
+    ) -> tuple[tuple[Candidate, ...], float]:
+        """Distinct places with their shares of probability, and the confidence in the first."""
+        shares = self.calibration.probabilities(ranking.scores)
+        groups = self.gallery.distinct_places(ranking.rows, ranking.scores)
+        merged = [float(shares[list(group.members)].sum()) for group in groups]
+        confidence = self.calibration.confidence(ranking.scores, merged)
+        candidates = tuple(
+            self._candidate(rank, ranking, group.members[0], share, n_bins, heading)
+            for rank, (group, share) in enumerate(zip(groups, merged, strict=True), start=1)
+        )
+        return candidates[:top_k], float(confidence)
+
+    def _candidate(
+        self,
+        rank: int,
+        ranking: Ranking,
+        position: int,
+        probability: float,
+        n_bins: int,
+        heading: float | None,
+    ) -> Candidate:
+        row, roll = int(ranking.rows[position]), float(ranking.rolls[position])
+        seen = position < len(ranking.teacher_scores)
+        if heading is None and not math.isnan(roll):
+            heading = heading_from_roll(roll, n_bins)
+        return Candidate(
+            rank=rank,
+            row=row,
+            tile=self.gallery.tile(row),
+            similarity=float(ranking.similarities[position]),
+            teacher_score=float(ranking.teacher_scores[position]) if seen else None,
+            probability=float(probability),
+            heading_deg=heading,
+            roll=None if math.isnan(roll) else whole_roll(roll),
+        )
+
+
+class _Stopwatch:
+    """Wall-clock milliseconds between laps."""
+
+    def __init__(self) -> None:
+        self._started = self._last = perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = perf_counter()
+        self._laps[name] = 1000 * (now - self._last)
+        self._last = now
+
+    def timings_ms(self) -> dict[str, float]:
+        return {**self._laps, "total": 1000 * (perf_counter() - self._started)}
+
+
+def _wrong_kind(folder: str | Path, expected: str) -> CheckpointError:
+    return CheckpointError(
+        f"Model folder {folder}: got another kind of model, expected {expected}. Check which of "
+        "the two folders is the student."
+    )
+
+
+def _checked_top_k(top_k: int) -> int:
+    if not 1 <= top_k <= MAX_PLACES:
+        raise SettingError(
+            f"Number of places: got {top_k}, expected 1 to {MAX_PLACES}. Ask for fewer."
+        )
+    return top_k
+
+
+def _checked_heading(heading_deg: object) -> float:
+    try:
+        heading = float(heading_deg)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        heading = math.nan
+    if not -360 <= heading <= 360:
+        raise SettingError(
+            f"Heading: got {str(heading_deg)[:40]!r}, expected degrees clockwise from north, 0 to "
+            "360. North is 0, east is 90."
+        )
+    return wrap_deg(heading)

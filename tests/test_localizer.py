@@ -1,0 +1,228 @@
+"""Photo in, Prediction out: run alone with ``pytest tests/test_localizer.py``.
+
+The models are untrained, but their branches are twins: the polar view of a tile, taken as a
+panorama, has that tile's descriptor. So the true place, roll and heading of every query are known.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from core.errors import PhotoError, SettingError
+from core.localizer import Localizer
+from core.photos import open_photo
+from core.polar import roll_canvas, tile_to_polar
+from core.records import Place, SearchArea
+from core.search import heading_from_roll
+
+ROW = 17
+
+
+@pytest.fixture(scope="module")
+def localizer(tiny_gallery, tiny_student):
+    return Localizer(tiny_gallery, tiny_student)
+
+
+@pytest.fixture(scope="module")
+def with_teacher(tiny_gallery, tiny_student, tiny_teacher):
+    return Localizer(tiny_gallery, tiny_student, tiny_teacher)
+
+
+def panorama_at(gallery, row: int, turned_bins: int = 0) -> np.ndarray:
+    """What an ideal camera at a tile's centre would see, its content moved right by bins."""
+    return roll_canvas(tile_to_polar(gallery.tile_image(row)), turned_bins)
+
+
+@pytest.mark.parametrize("turned", [0, 5, 31])
+def test_a_panorama_finds_its_place_and_heading(localizer, turned):
+    photo = panorama_at(localizer.gallery, ROW, turned)
+    found = localizer.locate(photo)
+    first = found.candidates[0]
+    assert first.row == ROW
+    assert first.tile.tile_id == localizer.gallery.tile_ids[ROW]
+    assert 0.9 < first.similarity <= 1
+    assert first.roll == -turned % 32
+    # Content moved right by a bin turns the heading left by 11.25 degrees.
+    error = (first.heading_deg - (-11.25 * turned) + 180) % 360 - 180
+    assert abs(error) < 2
+    assert found.heading_deg == first.heading_deg
+
+
+def test_prediction_is_complete_and_in_order(localizer):
+    found = localizer.locate(panorama_at(localizer.gallery, ROW), top_k=3)
+    assert [candidate.rank for candidate in found.candidates] == [1, 2, 3]
+    assert set(found.timings_ms) == {"photo", "describe", "search", "rerank", "total"}
+    assert found.timings_ms["total"] >= found.timings_ms["describe"] > 0
+    assert found.fov_deg == 360
+    assert 0 <= found.confidence <= 1
+    assert all(0 <= candidate.probability <= 1 for candidate in found.candidates)
+    assert all(candidate.teacher_score is None for candidate in found.candidates)
+
+
+def test_candidates_are_distinct_places_that_share_all_probability(localizer):
+    found = localizer.locate(panorama_at(localizer.gallery, ROW), top_k=100)
+    centres = np.array([[c.tile.east_m, c.tile.north_m] for c in found.candidates])
+    apart = np.hypot(*(centres[:, None] - centres[None]).transpose(2, 0, 1))
+    assert apart[~np.eye(len(apart), dtype=bool)].min() > 38.4
+    assert sum(candidate.probability for candidate in found.candidates) == pytest.approx(1)
+
+
+def test_a_part_of_a_panorama_finds_its_place_and_heading(localizer):
+    # 10 bins that begin 90 degrees right of south, seen as equal angles.
+    part = panorama_at(localizer.gallery, ROW)[:, 8 * 16 : 24 * 16]
+    found = localizer.locate(part, fov_deg=180)
+    assert found.fov_source == "typed"
+    assert found.candidates[0].row == ROW
+    assert abs((found.heading_deg - heading_from_roll(8, 16) + 180) % 360 - 180) < 8
+
+
+def test_known_heading_is_kept_and_a_wrong_one_hurts(localizer):
+    photo = panorama_at(localizer.gallery, ROW)
+    right = localizer.locate(photo, heading_deg=0.0)
+    assert right.candidates[0].row == ROW
+    assert right.heading_deg == 0.0
+    assert {candidate.heading_deg for candidate in right.candidates} == {0.0}
+    wrong = localizer.locate(photo, heading_deg=-90)
+    assert wrong.heading_deg == 270
+    assert wrong.candidates[0].similarity < right.candidates[0].similarity
+
+
+def test_near_searches_the_circle_only_and_says_so(localizer):
+    gallery = localizer.gallery
+    far = gallery.tile(48)
+    found = localizer.locate(panorama_at(gallery, ROW), near=SearchArea(far.place, 45.0))
+    for candidate in found.candidates:
+        assert (
+            np.hypot(candidate.tile.east_m - far.east_m, candidate.tile.north_m - far.north_m) < 45
+        )
+    assert any("of 49 places, within 45 m" in note for note in found.notes)
+
+
+def test_teacher_scores_the_first_tiles_and_keeps_a_true_first(with_teacher):
+    found = with_teacher.locate(panorama_at(with_teacher.gallery, ROW, 3))
+    assert found.candidates[0].row == ROW
+    assert 0.9 < found.candidates[0].teacher_score <= 1
+    assert found.timings_ms["rerank"] > 0
+
+
+def test_teacher_overrules_the_student(with_teacher, monkeypatch):
+    photo = panorama_at(with_teacher.gallery, ROW)
+    before = Localizer(with_teacher.gallery, with_teacher.student).locate(photo)
+    second = before.candidates[1].row
+    tiles = []
+    original = with_teacher.gallery.tile_image
+
+    def remember(row):
+        tiles.append(row)
+        return original(row)
+
+    def prefer_second(ground, aerial, rolls):
+        import torch
+
+        return torch.tensor([[1.0 if row == second else 0.0 for row in tiles[-len(aerial) :]]])
+
+    monkeypatch.setattr(with_teacher.gallery, "tile_image", remember)
+    monkeypatch.setattr(with_teacher.teacher, "pair_scores", prefer_second)
+    after = with_teacher.locate(photo)
+    assert len(tiles) == 20
+    assert after.candidates[0].row == second
+    assert after.candidates[0].teacher_score == 1.0
+
+
+def test_global_student_finds_the_place_and_knows_no_heading(
+    tiny_global_gallery, tiny_global_student
+):
+    localizer = Localizer(tiny_global_gallery, tiny_global_student)
+    found = localizer.locate(panorama_at(tiny_global_gallery, ROW, 9))
+    assert found.candidates[0].row == ROW
+    assert found.heading_deg is None
+    assert found.candidates[0].roll is None
+    assert localizer.locate(panorama_at(tiny_global_gallery, ROW), heading_deg=45).heading_deg == 45
+
+
+def test_teacher_gives_a_global_student_its_heading(
+    tiny_global_gallery, tiny_global_student, tiny_teacher
+):
+    localizer = Localizer(tiny_global_gallery, tiny_global_student, tiny_teacher)
+    found = localizer.locate(panorama_at(tiny_global_gallery, ROW, 9))
+    assert found.candidates[0].row == ROW
+    assert found.candidates[0].roll == 23
+    assert found.heading_deg == heading_from_roll(23, 32)
+
+
+@pytest.mark.parametrize("fov_deg", [None, 65, 120, 200])
+def test_global_student_takes_any_field_of_view(tiny_global_gallery, tiny_global_student, fov_deg):
+    photo = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+    localizer = Localizer(tiny_global_gallery, tiny_global_student)
+    assert localizer.locate(photo, fov_deg=fov_deg).candidates
+
+
+def test_explanation_of_a_candidate(with_teacher):
+    photo = panorama_at(with_teacher.gallery, ROW, 3)
+    first = with_teacher.locate(photo).candidates[0]
+    seen = with_teacher.explain(photo, first.row, first.roll)
+    assert seen.roll == first.roll == 29
+    assert seen.canvas.shape == (128, 512, 3)
+    assert seen.tile.shape == (128, 128, 3)
+    assert seen.phi_ground.sum() == pytest.approx(1, abs=1e-4)
+    assert seen.phi_aerial.sum() == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(seen.ground_to_aerial.sum(axis=1), 1, atol=1e-4)
+    np.testing.assert_allclose(seen.aerial_to_ground.sum(axis=1), 1, atol=1e-4)
+    assert seen.teacher_score == pytest.approx(first.teacher_score, abs=1e-4)
+
+
+def test_explanation_finds_the_roll_where_none_is_given(with_teacher):
+    assert with_teacher.explain(panorama_at(with_teacher.gallery, ROW, 3), ROW).roll == 29
+
+
+def test_explanation_of_a_photo_has_as_many_bins(with_teacher):
+    photo = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+    seen = with_teacher.explain(photo, ROW, 0, fov_deg=90)
+    assert seen.ground_grid == (4, 8)
+    assert seen.ground_to_aerial.shape == (32, 128)
+
+
+def test_an_opened_photo_serves_as_well_as_its_picture(localizer):
+    picture = panorama_at(localizer.gallery, ROW)
+    assert localizer.locate(open_photo(picture, name="a.jpg")).photo == "a.jpg"
+
+
+def test_threads_share_one_localizer_and_get_one_answer(with_teacher):
+    photos = [panorama_at(with_teacher.gallery, row, row) for row in (3, 17, 30, 44)]
+    alone = [with_teacher.locate(photo).candidates for photo in photos]
+    with ThreadPoolExecutor(4) as pool:
+        together = [found.candidates for found in pool.map(with_teacher.locate, photos)]
+    assert together == alone
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"fov_deg": 0}, "Field of view: got '0'"),
+        ({"fov_deg": 400}, "Field of view: got '400'"),
+        ({"fov_deg": "wide"}, "Field of view: got 'wide'"),
+        ({"heading_deg": "north"}, "Heading: got 'north'"),
+        ({"heading_deg": float("nan")}, "Heading: got 'nan'"),
+        ({"top_k": 0}, "Number of places: got 0"),
+        ({"near": SearchArea(Place(0, 0), 0)}, "Search radius: got 0"),
+        ({"near": SearchArea(Place(60, 24), 200)}, "where the gallery has no place"),
+    ],
+)
+def test_settings_that_make_no_sense_are_one_sentence(localizer, options, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        localizer.locate(panorama_at(localizer.gallery, ROW), **options)
+
+
+def test_no_photo_and_no_teacher_are_one_sentence(localizer):
+    with pytest.raises(PhotoError, match="got none"):
+        localizer.locate(None)
+    with pytest.raises(SettingError, match="got no teacher"):
+        localizer.explain(panorama_at(localizer.gallery, ROW), ROW)
+
+
+def test_a_row_outside_the_gallery_is_one_sentence(with_teacher):
+    with pytest.raises(SettingError, match="expected 0 to 48"):
+        with_teacher.explain(panorama_at(with_teacher.gallery, ROW), 49)
