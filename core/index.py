@@ -164,8 +164,12 @@ class TileIndex:
     def _all_at_least(
         self, query: FloatArray, similarity: np.float32, parameters: Any
     ) -> tuple[FloatArray, RowArray]:
-        """Every row that reaches a similarity, best first and then by row."""
-        below = float(np.nextafter(similarity, np.float32(-np.inf), dtype=np.float32))
+        """Every row that comes near a similarity, best first and then by row.
+
+        FAISS's two kinds of search may differ in the last bit, hence the margin; the order is that
+        of one of them throughout.
+        """
+        below = float(similarity) - 1e-5
         _, similarities, rows = self._index.range_search(query, below, params=parameters)
         order = np.lexsort((rows, -similarities))
         return similarities[order], rows[order]

@@ -1,0 +1,133 @@
+"""Exact search against a plain matrix product, ties, subsets, and files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.errors import GalleryError, SettingError
+from core.index import TileIndex
+
+
+def unit(rows: int, size: int = 24, seed: int = 0) -> np.ndarray:
+    values = np.random.default_rng(seed).normal(size=(rows, size)).astype(np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def slow_search(stored: np.ndarray, query: np.ndarray, k: int, rows: list[int]) -> list[int]:
+    """Best first, ties by row, one comparison at a time."""
+    scored = [(-float(np.float32(stored[row]) @ query), row) for row in rows]
+    return [row for _, row in sorted(scored)[:k]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.integers(1, 60),
+    k=st.integers(1, 70),
+    seed=st.integers(0, 1000),
+    subset=st.none() | st.lists(st.integers(0, 59), max_size=30),
+)
+def test_search_is_the_slow_search(rows: int, k: int, seed: int, subset: list[int] | None) -> None:
+    stored = unit(rows, seed=seed).astype(np.float16).astype(np.float32)
+    queries = unit(3, seed=seed + 1)
+    chosen = None if subset is None else [row for row in subset if row < rows]
+    similarities, found = TileIndex.build(stored).search(queries, k, chosen)
+    candidates = sorted(set(range(rows) if chosen is None else chosen))
+    assert found.shape == similarities.shape == (3, min(k, len(candidates)))
+    for query, row, similarity in zip(queries, found, similarities, strict=True):
+        assert list(row) == slow_search(stored, query, k, candidates)
+        np.testing.assert_allclose(similarity, stored[row] @ query, atol=1e-5)
+
+
+def test_ties_go_by_row_even_where_the_list_ends() -> None:
+    stored = unit(200)
+    stored[[3, 40, 41, 42, 150, 199]] = stored[3]
+    index = TileIndex.build(stored)
+    for k in range(1, 8):
+        _, rows = index.search(stored[3:4], k)
+        assert list(rows[0][:6]) == [3, 40, 41, 42, 150, 199][:k]
+    _, rows = index.search(stored[3:4], 2, rows=[199, 150, 41, 7])
+    assert list(rows[0]) == [41, 150]
+
+
+def test_a_collapsed_gallery_is_in_the_order_of_its_rows() -> None:
+    index = TileIndex.build(np.repeat(unit(1), 500, axis=0))
+    _, rows = index.search(unit(2, seed=5), 10)
+    np.testing.assert_array_equal(rows, [range(10)] * 2)
+
+
+def test_search_repeats_itself() -> None:
+    index, queries = TileIndex.build(unit(3000, 384)), unit(40, 384, 9)
+    first = index.search(queries, 20)
+    one_by_one = [index.search(query[None], 20) for query in queries]
+    np.testing.assert_array_equal(first[1], np.concatenate([rows for _, rows in one_by_one]))
+
+
+def test_stored_are_the_nearest_16_bit_floats() -> None:
+    descriptors = unit(50, 33)
+    index = TileIndex.build(descriptors)
+    expected = descriptors.astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(index.reconstruct([4, 2, 2]), expected[[4, 2, 2]])
+    assert index.reconstruct([]).shape == (0, 33)
+    assert (len(index), index.size, index.is_exact) == (50, 33, True)
+
+
+def test_file_keeps_everything_and_its_bytes(tmp_path: Path) -> None:
+    descriptors = unit(300, 48)
+    TileIndex.build(descriptors).save(tmp_path / "a")
+    TileIndex.from_chunks([descriptors[:100], descriptors[100:]]).save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a").stat().st_size < 300 * 48 * 2 + 500
+    opened = TileIndex.open(tmp_path / "a")
+    queries = unit(5, 48, 3)
+    np.testing.assert_array_equal(
+        opened.search(queries, 7)[1], TileIndex.build(descriptors).search(queries, 7)[1]
+    )
+
+
+@pytest.mark.parametrize("kind", ["HNSW16,SQfp16", "IVF4,SQfp16"])
+def test_factory_kinds_search_subsets_and_reconstruct(tmp_path: Path, kind: str) -> None:
+    descriptors = unit(400, 16)
+    index = TileIndex.build(descriptors, kind)
+    index.save(tmp_path / "index")
+    index = TileIndex.open(tmp_path / "index", kind)
+    similarities, rows = index.search(descriptors[:5], 3)
+    np.testing.assert_array_equal(rows[:, 0], range(5))
+    assert (np.diff(similarities, axis=1) <= 0).all()
+    assert not index.is_exact
+    _, rows = index.search(descriptors[:5], 3, rows=np.arange(0, 400, 2))
+    assert (rows % 2 == 0).any()
+    assert set(rows[rows >= 0] % 2) == {0}
+    np.testing.assert_allclose(index.reconstruct([7]), descriptors[7:8], atol=0.01)
+
+
+def test_impossible_requests_are_refused() -> None:
+    index = TileIndex.build(unit(10))
+    for queries in (unit(2, 25), unit(1)[0], np.full((1, 24), np.nan)):
+        with pytest.raises(SettingError, match="Query descriptors"):
+            index.search(queries, 1)
+    with pytest.raises(SettingError, match="Number of places"):
+        index.search(unit(1), 0)
+    for rows in ([10], [-1]):
+        with pytest.raises(SettingError, match="expected 0 to 9"):
+            index.search(unit(1), 1, rows=rows)
+        with pytest.raises(SettingError, match="expected 0 to 9"):
+            index.reconstruct(rows)
+    with pytest.raises(SettingError, match="index_factory"):
+        TileIndex.build(unit(10), "NoSuchIndex")
+
+
+def test_unusable_descriptors_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(GalleryError, match="not finite"):
+        TileIndex.build(np.full((3, 4), np.nan))
+    with pytest.raises(GalleryError, match="got none"):
+        TileIndex.from_chunks([])
+    with pytest.raises(GalleryError, match="one size"):
+        TileIndex.from_chunks([unit(3, 4), unit(3, 5)])
+    (tmp_path / "index").write_bytes(b"no index at all")
+    with pytest.raises(GalleryError, match="cannot read"):
+        TileIndex.open(tmp_path / "index")
