@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from parity import fill, listed_keys, own_keys, weights
 from torch import Tensor, nn
 
 from core.errors import SettingError
 from core.models.l2ltr import L2ltr, L2ltrConfig, ResidualUnit, StdConv2d
+from tests.parity import fill, listed_keys, own_keys, weights
 
 GROUND = [0.0551338649, 0.0105682426, -0.0459198484, 0.0282682019, 0.0035278827]
 

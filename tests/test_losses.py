@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from parity import fill
 from torch import Tensor
 from torch.nn import functional
 
 from core.training import losses
+from tests.parity import fill
 
 SQUARE_LOSSES = [
     losses.exhaustive_triplet,

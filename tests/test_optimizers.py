@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from parity import fill
 from torch import Tensor, nn
 
 from core.training.optimizers import (
@@ -14,6 +13,7 @@ from core.training.optimizers import (
     cosine_factor,
     frozen_batch_statistics,
 )
+from tests.parity import fill
 
 START = [0.8580105845, -0.1332753394, -0.7219695505, -0.1235811999, -0.8538288060, -0.6045670514]
 ASCENDED = [1.9671485436, -0.1313917421, -1.2958447700, -0.1216934676, -1.8780822069, -0.9114490223]

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parity import fill, listed_keys
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from core.models.pooling import GapPooling, SmdPooling
 from core.models.pretrained import load_official, split_official
 from core.models.saig import Saig, SaigConfig, saig_d, saig_s
 from core.models.two_branch import TwoBranch
+from tests.parity import fill, listed_keys
 
 CVUSA, POLAR, VIGOR = ((128, 512), (256, 256)), ((128, 512), (128, 512)), ((320, 640), (320, 320))
 SIZES = {"S": saig_s, "D": saig_d}

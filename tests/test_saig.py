@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from parity import fill, listed_keys, own_keys, weights
 from torch import Tensor, nn
 
 from core.errors import SettingError
 from core.models.layers import SelfAttention, attend, resize_positions
 from core.models.pooling import GapPooling, SmdPooling
 from core.models.saig import Saig, SaigConfig, saig_d, saig_s, saig_xs
+from tests.parity import fill, listed_keys, own_keys, weights
 
 SIZES = {"S": saig_s, "D": saig_d}
 GROUND_GAP = [0.0277204760, -0.0386642118, -0.0270067384, 0.0113265196, -0.0523270277]
