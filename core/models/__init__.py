@@ -11,6 +11,7 @@ from core.errors import SettingError
 from core.models.convnet import ConvNet, ConvNetConfig
 from core.models.geossk import GeoSSK, GeoSSKConfig
 from core.models.pooling import AzimuthPooling, GapPooling, SmdPooling
+from core.models.saig import saig_d, saig_s, saig_xs
 from core.models.two_branch import TwoBranch
 
 __all__ = ["MODELS", "POOLINGS", "TEACHER", "build_from_config", "build_model", "build_teacher"]
@@ -21,6 +22,9 @@ POOLINGS = ("gap", "smd", "azimuth")
 
 MODELS: dict[str, Callable[[Size, bool], nn.Module]] = {
     "convnet-s": lambda size, azimuth: ConvNet(ConvNetConfig()),
+    "saig-s": lambda size, azimuth: saig_s(size, azimuth=azimuth),
+    "saig-d": lambda size, azimuth: saig_d(size, azimuth=azimuth),
+    "saig-xs": lambda size, azimuth: saig_xs(size, azimuth=azimuth),
 }
 
 

@@ -43,4 +43,5 @@ def roll_similarity(queries: Tensor, tiles: Tensor, bins: int = BINS) -> Tensor:
         meets = (around[:, None] + around[None, :count]) % bins
         windows = tiles.view(len(tiles), bins, size)[:, meets].flatten(2)
         flat = (queries @ windows.flatten(0, 1).T).view(len(queries), len(tiles), bins)
-    return flat * (bins / count) ** 0.5
+    curve: Tensor = flat * (bins / count) ** 0.5
+    return curve

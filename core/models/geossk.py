@@ -260,7 +260,8 @@ class GeoSSK(nn.Module):
 
     def _heads(self, layer: nn.Linear, normed: Tensor) -> Tensor:
         projected: Tensor = layer(normed)
-        return projected.unflatten(2, (self.config.heads, -1)).transpose(1, 2)
+        heads: Tensor = projected.unflatten(2, (self.config.heads, -1)).transpose(1, 2)
+        return heads
 
     def _meet(self, told: _Projected, index: int, roll: Tensor, columns: int) -> _Projected:
         """One reference as each query meets it: its columns from the query's roll on, (Q, ...)."""
@@ -315,11 +316,13 @@ class GeoSSK(nn.Module):
         weighted = attention * gate[:, None, :, None]
         if self.base.bins is None:
             weighted = weighted.mean(dim=2, keepdim=True)
-        return (weighted.unflatten(2, (self.rows, -1)) @ spoken).sum(dim=(1, 2))
+        pooled: Tensor = (weighted.unflatten(2, (self.rows, -1)) @ spoken).sum(dim=(1, 2))
+        return pooled
 
     def _cosine(self, query: Tensor, place: Tensor) -> Tensor:
         """Cosine (Q,) of bins (Q, n, D); with azimuth bins those of the place have equal length."""
         if self.base.bins is None:
             return F.cosine_similarity(query[:, 0], place[:, 0], dim=1)
         met = F.normalize(place, dim=2) / query.shape[1] ** 0.5
-        return (F.normalize(query.flatten(1), dim=1) * met.flatten(1)).sum(dim=1)
+        cosine: Tensor = (F.normalize(query.flatten(1), dim=1) * met.flatten(1)).sum(dim=1)
+        return cosine

@@ -126,7 +126,8 @@ class TwoBranch(nn.Module):
         if self.bins is None:
             descriptor: Tensor = self.aerial_pool(features)
             return descriptor
-        return (F.normalize(self.aerial_pool(features, BINS), dim=2) / BINS**0.5).flatten(1)
+        bins: Tensor = F.normalize(self.aerial_pool(features, BINS), dim=2) / BINS**0.5
+        return bins.flatten(1)
 
     def describe_ground(self, images: Tensor) -> Tensor:
         """Unit descriptors of ground views (B, 3, H, W) in [0, 1]: see ``describe_ground_map``."""

@@ -1,0 +1,140 @@
+"""Batches on a town whose every pixel says where it is, so that wrong crops and signs show."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from core.data.transforms import change_light, photo_mask, soften
+from core.data.worlds import TILE_SIDE_M, Town
+from core.evaluation.descriptors import crop_queries, town_grid
+from core.polar import BINS
+from core.training.sampling import SamplingConfig, sample_batch, to_model_views
+
+WIDTH = 256
+
+
+def telling_town(size_m: float = 460.8, count: int = 40) -> Town:
+    """Red of the mosaic is east, green is north; red of a canvas is the azimuth it looks at."""
+    random = np.random.default_rng(0)
+    side = round(size_m / 0.6)
+    ramp = (np.arange(side) + 0.5) / side * 255
+    mosaic = np.zeros((side, side, 3), np.uint8)
+    mosaic[..., 0], mosaic[..., 1] = ramp[None, :], ramp[::-1, None]
+    heading = random.uniform(0, 360, count)
+    azimuth = heading[:, None] + ((np.arange(WIDTH) + 0.5) / WIDTH - 0.5) * 360
+    canvases = np.zeros((count, 64, WIDTH, 3), np.uint8)
+    canvases[..., 0] = ((azimuth % 360) / 360 * 255)[:, None, :]
+    canvases[..., 2] = random.integers(0, 256, (count, 1, 1))  # each camera has a colour of its own
+    limit = size_m / 2 - TILE_SIDE_M / 2
+    places = random.uniform(-limit, limit, (count, 2))
+    return Town("telling", size_m, canvases, places, heading, mosaic, 0.6)
+
+
+def azimuth_shown(view: np.ndarray) -> np.ndarray:
+    return view[0, :, 0].astype(float) / 255 * 360
+
+
+@pytest.mark.parametrize("bins", [32, 8, 5])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_true_rolls_say_where_the_first_bin_looks(bins: int, mirror: bool) -> None:
+    town = telling_town()
+    config = SamplingConfig(batch=12, widths=((bins, 1.0),), mirror=mirror)
+    for seed in range(6):
+        batch = sample_batch(town, config, 128, np.random.default_rng(seed))
+        assert len(batch.views) == 12 * (BINS // bins)
+        column = WIDTH // BINS
+        flipped = batch.tiles[0][0, 0, 0] > batch.tiles[0][0, -1, 0]  # red falls to the east
+        assert mirror or not flipped
+        for view, roll in zip(batch.views, batch.true_rolls, strict=True):
+            middle = azimuth_shown(view)[column // 2 : column // 2 + 1].mean()
+            shown = -middle if flipped else middle
+            expected = -180 + (roll + 0.5) * 360 / BINS
+            assert abs((shown - expected + 180) % 360 - 180) < 3
+
+
+def test_tiles_lie_around_their_queries_and_semi_positives_are_masked() -> None:
+    town = telling_town()
+    config = SamplingConfig(batch=30, widths=((16, 1.0),), mirror=False, also_true_m=60)
+    batch = sample_batch(town, config, 128, np.random.default_rng(3))
+    centre = batch.tiles[:, 60:68, 60:68, :2].astype(float).mean(axis=(1, 2)) / 255
+    places = (centre - 0.5) * town.size_m
+    assert batch.ignored.shape == (60, 30)
+    assert batch.ignored.any()
+    assert not batch.ignored[np.arange(60), batch.true_columns].any()
+    assert (batch.true_columns == np.tile(np.arange(30), 2)).all()
+    assert len(np.unique(places.round(1), axis=0)) > 20
+
+
+def test_same_seed_and_step_give_the_same_batch() -> None:
+    town = telling_town()
+    first, second = (
+        sample_batch(town, SamplingConfig(batch=8), 128, np.random.default_rng((5, 7)))
+        for _ in range(2)
+    )
+    assert (first.views == second.views).all()
+    assert (first.true_rolls == second.true_rolls).all()
+
+
+def test_crops_of_a_town_are_cut_to_its_border() -> None:
+    town = telling_town()
+    tiles = town.crop_tiles(np.array([[1e6, 0.0], [0.0, -1e6], [0.0, 0.0]]), 128)
+    assert tiles.shape == (3, 128, 128, 3)
+    assert tiles[0, 64, -1, 0] >= 254
+    assert tiles[1, -1, 64, 1] <= 1
+    assert abs(int(tiles[2, 64, 64, 0]) - 127) <= 1
+
+
+def test_grid_of_the_demo_size_has_5929_places() -> None:
+    town = telling_town(1536.0, 2)
+    grid = town_grid(town)
+    assert grid.shape == (77 * 77, 2)
+    assert grid[0].tolist() == pytest.approx([-729.6, 729.6])
+
+
+@pytest.mark.parametrize("bins", [32, 10, 6])
+def test_queries_look_where_they_say(bins: int) -> None:
+    queries = crop_queries(telling_town(), bins, 20, seed=1)
+    for view, heading in zip(queries.views, queries.heading_deg, strict=True):
+        middle = np.radians(azimuth_shown(view))
+        span = view.shape[1] // 2
+        seen = np.degrees(np.angle(np.exp(1j * middle[span - 1 : span + 1]).mean()))
+        assert abs((seen - heading + 180) % 360 - 180) < 3
+
+
+def test_photo_mask_is_the_frame_of_a_pinhole() -> None:
+    """At the centre column a 90 degree, 4:3 photo reaches atan(0.75) = 36.87 degrees up and down."""
+    mask = photo_mask(900, 91, 90.0, 0.75, 0.0)
+    reach = np.degrees(np.arctan(0.75))
+    assert mask[:, 45].sum() == pytest.approx(2 * reach * 10, abs=2)
+    edge = np.degrees(np.arctan(0.75 * np.cos(np.radians(44.5))))
+    assert mask[:, 0].sum() == pytest.approx(2 * edge * 10, abs=3)
+    lifted = photo_mask(900, 91, 90.0, 0.75, 5.0)
+    assert lifted[:, 45].nonzero()[0].min() == mask[:, 45].nonzero()[0].min() - 50
+
+
+def test_light_changes_each_image_alone_and_repeats_with_its_seed() -> None:
+    images = torch.rand(4, 3, 8, 8)
+    first, second = (change_light(images, 0.3, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert (first - images).abs().amax(dim=(1, 2, 3)).min() > 0
+    assert first.min() >= 0
+    assert first.max() <= 1
+    assert torch.allclose(change_light(images, 0.0, torch.Generator()), images, atol=1e-6)
+
+
+def test_softening_keeps_a_flat_image() -> None:
+    flat = torch.full((3, 3, 6, 6), 0.4)
+    assert torch.allclose(soften(flat, 1.0, torch.Generator()), flat, atol=1e-6)
+
+
+def test_views_outside_a_photo_frame_are_mid_grey() -> None:
+    config = SamplingConfig(batch=6, widths=((8, 1.0),), photo_share=1.0)
+    batch = sample_batch(telling_town(), config, 128, np.random.default_rng(0))
+    assert not batch.seen.all()
+    views, tiles = to_model_views(batch, (64, 256), (128, 128), torch.Generator().manual_seed(0))
+    hidden = ~torch.from_numpy(batch.seen)
+    assert torch.allclose(views.permute(0, 2, 3, 1)[hidden], torch.tensor(127 / 255))
+    assert views.shape == (24, 3, 64, 64)
+    assert tiles.shape == (6, 3, 128, 128)

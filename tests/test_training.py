@@ -1,0 +1,153 @@
+"""The loop learns, resumes as if nothing had happened, and the objectives are what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core.errors import DataError
+from core.models import build_model
+from core.models.geossk import GeoSSK
+from core.training.loop import LoopConfig, learning_rate, run_loop
+from core.training.objectives import (
+    DistillationConfig,
+    DistillationObjective,
+    StudentObjective,
+    TeacherObjective,
+    batch_accuracy,
+)
+from core.training.sampling import Batch, SamplingConfig
+from tests.test_sampling import telling_town
+
+NARROW = SamplingConfig(batch=8, widths=((4, 1.0),), every_crop=False)
+
+
+class Line(nn.Module):
+    """Fits one number to the mean of the first view; small enough to train in no time."""
+
+    tile_pixels = 32
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor([2.0, -1.0]))
+
+    def forward(
+        self, batch: Batch, generator: torch.Generator, device: str
+    ) -> tuple[Tensor, dict[str, float]]:
+        target = float(batch.views.mean()) / 255 + float(torch.rand(1, generator=generator))
+        return (self.value - target).square().sum(), {"target": target}
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def config(steps: int, **changes: object) -> LoopConfig:
+    values = {"rate": 0.05, "warmup": 2, "bfloat16": False, "sampling": NARROW, "save_every": 4}
+    return LoopConfig(steps=steps, **{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_rate_warms_up_and_ends_at_zero() -> None:
+    run = LoopConfig(steps=100, rate=1.0, warmup=10)
+    rates = [learning_rate(step, run) for step in range(101)]
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    whole, halved = Line(), Line()
+    town = telling_town()
+    run_loop(whole, [town], config(12), tmp_path / "whole")
+
+    def stop() -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_loop(halved, [town], config(12, validate_every=6), tmp_path / "halved", stop)
+    fresh = Line()
+    run_loop(fresh, [town], config(12), tmp_path / "halved")
+    assert torch.equal(whole.value, fresh.value)
+    steps = [line["step"] for line in log_of(tmp_path / "halved")]
+    assert steps == [0, 1, 2, 3, 4, 5, *range(4, 12)]
+
+
+def test_a_run_with_another_seed_is_not_mixed_in(tmp_path: Path) -> None:
+    run_loop(Line(), [telling_town()], config(4), tmp_path)
+    with pytest.raises(DataError, match="got seed 1, but it was started with 0"):
+        run_loop(Line(), [telling_town()], config(6, seed=1), tmp_path)
+    with pytest.raises(DataError, match="got no towns"):
+        run_loop(Line(), [], config(4), tmp_path / "none")
+
+
+@pytest.mark.parametrize("pooling", ["azimuth", "gap"])
+def test_a_student_learns_on_one_batch_of_places(tmp_path: Path, pooling: str) -> None:
+    """Eight places with views of their own: the loss must fall below that of guessing."""
+    torch.manual_seed(0)
+    student = build_model("convnet-s", pooling, (64, 256), (32, 32), dim=4)
+    wide = SamplingConfig(batch=8, widths=((32, 1.0),))
+    run_loop(
+        StudentObjective(student),
+        [telling_town(count=8)],
+        config(24, rate=4e-3, sampling=wide),
+        tmp_path,
+        lambda: {"within": 0.5},
+    )
+    lines = log_of(tmp_path)
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+    assert lines[-1]["validation"] == {"within": 0.5}
+    assert (tmp_path / "state.pt").is_file()
+
+
+def make_pair() -> tuple[nn.Module, GeoSSK]:
+    torch.manual_seed(0)
+    student = build_model("convnet-s", "azimuth", (64, 256), (32, 32), dim=4)
+    return student, GeoSSK(build_model("convnet-s", "azimuth", (64, 256), (32, 32), dim=4))
+
+
+def test_the_teacher_trains_all_it_has(tmp_path: Path) -> None:
+    _, teacher = make_pair()
+    before = {name: value.clone() for name, value in teacher.named_parameters()}
+    run_loop(TeacherObjective(teacher), [telling_town()], config(3, rate=1e-2), tmp_path)
+    same = [name for name, value in teacher.named_parameters() if torch.equal(value, before[name])]
+    assert not same
+
+
+def test_distillation_moves_the_student_and_leaves_the_teacher(tmp_path: Path) -> None:
+    student, teacher = make_pair()
+    frozen = {name: value.clone() for name, value in teacher.state_dict().items()}
+    objective = DistillationObjective(student, teacher)  # type: ignore[arg-type]
+    run_loop(objective, [telling_town()], config(3), tmp_path)
+    assert all(torch.equal(value, frozen[name]) for name, value in teacher.state_dict().items())
+    line = log_of(tmp_path)[-1]
+    assert 0 <= line["kept_rows"] <= 1
+    assert line["relation"] >= 0
+    assert line["local"] >= 0
+    assert not [name for name in objective.state_dict() if "teacher" in name]
+
+
+def test_without_knowledge_distillation_is_plain_training(tmp_path: Path) -> None:
+    student, teacher = make_pair()
+    objective = DistillationObjective(
+        student,
+        teacher,
+        DistillationConfig(relation=0, local=0),  # type: ignore[arg-type]
+    )
+    run_loop(objective, [telling_town()], config(1), tmp_path)
+    assert "kept_rows" not in (tmp_path / "log.jsonl").read_text()
+
+
+def test_batch_accuracy_counts_ties_as_lost_and_ignores_semi_positives() -> None:
+    scores = torch.tensor([[0.9, 0.9, 0.1], [0.1, 0.5, 0.7], [0.0, 0.0, 0.3]])
+    nothing = torch.zeros(3, 3, dtype=torch.bool)
+    assert batch_accuracy(scores, torch.arange(3), nothing) == pytest.approx(1 / 3)
+    ignored = nothing.clone()
+    ignored[0, 1] = ignored[1, 2] = True
+    assert batch_accuracy(scores, torch.arange(3), ignored) == 1.0
