@@ -1,40 +1,142 @@
-"""How sure an answer is: scores of tiles to probabilities."""
+"""How sure an answer is: scores of tiles to probabilities, fitted on validation towns only.
+
+For a view of n azimuth bins every tile of a pool has the logit ``student * similarity + teacher *
+teacher score``; a softmax over the pool shares out the probability, neighbouring tiles add up to
+places, and a logistic map (Platt, 1999) of the first place's share says how often such an answer
+was within 25 m on validation towns. The two factors are fitted by maximum likelihood of the tiles
+within 25 m, so they are temperature and re-ranking weight at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize
 
-__all__ = ["Calibration"]
+__all__ = ["Calibration", "ViewCalibration", "fit_confidence", "fit_factors", "probabilities"]
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class ViewCalibration:
+    """Fitted numbers for views of ``bins`` azimuth bins. ``teacher`` is 0 where none re-ranks."""
+
+    bins: int
+    student: float
+    teacher: float
+    slope: float
+    intercept: float
+
+    def logits(self, similarities: FloatArray, teacher_scores: FloatArray) -> FloatArray:
+        """Logits (K,) of tiles in the student's order, of which the teacher saw the first T.
+
+        Tiles it has not seen count as if they had the lowest score seen, so that none of them can
+        come before one of the first T by the teacher's word alone.
+        """
+        student = self.student * np.asarray(similarities, np.float64)
+        seen = np.asarray(teacher_scores, np.float64)
+        if not len(seen) or not self.teacher:
+            return student
+        filled = np.concatenate([seen, np.full(len(student) - len(seen), seen.min())])
+        return np.asarray(student + self.teacher * filled)
+
+    def confidence(self, share: float) -> float:
+        """Probability in [0, 1] that the first place is within 25 m, from its softmax share."""
+        share = min(max(share, 1e-9), 1 - 1e-9)
+        log_odds = np.log(share / (1 - share))
+        return float(1 / (1 + np.exp(-(self.slope * log_odds + self.intercept))))
+
+
+UNFITTED = ViewCalibration(bins=32, student=20.0, teacher=0.0, slope=1.0, intercept=0.0)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What validation towns say of a model's scores; stands in the student's config.json.
+    """What validation towns say of a model's scores; stands in a model's config.json.
 
-    ``temperature``: of the softmax over scores. ``confident_threshold``: smallest confidence at
-    which an answer counts as a match.
+    ``views``: one entry for each width that was fitted, by bins; others take the nearest.
+    ``confident_threshold``: smallest confidence at which an answer counts as a match.
     """
 
-    temperature: float = 0.05
+    views: tuple[ViewCalibration, ...] = (UNFITTED,)
     confident_threshold: float = 0.5
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Calibration:
-        """From the ``calibration`` part of a model's configuration; unknown keys are left alone."""
-        known = {name: float(config[name]) for name in cls.__annotations__ if name in config}
-        return cls(**known)
+        """From the ``calibration`` part of a model's configuration; empty gives the unfitted one."""
+        if not config:
+            return cls()
+        views = tuple(ViewCalibration(**view) for view in config["views"])
+        return cls(views, float(config["confident_threshold"]))
 
-    def probabilities(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Shares (K,), summing to 1, of tiles with scores (K,)."""
-        scaled = np.asarray(scores, np.float64) / self.temperature
-        weights = np.exp(scaled - scaled.max())
-        return np.asarray(weights / weights.sum())
+    def to_config(self) -> dict[str, Any]:
+        """The JSON that ``from_config`` reads."""
+        return asdict(self)
 
-    def confidence(self, scores: npt.NDArray[np.float32], place_shares: Sequence[float]) -> float:
-        """Probability in [0, 1] that the first place is right."""
-        return float(place_shares[0])
+    def at(self, bins: int | None) -> ViewCalibration:
+        """The fitted view nearest in width; a global student (None) has one for the full circle."""
+        wanted = 32 if bins is None else bins
+        return min(self.views, key=lambda view: abs(view.bins - wanted))
+
+
+def probabilities(logits: FloatArray) -> FloatArray:
+    """Softmax (K,) of logits (K,)."""
+    weights = np.exp(np.asarray(logits, np.float64) - np.max(logits))
+    return np.asarray(weights / weights.sum())
+
+
+def fit_factors(
+    similarities: FloatArray,
+    teacher_scores: FloatArray | None,
+    correct: npt.NDArray[np.bool_],
+) -> tuple[float, float]:
+    """Factors of student and teacher that make the tiles within 25 m most likely.
+
+    Args:
+        similarities: (Q, K) of each query's pool, best first; -inf where the pool is smaller.
+        teacher_scores: (Q, T) for the first T of each, or None.
+        correct: bool (Q, K), tiles within 25 m of the camera. Queries without any are left out.
+    """
+    kept = correct.any(axis=1)
+    pool, truth = similarities[kept], correct[kept]
+    seen = None if teacher_scores is None else teacher_scores[kept]
+    if seen is not None:
+        rest = np.repeat(seen.min(axis=1, keepdims=True), pool.shape[1] - seen.shape[1], axis=1)
+        seen = np.concatenate([seen, rest], axis=1)
+
+    def loss(factors: npt.NDArray[np.float64]) -> float:
+        logits = np.exp(factors[0]) * pool
+        if seen is not None:
+            logits = logits + np.exp(factors[1]) * seen
+        top = logits.max(axis=1, keepdims=True)
+        weights = np.exp(logits - top)
+        share = np.where(truth, weights, 0).sum(axis=1) / weights.sum(axis=1)
+        return float(-np.log(np.maximum(share, 1e-12)).mean())
+
+    start = np.log([20.0] if seen is None else [15.0, 10.0])
+    found = minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6})
+    factors = np.exp(found.x)
+    return float(factors[0]), float(factors[1]) if seen is not None else 0.0
+
+
+def fit_confidence(shares: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
+    """Slope and intercept of the logistic map from the first place's share to being right.
+
+    Platt's targets keep both finite where all answers are right, or none.
+    """
+    share = np.clip(np.asarray(shares, np.float64), 1e-9, 1 - 1e-9)
+    hit = np.asarray(right, bool)
+    log_odds = np.log(share / (1 - share))
+    target = np.where(hit, (hit.sum() + 1) / (hit.sum() + 2), 1 / ((~hit).sum() + 2))
+
+    def loss(parameters: npt.NDArray[np.float64]) -> float:
+        z = np.exp(parameters[0]) * log_odds + parameters[1]
+        return float((np.logaddexp(0, z) - target * z).mean())
+
+    found = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-4})
+    return float(np.exp(found.x[0])), float(found.x[1])
