@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from core.models.layers import pad_columns
+
 __all__ = ["ConvNet", "ConvNetConfig"]
 
 
@@ -22,11 +24,6 @@ class ConvNetConfig:
 
     widths: tuple[int, int, int, int] = (16, 32, 64, 128)
     blocks: tuple[int, int, int, int] = (0, 1, 1, 2)
-
-
-def pad_columns(x: Tensor, columns: int, circular: bool) -> Tensor:
-    """Pad (B, C, H, W) left and right: with the other side if circular, else with the edge."""
-    return F.pad(x, (columns, columns, 0, 0), mode="circular" if circular else "replicate")
 
 
 class ConvNorm(nn.Module):
