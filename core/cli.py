@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 import typer
 from typer.main import get_command
 
 from core.commands.bench import bench
+from core.commands.evaluate import evaluate
 from core.commands.gallery import gallery_app
 from core.commands.locate import locate
+from core.commands.training import distill, train
 from core.commands.world import world_app
 from core.errors import CoreError
 
@@ -31,13 +34,26 @@ app = typer.Typer(
 app.command(epilog="Example: python -m core locate photo.jpg --fov 65 --top-k 3")(locate)
 app.add_typer(gallery_app, name="gallery")
 app.add_typer(world_app, name="world")
+app.command(
+    epilog="Example: python -m core train --worlds build/worlds --run build/run --out my-student"
+)(train)
+app.command(
+    epilog="Example: python -m core distill --worlds build/worlds --start my-student --teacher "
+    "my-teacher --run build/distill --out my-distilled"
+)(distill)
+app.command(
+    epilog="Example: python -m core evaluate assets/models/student --data assets/town --json"
+)(evaluate)
 app.command(epilog="Example: python -m core bench assets/examples/park.jpg --repeat 5")(bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command (``sys.argv`` by default) and return its exit code: 0, 1 or 2."""
     try:
-        get_command(app)(args=arguments, prog_name="python -m core")
+        with warnings.catch_warnings():
+            if not sys.warnoptions:  # what libraries mutter is not for the person at the terminal
+                warnings.simplefilter("ignore")
+            get_command(app)(args=arguments, prog_name="python -m core")
     except CoreError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

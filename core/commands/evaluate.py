@@ -1,0 +1,88 @@
+"""``evaluate``: how many queries of a town a model places, at every field of view."""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from core.errors import CheckpointError
+
+__all__ = ["evaluate", "evaluation_table"]
+
+PROTOCOL = (
+    "Crops of panoramas at random headings against all places of a 19.2 m grid; shares in 0..1; "
+    "the first place counts, ties against the model."
+)
+COLUMNS = (
+    ("fov", "fov_deg", "{:.0f}"),
+    ("view", "view", "{}"),
+    ("heading", "heading", "{}"),
+    ("radius", "radius_m", "{:.0f}"),
+    ("re-ranked", "reranked", "{}"),
+    ("hit@1", "hit@1", "{:.1%}"),
+    ("10 m", "within_10_m", "{:.1%}"),
+    ("25 m", "within_25_m", "{:.1%}"),
+    ("50 m", "within_50_m", "{:.1%}"),
+    ("chance", "chance_25_m", "{:.1%}"),
+    ("error m", "median_error_m", "{:.1f}"),
+    ("heading err", "median_heading_error_deg", "{:.1f}"),
+)
+
+
+def evaluate(
+    student: Annotated[Path, typer.Argument(help="Model folder of the student.")],
+    data: Annotated[Path, typer.Option(help="World folder with panoramas.")],
+    teacher: Annotated[Path | None, typer.Option(help="Model folder: adds re-ranked rows.")] = None,
+    queries: Annotated[int, typer.Option(min=1, help="Panoramas asked, at most.")] = 600,
+    seed: Annotated[int, typer.Option(min=0, help="Of the crops' headings.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure a model on a town where every answer is known."""
+    import torch
+
+    from core.checkpoints import load_model
+    from core.data.worlds import load_town
+    from core.evaluation.report import evaluate_town
+    from core.models.geossk import GeoSSK
+    from core.models.two_branch import TwoBranch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    model, _ = load_model(student)
+    looking = None if teacher is None else load_model(teacher)[0]
+    if not isinstance(model, TwoBranch):
+        raise _wrong_kind(student, "a two-branch student")
+    if looking is not None and not isinstance(looking, GeoSSK):
+        raise _wrong_kind(teacher, "a GeoSSK teacher")
+    town = load_town(data, tile_pixels=model.aerial_size[0])
+    rows = evaluate_town(town, model, looking, count=queries, seed=seed)
+    if json:
+        report = {"protocol": PROTOCOL, "model": str(student), "data": str(data), "rows": rows}
+        print(json_module.dumps(report))
+    else:
+        print(evaluation_table(rows))
+
+
+def _wrong_kind(folder: Path | None, expected: str) -> CheckpointError:
+    return CheckpointError(
+        f"Model folder {folder}: got another kind of model, expected {expected}. Check the path."
+    )
+
+
+def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of a report (keys as in design.md section 3) as aligned text; "-" where nothing is."""
+    cells = [[title for title, _, _ in COLUMNS]]
+    for row in rows:
+        cells.append(
+            ["-" if row.get(key) is None else form.format(row[key]) for _, key, form in COLUMNS]
+        )
+    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in cells
+    )

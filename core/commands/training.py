@@ -1,0 +1,181 @@
+"""``train`` and ``distill``: rendered towns in, model folders out."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from core.commands.devices import checked_device
+from core.commands.world import parse_canvas
+from core.errors import SettingError
+
+if TYPE_CHECKING:
+    from core.data.worlds import Town
+    from core.training.loop import LoopConfig
+
+__all__ = ["distill", "train"]
+
+Worlds = Annotated[Path, typer.Option(help="Folder of training towns.")]
+Validation = Annotated[Path | None, typer.Option(help="Folder of validation towns.")]
+Run = Annotated[Path, typer.Option(help="Folder of checkpoints and log; a stopped run goes on.")]
+Out = Annotated[Path, typer.Option(help="Model folder to write.")]
+Start = Annotated[Path | None, typer.Option(help="Model folder of a student to go on from.")]
+TeacherFlag = Annotated[
+    bool, typer.Option("--teacher", help="Train a GeoSSK teacher on the student of --start.")
+]
+Interaction = Annotated[bool, typer.Option(help="Teacher: cross-view attention (CIM).")]
+Contribution = Annotated[bool, typer.Option(help="Teacher: contribution gates (CF).")]
+Heads = Annotated[int, typer.Option(min=1, help="Teacher: attention heads.")]
+Model = Annotated[str, typer.Option(help="Student: a name in core.models.MODELS.")]
+Pooling = Annotated[str, typer.Option(help="Student: azimuth, gap or smd.")]
+GroundSize = Annotated[
+    str, typer.Option(metavar="HEIGHTxWIDTH", help="Student: pixels of a full canvas.")
+]
+AerialSize = Annotated[str, typer.Option(metavar="HEIGHTxWIDTH", help="Student: pixels of a tile.")]
+Dim = Annotated[int, typer.Option(min=1, help="Student: values per azimuth bin.")]
+Relation = Annotated[
+    float | None, typer.Option(min=0, help="Weight of the knowledge between images.")
+]
+Local = Annotated[float | None, typer.Option(min=0, help="Weight of the knowledge between parts.")]
+Filter = Annotated[bool, typer.Option(help="Keep the teacher's mistakes to itself (IKF).")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Training steps.")]
+Rate = Annotated[float | None, typer.Option(min=0, help="Peak learning rate.")]
+Batch = Annotated[int | None, typer.Option(min=2, help="Panoramas per step.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same batches.")]
+ValidateEvery = Annotated[int | None, typer.Option(min=1, help="Steps between validations.")]
+SaveEvery = Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")]
+Bfloat16 = Annotated[bool, typer.Option(help="Compute in bfloat16 where it is safe.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
+
+
+def train(
+    worlds: Worlds,
+    run: Run,
+    out: Out,
+    validation: Validation = None,
+    start: Start = None,
+    teacher: TeacherFlag = False,
+    interaction: Interaction = True,
+    contribution: Contribution = True,
+    heads: Heads = 2,
+    model: Model = "convnet-s",
+    pooling: Pooling = "azimuth",
+    ground_size: GroundSize = "64x256",
+    aerial_size: AerialSize = "128x128",
+    dim: Dim = 24,
+    steps: Steps = None,
+    rate: Rate = None,
+    batch: Batch = None,
+    seed: Seed = 0,
+    validate_every: ValidateEvery = None,
+    save_every: SaveEvery = None,
+    bfloat16: Bfloat16 = True,
+    device: Device = "cpu",
+    threads: Threads = None,
+) -> None:
+    """Train a student, or with --teacher a teacher, on rendered towns."""
+    built: dict[str, Any] = {
+        "name": model,
+        "pooling": pooling,
+        "ground_size": parse_canvas(ground_size),
+        "aerial_size": parse_canvas(aerial_size),
+        "dim": dim,
+    }
+    if teacher and start is None:
+        raise SettingError(
+            "Teacher: got no --start, expected the model folder of a student. Train one first."
+        )
+    device = _prepared(device, threads)
+    loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device)
+    towns, held_out = _towns(worlds, validation, start, built["aerial_size"])
+    from core.training.recipes import ModelConfig, train_student, train_teacher
+
+    if teacher and start is not None:
+        switches = {"interaction": interaction, "contribution": contribution, "heads": heads}
+        written = train_teacher(towns, held_out, loop, run, out, start, **switches)
+    else:
+        config = ModelConfig(**built)
+        written = train_student(towns, held_out, loop, run, out, config, start)
+    print(f"{written}: trained for {loop.steps} steps on {len(towns)} towns.")
+
+
+def distill(
+    worlds: Worlds,
+    start: Annotated[Path, typer.Option(help="Model folder of the student to go on from.")],
+    teacher: Annotated[Path, typer.Option(help="Model folder of the GeoSSK teacher.")],
+    run: Run,
+    out: Out,
+    validation: Validation = None,
+    relation: Relation = None,
+    local: Local = None,
+    filter: Filter = True,
+    steps: Steps = None,
+    rate: Rate = None,
+    batch: Batch = None,
+    seed: Seed = 0,
+    validate_every: ValidateEvery = None,
+    save_every: SaveEvery = None,
+    bfloat16: Bfloat16 = True,
+    device: Device = "cpu",
+    threads: Threads = None,
+) -> None:
+    """Train a student on under a frozen teacher (SSKD, IKF)."""
+    device = _prepared(device, threads)
+    loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device)
+    towns, held_out = _towns(worlds, validation, start, None)
+    from core.training.objectives import DistillationConfig
+    from core.training.recipes import distil_student
+
+    given = _given(relation=relation, local=local, is_filtered=filter)
+    knowledge = dataclasses.replace(DistillationConfig(), **given)
+    written = distil_student(towns, held_out, loop, run, out, start, teacher, knowledge)
+    print(f"{written}: distilled for {loop.steps} steps on {len(towns)} towns.")
+
+
+def _prepared(device: str, threads: int | None) -> str:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    return checked_device(device)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _loop(
+    steps: int | None,
+    rate: float | None,
+    batch: int | None,
+    seed: int,
+    validate_every: int | None,
+    save_every: int | None,
+    bfloat16: bool,
+    device: str,
+) -> LoopConfig:
+    """The recipe's own settings, and what was typed instead."""
+    from core.training.loop import LoopConfig
+
+    config = LoopConfig(seed=seed, bfloat16=bfloat16, device=device)
+    sampling = dataclasses.replace(config.sampling, **_given(batch=batch))
+    typed = _given(steps=steps, rate=rate, validate_every=validate_every, save_every=save_every)
+    return dataclasses.replace(config, sampling=sampling, **typed)
+
+
+def _towns(
+    worlds: Path, validation: Path | None, start: Path | None, aerial_size: Any
+) -> tuple[list[Town], list[Town]]:
+    """Training and validation towns, their imagery at the resolution of the model's tiles."""
+    from core.checkpoints import load_state
+    from core.training.recipes import load_towns
+
+    if start is not None:
+        aerial_size = load_state(start)[0]["model"].get("aerial_size", aerial_size)
+    pixels = int((aerial_size or (256, 256))[0])
+    held_out = [] if validation is None else load_towns(validation, tile_pixels=pixels)
+    return load_towns(worlds, tile_pixels=pixels), held_out
