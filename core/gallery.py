@@ -278,10 +278,15 @@ class Gallery:
 def _check_file(folder: Path, name: str, manifest: Manifest) -> None:
     path = folder / name
     expected = manifest.checksums.get(name)
-    got = "no file" if not path.is_file() else "" if file_hash(path) == expected else "other bytes"
-    if got or expected is None:
+    if not path.is_file():
+        got = "no file"
+    elif expected is None:
+        got = "no checksum"
+    else:
+        got = "" if file_hash(path) == expected else "other bytes"
+    if got:
         raise GalleryError(
-            f"Gallery {folder}: got {got or 'no checksum'} for {name}, expected what the manifest "
+            f"Gallery {folder}: got {got} for {name}, expected what the manifest "
             "vouches for. It is damaged: copy it again, or run: python -m core gallery build "
             f"{folder / manifest.imagery} --model {manifest.model_id} --out {folder}"
         )

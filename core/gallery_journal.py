@@ -70,7 +70,10 @@ class Journal:
     def read(self, number: int, points: int) -> Chunk | None:
         """A finished chunk, or None where it is missing or was cut off by a power failure."""
         try:
-            with np.load(self._file(number), allow_pickle=False) as arrays:
+            with (
+                self._file(number).open("rb") as file,
+                np.load(file, allow_pickle=False) as arrays,
+            ):
                 chunk = Chunk(arrays["coverage"], arrays["descriptors"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
