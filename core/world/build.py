@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from PIL import Image
-from rasterio.transform import from_origin
+from rasterio import Affine
 from tqdm import tqdm
 
 from core.errors import WorldError
@@ -30,7 +30,7 @@ from core.world.cameras import (
 )
 from core.world.layout import Town, grow_town, write_layout
 from core.world.materials import CLASS_NAMES, SEASONS
-from core.world.render import Scene, make_scenes, render_aerial
+from core.world.render import Scene, make_scene, paint_ground, render_aerial, still_meshes
 from core.world.sky import develop, draw_light
 
 __all__ = ["GSD_M", "TEST_SEEDS", "TRAIN_SEEDS", "VALIDATION_SEEDS", "TownJob", "build_towns",
@@ -106,7 +106,7 @@ def _write_aerial(town: Town, scene: Scene, path: Path, grid: int) -> None:
     profile: dict[str, Any] = {
         "driver": "COG", "width": n, "height": n, "count": 3, "dtype": "uint8",
         "crs": LocalFrame(ORIGIN).crs.to_wkt(), "compress": "WEBP", "quality": 90,
-        "transform": from_origin(-town.size_m / 2, town.size_m / 2, GSD_M, GSD_M),
+        "transform": Affine(GSD_M, 0, -town.size_m / 2, 0, -GSD_M, town.size_m / 2),
     }  # fmt: skip
     with rasterio.open(path, "w", **profile) as target:
         target.write(np.moveaxis(picture, -1, 0))
@@ -225,12 +225,14 @@ def build_world(
     partial.mkdir(parents=True)
     town = grow_town(seed, size_m)
     write_layout(town, partial / "layout.gpkg")
-    scenes = make_scenes(town, seasons)
-    _write_aerial(town, scenes["aerial"], partial / "aerial.tif", aerial_grid)
+    cover, still = paint_ground(town), still_meshes(town)
+    scene = make_scene(town, "aerial", seasons["aerial"], cover, still)
+    _write_aerial(town, scene, partial / "aerial.tif", aerial_grid)
+    scene = make_scene(town, "ground", seasons["ground"], cover, still)
     if panoramas:
-        _write_panoramas(town, scenes["ground"], partial, job, quiet)
+        _write_panoramas(town, scene, partial, job, quiet)
     if photos:
-        _write_photos(town, scenes["ground"], partial, photos, quiet)
+        _write_photos(town, scene, partial, photos, quiet)
     (partial / "world.json").write_text(json.dumps(facts, indent=1) + "\n")
     partial.rename(out)
     return out

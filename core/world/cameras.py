@@ -34,6 +34,8 @@ class Camera:
 
 
 def _candidates(town: Town, count: int, rng: np.random.Generator) -> list[Camera]:
+    if not town.streets:
+        return []
     lengths = np.array([s.line.length for s in town.streets])
     reach = town.size_m / 2 - HALF_TILE_M
     found = []
@@ -55,12 +57,12 @@ def _candidates(town: Town, count: int, rng: np.random.Generator) -> list[Camera
 
 
 def _clear(scene: Scene, cameras: list[Camera]) -> npt.NDArray[np.bool_]:
-    """Whether nothing is closer than 2 m around, 1 m above, or anywhere below each camera."""
+    """Whether nothing is closer than 2.6 m around, 1 m above, or anywhere below each camera."""
     turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     ring = np.stack([np.cos(turn), np.sin(turn), 0 * turn], 1)
-    low = np.stack([np.cos(turn), np.sin(turn), 0 * turn - 0.6], 1) / np.hypot(1, 0.6)
-    way = np.concatenate([ring, low, [(0, 0, 1.0), (0, 0, -1.0)]]).astype(np.float32)
-    reach = np.concatenate([np.full(24, 2.0), np.full(24, 1.9), [1.0, 4.0]]).astype(np.float32)
+    rings = [(ring - (0, 0, fall)) / np.hypot(1, fall) for fall in (0.0, 0.45, 0.95)]
+    way = np.concatenate([*rings, [(0, 0, 1.0), (0, 0, -1.0)]]).astype(np.float32)
+    reach = np.repeat([2.6, 2.6, 2.7, 1.0, 4.0], [24, 24, 24, 1, 1]).astype(np.float32)
     spots = np.array([(c.east_m, c.north_m, c.height_m) for c in cameras], np.float32)
     start = np.repeat(spots, len(way), 0)
     hit = scene.caster.run(start, np.tile(way, (len(spots), 1)),
@@ -118,7 +120,7 @@ def shoot_panorama(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32]]:  # fmt: skip
     """Picture (h, w, 3) uint8 with its own light, and its truth (see patch_truth)."""
     light = draw_light(rng, from_above=False)
-    way = panorama_rays(heading_deg, size, grid, rng)
+    way = panorama_rays(heading_deg, size, grid)
     seen = render_view(scene, _start(camera, len(way)), way, light, rng)
     linear = np.minimum(seen.light, 4).reshape(*size, grid * grid, 3).mean(2)
     kind, place = patch_truth(seen, size, grid)
@@ -136,8 +138,10 @@ def shoot_photo(
     linear = np.empty((h, w, 3), np.float32)
     for first in range(0, h, 64):
         part = np.ascontiguousarray(rays[first : first + 64].reshape(-1, 3))
-        seen = render_view(scene, _start(camera, len(part)), part, light, rng, grain_m=0.02)
-        linear[first : first + 64] = np.minimum(seen.light, 4).reshape(-1, w, grid * grid, 3).mean(2)
+        seen = render_view(scene, _start(camera, len(part)), part, light, rng, 0.02, occlusion=4)
+        linear[first : first + 64] = (
+            np.minimum(seen.light, 4).reshape(-1, w, grid * grid, 3).mean(2)
+        )
     y, x = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
     shade = 1 - 0.13 * (x * x + y * y).astype(np.float32)
     return develop(linear * shade[..., None], light, rng)

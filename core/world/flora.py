@@ -16,14 +16,14 @@ __all__ = ["SPECIES", "tree_mesh"]
 
 # species: shape, crown radius m, crown height m, height of the crown's foot m, leaf colour
 SPECIES: dict[str, tuple[str, float, float, float, tuple[float, float, float]]] = {
-    "round": ("clump", 3.6, 7.0, 2.0, (0.085, 0.125, 0.040)),
-    "linden": ("clump", 2.9, 7.8, 2.3, (0.105, 0.150, 0.045)),
-    "birch": ("clump", 2.3, 8.5, 2.2, (0.125, 0.165, 0.060)),
+    "round": ("clump", 4.3, 7.6, 2.0, (0.085, 0.125, 0.040)),
+    "linden": ("clump", 3.4, 8.2, 2.3, (0.105, 0.150, 0.045)),
+    "birch": ("clump", 2.8, 9.0, 2.2, (0.125, 0.165, 0.060)),
     "poplar": ("clump", 1.5, 13.0, 1.2, (0.090, 0.135, 0.045)),
-    "fruit": ("clump", 2.1, 3.4, 1.1, (0.100, 0.135, 0.050)),
-    "bush": ("clump", 1.15, 1.9, 0.05, (0.080, 0.115, 0.045)),
-    "pine": ("clump", 2.4, 5.5, 5.5, (0.060, 0.085, 0.045)),
-    "conifer": ("cone", 2.5, 13.0, 0.8, (0.040, 0.065, 0.034)),
+    "fruit": ("clump", 2.4, 3.4, 1.1, (0.100, 0.135, 0.050)),
+    "bush": ("clump", 1.35, 1.9, 0.05, (0.080, 0.115, 0.045)),
+    "pine": ("clump", 2.9, 5.5, 6.0, (0.060, 0.085, 0.045)),
+    "conifer": ("cone", 2.9, 13.0, 0.8, (0.040, 0.065, 0.034)),
 }
 EVERGREEN = ("pine", "conifer")
 VARIANTS = 5
@@ -56,35 +56,41 @@ def _clump_crown(rng: np.random.Generator, clumps: int, per: int) -> tuple[Any, 
     """Crown in a unit ball (z -1..1): faces, shading normals, brightness per face."""
     way = _unit(rng.normal(size=(clumps, 3)))
     centres = way * rng.uniform(0.35, 0.66, (clumps, 1))
-    radius = rng.uniform(0.36, 0.52, clumps)
+    radius = rng.uniform(0.30, 0.48, clumps)
     ball = _ball()
-    cores = np.concatenate([ball * r * 0.86 * rng.uniform(0.85, 1.15, (20, 1, 1)) + c
+    cores = np.concatenate([ball * r * 0.80 * rng.uniform(0.85, 1.15, (20, 1, 1)) + c
                             for c, r in zip(centres, radius, strict=True)])  # fmt: skip
     out = _unit(rng.normal(size=(clumps, per, 3)) + way[:, None] * 0.5)
-    spots = (centres[:, None] + out * radius[:, None, None] * rng.uniform(0.85, 1.12, (clumps, per, 1))).reshape(-1, 3)
-    leaf = _leaves(rng, spots, 0.16)
+    spots = (
+        centres[:, None] + out * radius[:, None, None] * rng.uniform(0.84, 1.2, (clumps, per, 1))
+    ).reshape(-1, 3)
+    leaf = _leaves(rng, spots, 0.10)
     faces = np.concatenate([cores, leaf])
     normal = _unit(_unit(faces.mean(1)) * 0.75 + _unit(
         np.cross(faces[:, 1] - faces[:, 0], faces[:, 2] - faces[:, 0])) * 0.35
         + rng.normal(0, 0.22, (len(faces), 3)))  # fmt: skip
     depth = np.linalg.norm(faces.mean(1), axis=1)
-    shade = np.clip(0.45 + 0.6 * depth, 0.4, 1.15) * rng.uniform(0.75, 1.25, len(faces))
-    shade[: len(cores)] *= 0.72
+    shade = np.clip(0.45 + 0.6 * depth, 0.4, 1.15) * rng.uniform(0.82, 1.18, len(faces))
+    shade[: len(cores)] *= 0.82
     return faces, normal, shade
 
 
 def _cone_crown(rng: np.random.Generator) -> tuple[Any, Any, Any]:
     """A spruce in the unit cylinder (z -1..1)."""
     found = []
-    for level in np.linspace(-0.95, 0.85, 11):
+    for level in np.linspace(-0.95, 0.88, 17):
         reach = (0.98 - level) / 1.95
-        count = max(5, int(15 * reach + 4))
+        count = max(5, int(17 * reach + 4))
         turn = np.linspace(0, 2 * np.pi, count, endpoint=False) + rng.uniform(0, 6)
         long = reach * rng.uniform(0.75, 1.15, count)
-        wide = 0.30 * reach + 0.09
-        tip = np.stack([np.cos(turn) * long, np.sin(turn) * long, level - 0.10 - 0.03 * rng.random(count)], 1)
+        wide = 0.20 * reach + 0.08
+        tip = np.stack(
+            [np.cos(turn) * long, np.sin(turn) * long, level - 0.10 - 0.03 * rng.random(count)], 1
+        )
         side = np.stack([-np.sin(turn), np.cos(turn), 0 * turn], 1) * wide
-        root = np.stack([np.cos(turn) * long * 0.15, np.sin(turn) * long * 0.15, 0 * turn + level + 0.13], 1)
+        root = np.stack(
+            [np.cos(turn) * long * 0.15, np.sin(turn) * long * 0.15, 0 * turn + level + 0.13], 1
+        )
         found.append(np.stack([tip - side * 0.5, tip + side * 0.5, root], 1))
     faces = np.concatenate(found)
     middle = faces.mean(1)
@@ -93,12 +99,12 @@ def _cone_crown(rng: np.random.Generator) -> tuple[Any, Any, Any]:
     return faces, normal, rng.uniform(0.65, 1.3, len(faces))
 
 
-def _twigs(rng: np.random.Generator, count: int = 46) -> Any:
+def _twigs(rng: np.random.Generator, count: int = 90) -> Any:
     """Bare branches in a unit ball as thin triangles."""
     way = _unit(rng.normal(size=(count, 3)) + (0, 0, 0.5))
     root = np.stack([0 * way[:, 0], 0 * way[:, 0], rng.uniform(-1.0, 0.2, count)], 1)
     tip = way * rng.uniform(0.7, 1.05, (count, 1))
-    side = _unit(np.cross(tip - root, rng.normal(size=(count, 3)))) * 0.025
+    side = _unit(np.cross(tip - root, rng.normal(size=(count, 3)))) * 0.011
     return np.stack([root - side, root + side, tip], 1)
 
 
@@ -114,12 +120,13 @@ def _template(species: str, variant: int, leafy: bool) -> tuple[Any, Any, Any, A
         normal = _unit(faces.mean(1) + rng.normal(0, 0.5, (len(faces), 3)))
         shade = np.ones(len(faces))
     else:
-        faces, normal, shade = _clump_crown(rng, *((4, 10) if species == "bush" else (8, 17)))
+        faces, normal, shade = _clump_crown(rng, *((4, 12) if species == "bush" else (8, 22)))
     faces = faces * (radius, radius, tall / 2) + (0, 0, foot + tall / 2)
     turn = np.linspace(0, 2 * np.pi, 6)
     thick = 0.06 + 0.045 * radius + 0.006 * tall
     low = np.stack([np.cos(turn) * thick, np.sin(turn) * thick, 0 * turn], 1)
-    high = low * (0.5, 0.5, 0) + (0, 0, foot + tall * (0.9 if not leafy else 0.55))
+    taper, reach = (0.15, 0.8) if not leafy else (0.5, 0.55)
+    high = low * (taper, taper, 0) + (0, 0, foot + tall * reach)
     trunk = np.concatenate([np.stack([low[:-1], low[1:], high[1:]], 1),
                             np.stack([low[:-1], high[1:], high[:-1]], 1)])  # fmt: skip
     return faces, normal, shade, trunk
@@ -136,7 +143,11 @@ def _planted(rows: Any, species: str, variant: int, leafy: bool, season: Season,
     base = np.array(SPECIES[species][4])
     if leafy or species in EVERGREEN:
         tint = np.array([1.0, 1.0, 1.0]) if species in EVERGREEN else np.array(season.leaf)
-        own = tint * (1 + rng.normal(0, season.spread if species not in EVERGREEN else 0.08, (len(x), 3)) * (1, 0.7, 0.5))
+        own = tint * (
+            1
+            + rng.normal(0, season.spread if species not in EVERGREEN else 0.08, (len(x), 3))
+            * (1, 0.7, 0.5)
+        )
         rgb = np.clip(base * own * rng.uniform(0.8, 1.2, (len(x), 1)), 0.015, 0.5)
     else:
         rgb = np.tile((0.15, 0.125, 0.10), (len(x), 1))

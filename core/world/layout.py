@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 from shapely.geometry import LineString, Polygon, box
+from shapely.geometry.base import BaseGeometry as Geometry
 
 from core.errors import WorldError
 from core.geo import local_crs
@@ -29,7 +30,6 @@ from core.world.streets import (
 __all__ = ["DISTRICTS", "Town", "grow_town", "write_layout"]
 
 FloatArray = npt.NDArray[np.float64]
-Geometry = shapely.geometry.base.BaseGeometry
 DISTRICTS = (
     "centre", "terraces", "villas", "slabs", "industry", "park", "wood", "farmland",
 )  # fmt: skip
@@ -113,10 +113,16 @@ def _street_covers(
         for _ in range(rng.poisson(street.line.length / 45)):
             spot = street.line.interpolate(rng.uniform(0, street.line.length))
             angle = rng.uniform(0, np.pi)
-            repairs.append(oriented_box(spot.x, spot.y, angle, rng.uniform(1, 9), rng.uniform(0.6, 2.2)))
+            repairs.append(
+                oriented_box(spot.x, spot.y, angle, rng.uniform(1, 9), rng.uniform(0.6, 2.2))
+            )
     road_area = shapely.union_all(roads + dark)
     junctions = shapely.union_all(
-        [shapely.Point(c).buffer(7.5) for s in streets for c in (s.line.coords[0], s.line.coords[-1])]
+        [
+            shapely.Point(c).buffer(7.5)
+            for s in streets
+            for c in (s.line.coords[0], s.line.coords[-1])
+        ]
     )
     stripes = [stripe for street in streets for stripe in crossings(street, rng)]
     layers: list[tuple[str, Geometry]] = [("slabs", g) for g in walks]
@@ -211,7 +217,7 @@ def grow_town(seed: int, size_m: float) -> Town:
     has_canal, has_rail = rng.random() < 0.6, rng.random() < 0.55
     canal_width = float(rng.uniform(9, 20))
     road_space = shapely.union_all(
-        [s.line.buffer(s.width_m / 2 + s.pavement_m + 0.05, cap_style="flat") for s in streets]
+        [s.line.buffer(s.width_m / 2 + s.pavement_m - 0.06, cap_style="flat") for s in streets]
         + [s.line.buffer(s.width_m / 2) for s in streets]
     )
     bands = [canal.buffer(canal_width / 2 + 4)] * has_canal + [rail.buffer(10)] * has_rail
@@ -260,7 +266,9 @@ def _frames(town: Town) -> dict[str, gpd.GeoDataFrame]:
             {k: [getattr(s, k) for s in streets] for k in ("kind", "width_m", "pavement_m")},
             [s.line for s in streets],
         ),
-        "districts": frame({"district": [d for d, _ in town.districts]}, [g for _, g in town.districts]),
+        "districts": frame(
+            {"district": [d for d, _ in town.districts]}, [g for _, g in town.districts]
+        ),
         "ground": frame({"cover": [n for n, _ in shown]}, [g for _, g in shown]),
         "plots": frame({"use": [n for n, _ in draft.plots]}, [g for _, g in draft.plots]),
         "buildings": frame(
@@ -275,7 +283,8 @@ def _frames(town: Town) -> dict[str, gpd.GeoDataFrame]:
             [s[1] for s in draft.strips],
         ),
         "things": frame(
-            {"kind": [t[0] for t in draft.things]}, [shapely.Point(t[1], t[2]) for t in draft.things]
+            {"kind": [t[0] for t in draft.things]},
+            [shapely.Point(t[1], t[2]) for t in draft.things],
         ),
     }
     for capture, rows in town.vehicles.items():

@@ -72,7 +72,7 @@ MATERIALS = tuple(
         ("glass", "vehicle", (0.03, 0.035, 0.04), 0.0, 0.0),
         ("paintwork", "vehicle", (0.5, 0.5, 0.5), 0.0, 0.0),
         ("tyre", "vehicle", (0.03, 0.03, 0.03), 0.1, 0.0),
-        ("leaves", "tree", (0.1, 0.14, 0.05), 0.25, 0.0),
+        ("leaves", "tree", (0.1, 0.14, 0.05), 1.0, 0.10),
         ("bark", "tree", (0.16, 0.12, 0.085), 0.3, 0.0),
         ("hedge", "hedge", (0.07, 0.11, 0.035), 0.55, 0.2),
         ("metal", "furniture", (0.25, 0.26, 0.27), 0.05, 0.0),
@@ -132,10 +132,10 @@ def ground_table(season: Season) -> F32:
 
 @lru_cache(maxsize=4)
 def _noise_tile(kind: int) -> F32:
-    """1024 x 1024 tileable noise of about unit spread; 0: mostly fine, 1: cloudy."""
+    """1024 x 1024 tileable noise of about unit spread; 0: mostly fine, 1: cloudy, 2: smooth."""
     rng = np.random.default_rng(900 + kind)
     f = np.hypot(np.fft.fftfreq(1024)[:, None], np.fft.rfftfreq(1024)[None]) * 1024
-    power = np.maximum(f, 2.0) ** (-0.75 if kind == 0 else -1.6)
+    power = np.maximum(f, 2.0) ** (-0.75, -1.6, -2.3)[kind]
     power[0, 0] = 0
     spectrum = np.fft.rfft2(rng.normal(size=(1024, 1024))) * power
     tile = np.fft.irfft2(spectrum)
@@ -199,13 +199,14 @@ def facade(uv: F32, info: F32, ident: npt.NDArray[np.int32], wall: F32, sky: F32
     colour[dark_recess] *= np.float32(0.55)
     trim = np.where(hash01(ident, 0 * ident) < 0.65, 0.62, 0.16).astype(np.float32)
     _mix(colour, in_frame, np.repeat(trim[:, None], 3, 1))
-    glass = np.float32([0.022, 0.028, 0.032]) + sky * (0.10 + 0.32 * pane[:, None])
+    glass = np.float32([0.022, 0.028, 0.032]) + sky * (0.05 + 0.24 * pane[:, None] ** 2)
     curtains = np.float32([0.42, 0.39, 0.34]) * (0.6 + 0.4 * pane[:, None])
     drawn = (pane > 0.72) & (dz > low + 0.45 * (high - low) * (pane < 0.86))
     _mix(colour, in_pane, np.where(drawn[:, None] & ~shop[:, None], curtains, glass))
     entry = (column == ident % 97 % count) & (floor == 0) & (du < 0.55) & (z < 2.15) & (style != 4)
     gate = (style == 4) & (column % 4 == 1) & (du < 1.9) & (z < 3.4)
-    door = np.stack([0.08 + 0.25 * hash01(ident, ident + k) for k in (1, 2, 3)], 1)
+    tint = np.stack([0.65 + 0.7 * hash01(ident, ident + k) for k in (1, 2, 3)], 1)
+    door = (0.05 + 0.28 * hash01(ident, ident + 4))[:, None] * tint
     _mix(colour, entry & ~shop, door)
     _mix(colour, gate, door * 1.4 * (0.85 + 0.15 * ((z * 4) % 1 > 0.2))[:, None])
     return np.asarray(colour, np.float32)

@@ -182,7 +182,11 @@ def _roof_boxes(parts: list[dict[str, Any]], rng: np.random.Generator) -> list[M
     found = []
     for part in parts:
         flat = part["roof"] == "flat"
-        for _ in range(int(rng.integers(1, 4)) if flat and part["width"] > 9 else int(not flat and rng.random() < 0.7)):
+        for _ in range(
+            int(rng.integers(1, 4))
+            if flat and part["width"] > 9
+            else int(not flat and rng.random() < 0.7)
+        ):
             along = rng.uniform(-0.38, 0.38) * max(part["length"], part["width"])
             across = rng.uniform(-0.25, 0.25) * min(part["width"], part["length"])
             angle = part["angle"] + (np.pi / 2 if part["length"] < part["width"] else 0)
@@ -190,7 +194,14 @@ def _roof_boxes(parts: list[dict[str, Any]], rng: np.random.Generator) -> list[M
             y = part["y"] + np.sin(angle) * along + np.cos(angle) * across
             if flat:
                 size = rng.uniform(0.6, 2.0, 2)
-                box = box_faces(-size[0], size[0], -size[1], size[1], part["eave"], part["eave"] + rng.uniform(0.8, 2.4))
+                box = box_faces(
+                    -size[0],
+                    size[0],
+                    -size[1],
+                    size[1],
+                    part["eave"],
+                    part["eave"] + rng.uniform(0.8, 2.4),
+                )
                 found.append(plain(place(box, x, y, angle), "concrete", rng.uniform(0.2, 0.55)))
             else:
                 top = part["eave"] + min(part["width"], part["length"]) / 2 * part["pitch"] + 0.7
@@ -220,7 +231,9 @@ def _prism(radius: float, low: float, high: float, sides: int = 6) -> Any:
     sides_t = _quads(np.hstack([a, lift[0]]), np.hstack([b, lift[0]]), np.hstack([b, lift[1]]),
                      np.hstack([a, lift[1]]))  # fmt: skip
     hub = np.tile([0.0, 0.0, high], (sides, 1))
-    return np.concatenate([sides_t, np.stack([np.hstack([a, lift[1]]), np.hstack([b, lift[1]]), hub], 1)])
+    return np.concatenate(
+        [sides_t, np.stack([np.hstack([a, lift[1]]), np.hstack([b, lift[1]]), hub], 1)]
+    )
 
 
 def _things_templates() -> dict[str, list[tuple[str, Any, Any]]]:
@@ -256,7 +269,15 @@ def thing_mesh(town: Town) -> list[Mesh]:
     """Lamps, poles, signs, shelters, benches, play frames, containers and tanks."""
     rng = np.random.default_rng([town.seed, 4])
     found = []
-    tones = np.array([(0.36, 0.09, 0.06), (0.06, 0.14, 0.3), (0.1, 0.25, 0.16), (0.5, 0.48, 0.42), (0.4, 0.2, 0.06)])
+    tones = np.array(
+        [
+            (0.36, 0.09, 0.06),
+            (0.06, 0.14, 0.3),
+            (0.1, 0.25, 0.16),
+            (0.5, 0.48, 0.42),
+            (0.4, 0.2, 0.06),
+        ]
+    )
     for kind, pieces in _things_templates().items():
         rows = np.array([t[1:] for t in town.draft.things if t[0] == kind])
         if len(rows) == 0:
@@ -267,6 +288,15 @@ def thing_mesh(town: Town) -> list[Mesh]:
                 tone = np.repeat(tones[rng.integers(0, len(tones), len(rows))], len(faces), 0)
             found.append(plain(place(faces, *rows.T), material, tone))
     return found
+
+
+def _fence(height: float) -> Any:
+    """2.4 m of fence: boards, or posts and wires where it is taller than a person looks over."""
+    post = box_faces(-0.06, 0.06, -0.06, 0.06, 0, height + 0.1)
+    if height < 1.5:
+        return np.concatenate([post, box_faces(-1.2, 1.2, -0.02, 0.02, 0.15, height)])
+    wires = [box_faces(-1.2, 1.2, -0.02, 0.02, z, z + 0.04) for z in np.linspace(0.2, height, 6)]
+    return np.concatenate([post, *wires])
 
 
 def strip_mesh(town: Town) -> list[Mesh]:
@@ -284,14 +314,22 @@ def strip_mesh(town: Town) -> list[Mesh]:
             x, y = a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t
             if kind == "hedge":
                 unit = box_faces(-0.5, 0.5, -width / 2, width / 2, 0, height)
-                faces = place(unit, x, y, angle + rng.normal(0, 0.12, count), rng.uniform(0.85, 1.12, count))
-                rgb = np.repeat(rng.uniform(0.75, 1.2, (count, 1)), len(unit), 0) * (0.075, 0.115, 0.04)
+                faces = place(
+                    unit, x, y, angle + rng.normal(0, 0.12, count), rng.uniform(0.85, 1.12, count)
+                )
+                rgb = np.repeat(rng.uniform(0.75, 1.2, (count, 1)), len(unit), 0) * (
+                    0.075,
+                    0.115,
+                    0.04,
+                )
                 tilt = rng.normal(0, 0.35, (len(faces), 3))
-                normal = _unit(np.cross(faces[:, 1] - faces[:, 0], faces[:, 2] - faces[:, 0])) + tilt
+                normal = (
+                    _unit(np.cross(faces[:, 1] - faces[:, 0], faces[:, 2] - faces[:, 0])) + tilt
+                )
                 found.append(plain(faces, "hedge", rgb, _unit(normal)))
             else:
-                unit = np.concatenate([box_faces(-1.2, 1.2, -0.02, 0.02, 0.15, height), box_faces(-0.06, 0.06, -0.06, 0.06, 0, height + 0.1)])
-                found.append(plain(place(unit, x, y, angle), "boards", rng.uniform(0.7, 1.5) * np.array((0.26, 0.2, 0.15))))
+                tone = rng.uniform(0.7, 1.5) * np.array((0.26, 0.2, 0.15))
+                found.append(plain(place(_fence(height), x, y, angle), "boards", tone))
     return found
 
 
@@ -299,12 +337,19 @@ def _unit(v: Any) -> Any:
     return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)
 
 
-def _car(length: float, width: float, height: float, nose: float, tail: float, hood: float) -> tuple[Any, Any]:
+def _car(
+    length: float, width: float, height: float, nose: float, tail: float, hood: float
+) -> tuple[Any, Any]:
     """(t, 3, 3) faces and (t,) what: 0 paint, 1 glass, 2 tyre, 3 lamp, 4 tail lamp."""
     l, w = length / 2, width / 2
     body = box_faces(-l, l, -w, w, 0.42, hood)
     skirt = box_faces(-l + 0.15, l - 0.15, -w + 0.08, w - 0.08, 0.2, 0.42)
-    low = [(-l + tail, -w + 0.04), (l - nose, -w + 0.04), (l - nose, w - 0.04), (-l + tail, w - 0.04)]
+    low = [
+        (-l + tail, -w + 0.04),
+        (l - nose, -w + 0.04),
+        (l - nose, w - 0.04),
+        (-l + tail, w - 0.04),
+    ]
     lean = 0.55 if hood < height - 0.3 and height < 1.7 else 0.16
     high = [(-l + tail + lean * 0.6, -w + 0.2), (l - nose - lean * 1.3, -w + 0.2),
             (l - nose - lean * 1.3, w - 0.2), (-l + tail + lean * 0.6, w - 0.2)]  # fmt: skip
@@ -318,7 +363,11 @@ def _car(length: float, width: float, height: float, nose: float, tail: float, h
             disc = _prism(0.34, 0, 0.12, 8)
             turned = disc[:, :, [0, 2, 1]] * (1, y, 1) + (x, y * (w - 0.1), 0.34)
             wheels.append(turned)
-    lamps = [box_faces(x0, x0 + 0.06, y, y + 0.36, 0.62, 0.8) for x0 in (l - 0.03, -l - 0.03) for y in (-w + 0.1, w - 0.46)]
+    lamps = [
+        box_faces(x0, x0 + 0.06, y, y + 0.36, 0.62, 0.8)
+        for x0 in (l - 0.03, -l - 0.03)
+        for y in (-w + 0.1, w - 0.46)
+    ]
     faces = np.concatenate([body, skirt, cabin, *wheels, *lamps])
     glass = np.array([1] * 8 + [0] * 2)
     kind = np.concatenate([np.zeros(10), np.full(10, 2), glass, np.full(24 * 4, 2),
@@ -347,7 +396,9 @@ def vehicle_mesh(rows: npt.NDArray[np.float64]) -> list[Mesh]:
     """Cars, vans, lorries and buses. ``rows`` (n, 5) as in Town.vehicles."""
     found = []
     names = np.array([CODE["paintwork"], CODE["glass"], CODE["tyre"], CODE["sign"], CODE["sign"]])
-    other = np.array([(0, 0, 0), (0.03, 0.035, 0.04), (0.03, 0.03, 0.03), (0.7, 0.7, 0.65), (0.3, 0.02, 0.02)])
+    other = np.array(
+        [(0, 0, 0), (0.03, 0.035, 0.04), (0.03, 0.03, 0.03), (0.7, 0.7, 0.65), (0.3, 0.02, 0.02)]
+    )
     for number, (faces, kind) in enumerate(_models()):
         mine = rows[rows[:, 3] == number]
         if len(mine) == 0:
@@ -355,5 +406,7 @@ def vehicle_mesh(rows: npt.NDArray[np.float64]) -> list[Mesh]:
         paint = PAINTS[mine[:, 4].astype(int)]
         rgb = np.where((kind == 0)[None, :, None], paint[:, None], other[kind][None])
         code = np.tile(names[kind], len(mine)).astype(np.uint8)
-        found.append(plain(place(faces, mine[:, 0], mine[:, 1], mine[:, 2]), code, rgb.reshape(-1, 3)))
+        found.append(
+            plain(place(faces, mine[:, 0], mine[:, 1], mine[:, 2]), code, rgb.reshape(-1, 3))
+        )
     return found

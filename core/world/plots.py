@@ -178,10 +178,12 @@ def _centre(site: Site) -> None:
         return _look(rng, max(2, floors + int(rng.integers(-1, 2))), roof, style, 3.1)
 
     _row(site, 0.6, (11, 24), (10, 13), (0.0, 0.25), look, skip=0.06)
+    _row(site, 27, (12, 24), (10, 12), (1.0, 6.0), look, skip=0.25)
     yard = site.block.buffer(-17)
     if yard.area > 150:
         kind = rng.choice(["parking", "garden", "gravel"])
-        for piece in shapely.get_parts(yard):
+        free = yard.difference(shapely.union_all([s.buffer(1.5) for s in site.taken]))
+        for piece in shapely.get_parts(free):
             draft.areas.append((str(kind), piece))
             if kind == "parking":
                 stalls(site, piece)
@@ -195,11 +197,14 @@ def _terraces(site: Site) -> None:
 
     def look() -> dict[str, Any]:
         fresh = _look(rng, 2, "gable", shared["style"])
-        return dict(shared, wall_rgb=fresh["wall_rgb"] if rng.random() < 0.4 else shared["wall_rgb"])
+        return dict(
+            shared, wall_rgb=fresh["wall_rgb"] if rng.random() < 0.4 else shared["wall_rgb"]
+        )
 
     _row(site, rng.uniform(3, 6), (24, 46), (8.5, 10.5), (4, 9), look, keep=0.85)
+    _row(site, 29, (18, 34), (8.5, 10.0), (5, 9), look, keep=0.7)
     _gardens(site, 11.0, hedge=0.5)
-    site.trees(9, ("round", "birch", "bush", "fruit", "conifer"), 0.40, 2)
+    site.trees(9, ("round", "birch", "bush", "fruit", "conifer"), 0.50, 2)
 
 
 def _villas(site: Site) -> None:
@@ -210,7 +215,8 @@ def _villas(site: Site) -> None:
         roof = str(rng.choice(["gable", "hip", "gable", "flat"], p=[0.5, 0.28, 0.1, 0.12]))
         return _look(rng, int(rng.integers(1, 3)), roof, int(rng.random() < 0.5), 2.7)
 
-    _row(site, rng.uniform(5, 9), (9, 15), (7.5, 10.5), (6, 13), look, skip=0.12)
+    _row(site, rng.uniform(4, 8), (9, 15), (7.5, 10.5), (4, 10), look, skip=0.1)
+    _row(site, 27, (9, 13), (7.5, 10.0), (7, 13), look, skip=0.25)
     for start, way, inward, length in site.edges():
         for at in np.arange(6, length - 6, 19.0):
             angle = float(np.arctan2(way[1], way[0]))
@@ -231,7 +237,7 @@ def _villas(site: Site) -> None:
                 draft.areas.append(("pool", shape))
                 site.taken.append(shape)
     _gardens(site, 20.0, hedge=0.65)
-    site.trees(8.5, ("round", "birch", "conifer", "bush", "fruit", "pine"), 0.5, 1.5)
+    site.trees(8.5, ("round", "birch", "conifer", "bush", "fruit", "pine"), 0.6, 1.5)
 
 
 def _gardens(site: Site, spacing: float, hedge: float) -> None:
@@ -250,7 +256,9 @@ def _gardens(site: Site, spacing: float, hedge: float) -> None:
                     site.draft.strips.append((kind, line, wide, float(high)))
                     site.taken.append(line.buffer(0.3))
             plot = shapely.box(0, 0, spacing, 22)
-            turned = shapely.transform(plot, lambda p, a=a, w=way, n=inward: a + p[:, :1] * w + p[:, 1:] * n)
+            turned = shapely.transform(
+                plot, lambda p, a=a, w=way, n=inward: a + p[:, :1] * w + p[:, 1:] * n
+            )
             if site.block.contains(turned.buffer(-1)):
                 site.draft.plots.append(("garden", turned))
 
@@ -323,7 +331,10 @@ def _paths(site: Site) -> None:
         a = np.array([rng.uniform(west, east), south - 5])
         b = np.array([rng.uniform(west, east), north + 5])
         if rng.random() < 0.5:
-            a, b = a[::-1] * 0 + [west - 5, rng.uniform(south, north)], np.array([east + 5, rng.uniform(south, north)])
+            a, b = (
+                a[::-1] * 0 + [west - 5, rng.uniform(south, north)],
+                np.array([east + 5, rng.uniform(south, north)]),
+            )
         t = np.linspace(0, 1, 12)[:, None]
         bend = np.array([-(b - a)[1], (b - a)[0]]) * rng.normal(0, 0.12)
         line = LineString(a + t * (b - a) + np.sin(np.pi * t) * bend)
@@ -378,8 +389,14 @@ def _park(site: Site) -> None:
             if site.free(court, 1.0):
                 draft.areas.append(("pitch", court))
                 for inset in (0.6, 7.5):
-                    draft.areas.append(("paint", court.exterior.buffer(0.09)
-                                        if inset < 1 else court.centroid.buffer(3).exterior.buffer(0.08)))
+                    draft.areas.append(
+                        (
+                            "paint",
+                            court.exterior.buffer(0.09)
+                            if inset < 1
+                            else court.centroid.buffer(3).exterior.buffer(0.08),
+                        )
+                    )
                 site.taken.append(court)
     _play(site)
     for x, y in site.points(24, 3):
@@ -392,7 +409,7 @@ def _wood(site: Site) -> None:
     site.draft.areas.append(("woodland", site.block))
     _paths(site)
     mix = [("pine", "conifer", "birch", "bush"), ("round", "birch", "linden", "bush")]
-    site.trees(5.2, mix[int(site.rng.random() < 0.4)], 0.78, 2)
+    site.trees(5.0, mix[int(site.rng.random() < 0.4)], 0.78, 2)
 
 
 def _farm(site: Site) -> None:
@@ -421,7 +438,9 @@ def _farm(site: Site) -> None:
         for at in np.arange(4, length, 9.0):
             if rng.random() < 0.22:
                 x, y = start + way * at + inward * 1.2
-                draft.trees.append((x, y, str(rng.choice(["birch", "round", "bush", "poplar"])), 1.0))
+                draft.trees.append(
+                    (x, y, str(rng.choice(["birch", "round", "bush", "poplar"])), 1.0)
+                )
 
 
 RECIPES = {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rasterio.features import rasterize
-from rasterio.transform import from_origin
+from rasterio import Affine
 from scipy.ndimage import gaussian_filter
 
 from core.errors import WorldError
@@ -29,8 +29,8 @@ from core.world.meshes import Mesh, building_mesh, join, strip_mesh, thing_mesh,
 from core.world.sky import Light, hazed, sky_colour
 from core.world.streets import MARGIN_M
 
-__all__ = ["COVER_M", "Scene", "Seen", "make_scenes", "paint_ground", "panorama_rays", "photo_rays",
-           "render_aerial", "render_view"]  # fmt: skip
+__all__ = ["COVER_M", "Scene", "Seen", "make_scene", "paint_ground", "panorama_rays", "photo_rays",
+           "render_aerial", "render_view", "still_meshes"]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
 COVER_M = 0.125
@@ -79,29 +79,35 @@ def paint_ground(town: Town) -> npt.NDArray[np.uint8]:
     half = town.size_m / 2 + MARGIN_M
     side = round(2 * half / COVER_M)
     shapes = [(g, CODE[name]) for name, g in town.covers if not g.is_empty]
-    place = from_origin(-half, half, COVER_M, COVER_M)
-    return np.asarray(rasterize(shapes, (side, side), CODE["meadow"], transform=place, dtype="uint8"))
+    place = Affine(COVER_M, 0, -half, 0, -COVER_M, half)
+    return np.asarray(
+        rasterize(shapes, (side, side), CODE["meadow"], transform=place, dtype="uint8")
+    )
 
 
-def make_scenes(town: Town, seasons: dict[str, str]) -> dict[str, Scene]:
-    """The captures of a town: ``seasons`` maps "aerial" and "ground" to season names."""
+def still_meshes(town: Town) -> list[Mesh]:
+    """What both captures share: buildings, hedges, fences and street furniture."""
+    return [*building_mesh(town), *strip_mesh(town), *thing_mesh(town)]
+
+
+def make_scene(
+    town: Town, capture: str, season: str, cover: npt.NDArray[np.uint8], still: list[Mesh]
+) -> Scene:
+    """One capture ("aerial" or "ground") of a town in a season named in SEASONS."""
     scene_type, mesh_type = _embree()
-    cover = paint_ground(town)
-    still = [*building_mesh(town), *strip_mesh(town), *thing_mesh(town)]
+    number = ("aerial", "ground").index(capture)
+    moving = vehicle_mesh(town.vehicles[capture])
+    mesh = join([*still, *moving, *tree_mesh(town, SEASONS[season], number)])
+    edges = mesh.corners[:, 1:] - mesh.corners[:, :1]
+    flat = np.cross(edges[:, 0], edges[:, 1])
+    flat /= np.maximum(np.sqrt(_dot(flat, flat)), 1e-9)[:, None]
+    caster = scene_type()
+    mesh_type(caster, np.ascontiguousarray(mesh.corners))
     furrow = np.random.default_rng([town.seed, 7]).uniform(0, np.pi)
-    scenes = {}
-    for number, (capture, season) in enumerate(seasons.items()):
-        moving = vehicle_mesh(town.vehicles[capture])
-        mesh = join([*still, *moving, *tree_mesh(town, SEASONS[season], number)])
-        flat = np.cross(mesh.corners[:, 1] - mesh.corners[:, 0], mesh.corners[:, 2] - mesh.corners[:, 0])
-        flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
-        caster = scene_type()
-        mesh_type(caster, np.ascontiguousarray(mesh.corners))
-        scenes[capture] = Scene(
-            mesh, flat.astype(np.float32), caster, cover, town.size_m / 2 + MARGIN_M,
-            ground_table(SEASONS[season]), (float(np.cos(furrow)), float(np.sin(furrow))),
-        )  # fmt: skip
-    return scenes
+    return Scene(
+        mesh, flat.astype(np.float32), caster, cover, town.size_m / 2 + MARGIN_M,
+        ground_table(SEASONS[season]), (float(np.cos(furrow)), float(np.sin(furrow))),
+    )  # fmt: skip
 
 
 def _codes(scene: Scene, x: F32, y: F32) -> npt.NDArray[np.uint8]:
@@ -121,11 +127,22 @@ for _name, _gloss in (("glass", 0.45), ("paintwork", 0.14), ("water", 0.30), ("p
 FIELDS = np.array([CODE["crop"], CODE["grain"], CODE["plough"]])
 
 
-def _textured(rgb: F32, code: npt.NDArray[np.uint8], p: F32, grain_m: float) -> F32:
-    """Noise over every surface; walls take it from their own height so that it does not smear."""
-    x, y = p[:, 0] + 0.37 * p[:, 2], p[:, 1] + 0.61 * p[:, 2]
+def _textured(
+    rgb: F32, code: npt.NDArray[np.uint8], p: F32, normal: F32, distance: F32,
+    grain_m: float, fade: float,
+) -> F32:  # fmt: skip
+    """Noise over every surface; steep ones take it along themselves and up."""
+    steep = np.abs(normal[:, 2]) < 0.5
+    x = np.where(steep, normal[:, 0] * p[:, 1] - normal[:, 1] * p[:, 0], p[:, 0])
+    y = np.where(steep, p[:, 2], p[:, 1])
     rough = ROUGH[code]
-    value = 1 + rough[:, 0] * 0.5 * noise(0, x, y, grain_m) + rough[:, 1] * noise(1, x, y, 0.35)
+    fine = rough[:, 0] * np.float32(0.5) / (1 + distance * np.float32(fade))
+    value = 1 + fine * noise(0, x, y, grain_m) + rough[:, 1] * noise(1, x, y, 0.35)
+    leaf = np.flatnonzero((code == CODE["leaves"]) | (code == CODE["hedge"]))
+    if len(leaf):
+        q, far = p[leaf], distance[leaf]
+        speck = noise(0, q[:, 0] + q[:, 2], q[:, 1] - q[:, 2], 0.085)
+        value[leaf] = 1 + 0.48 * np.clip(speck * 1.6, -1, 1) / (1 + far * np.float32(fade * 0.5))
     return np.asarray(rgb * np.maximum(value, 0.15)[:, None], np.float32)
 
 
@@ -158,7 +175,11 @@ def _object_rgb(scene: Scene, tri: Any, hit_uv: F32, code: Any, light: Light, de
         t = tri[mine]
         corner = mesh.uv[t]
         b = hit_uv[mine]
-        uv = corner[:, 0] + b[:, :1] * (corner[:, 1] - corner[:, 0]) + b[:, 1:] * (corner[:, 2] - corner[:, 0])
+        uv = (
+            corner[:, 0]
+            + b[:, :1] * (corner[:, 1] - corner[:, 0])
+            + b[:, 1:] * (corner[:, 2] - corner[:, 0])
+        )
         if paint == "wall":
             rgb[mine] = facade(uv, mesh.info[t], mesh.ident[t], rgb[mine], light.horizon)
         else:
@@ -173,7 +194,7 @@ def _dot(a: F32, b: F32) -> F32:
 
 def _sunlit(scene: Scene, p: F32, normal: F32, light: Light, rng: np.random.Generator) -> F32:
     """Sunlight reaching n points, 0 to 1 each, with soft shadow edges."""
-    sun = light.sun + rng.standard_normal(p.shape, np.float32) * np.float32(0.012)
+    sun = light.sun + rng.standard_normal(p.shape, np.float32) * np.float32(0.006)
     slant = np.maximum(normal @ light.sun, 0)
     if float(light.sun_rgb[0]) < 0.4:
         return np.asarray(slant, np.float32)
@@ -186,16 +207,25 @@ def _sunlit(scene: Scene, p: F32, normal: F32, light: Light, rng: np.random.Gene
     return slant
 
 
-def _openness(scene: Scene, p: F32, normal: F32, rng: np.random.Generator) -> F32:
-    """Ambient light reaching n points, 0 to 1: one short ray each into the hemisphere."""
-    way = rng.standard_normal(p.shape, np.float32)
-    way *= 1 / np.sqrt(_dot(way, way))[:, None]
-    way += normal * np.float32(1.02)
-    reach = np.full(len(p), 5.0, np.float32)
-    hit = scene.caster.run(
-        np.ascontiguousarray(p + normal * np.float32(0.04)), way, dists=reach, query="OCCLUDED"
-    )
-    return np.where(hit >= 0, np.float32(0.38), np.float32(1.0))
+def _openness(
+    scene: Scene, p: F32, normal: F32, rng: np.random.Generator, rays: int
+) -> F32:  # fmt: skip
+    """Ambient light reaching n points, 0 to 1: ``rays`` short ones into the hemisphere.
+
+    With one ray, two neighbouring samples share it.
+    """
+    count, share = len(p), 2 if rays == 1 else 1
+    p, normal = p[::share], normal[::share]
+    start = np.ascontiguousarray(p + normal * np.float32(0.04))
+    reach = np.full(len(p), 3.2, np.float32)
+    open_air = np.zeros(len(p), np.float32)
+    for _ in range(rays):
+        way = rng.standard_normal(p.shape, np.float32)
+        way *= 1 / np.sqrt(_dot(way, way))[:, None]
+        way += normal * np.float32(1.02)
+        hit = scene.caster.run(start, way, dists=reach, query="OCCLUDED")
+        open_air += np.where(hit >= 0, np.float32(0.45), np.float32(1.0))
+    return np.repeat(open_air / np.float32(rays), share)[:count]
 
 
 def _hits(scene: Scene, start: F32, way: F32) -> tuple[Any, Any, Any, Any]:
@@ -211,9 +241,14 @@ def _hits(scene: Scene, start: F32, way: F32) -> tuple[Any, Any, Any, Any]:
 
 def render_view(
     scene: Scene, start: F32, way: F32, light: Light, rng: np.random.Generator,
-    grain_m: float = 0.035, detail: float = 1.0, occlusion: bool = True, haze: float = 1.0,
+    grain_m: float = 0.035, detail: float = 1.0, occlusion: int = 1, haze: float = 1.0,
+    fade: float = 0.07,
 ) -> Seen:  # fmt: skip
-    """Light along n rays. ``start`` and ``way`` (n, 3) float32, ``way`` of unit length."""
+    """Light along n rays. ``start`` and ``way`` (n, 3) float32, ``way`` of unit length.
+
+    ``grain_m`` texel of the fine noise, ``fade`` how fast it fades with distance (per metre),
+    ``detail`` 0 to 1 strength of roof tiles, ``occlusion`` rays for ambient light.
+    """
     distance, tri, bary, _ = _hits(scene, start, way)
     n = len(start)
     out = np.empty((n, 3), np.float32)
@@ -221,19 +256,20 @@ def render_view(
     place = np.full((n, 2), np.nan, np.float32)
     sky = np.flatnonzero(tri == -2)
     if len(sky):
-        out[sky] = sky_colour(way[sky], light)
+        out[sky] = np.repeat(sky_colour(way[sky[::2]], light), 2, axis=0)[: len(sky)]
     solid = np.flatnonzero(tri != -2)
     if len(solid) == 0:
         return Seen(out, kind, place)
     tri, to = tri[solid], way[solid]
     p = start[solid] + to * distance[solid, None]
     code, rgb, normal = _surface(scene, p, tri, to, bary[solid], light, rng, detail)
-    rgb = _textured(rgb, code, p, grain_m)
+    rgb = _textured(rgb, code, p, normal, distance[solid], grain_m, fade)
     sunlit = _sunlit(scene, p, normal, light, rng)
-    open_air = _openness(scene, p, normal, rng) if occlusion else np.ones_like(sunlit)
+    open_air = _openness(scene, p, normal, rng, occlusion)
     up = (0.5 + 0.5 * normal[:, 2])[:, None]
     glow = light.bounce + (light.ambient - light.bounce) * up
     glow *= open_air[:, None]
+    sunlit[code == CODE["leaves"]] += np.float32(0.10)
     glow += light.sun_rgb * sunlit[:, None]
     colour = _mirrored(rgb * glow, code, normal, to, light)
     out[solid] = hazed(colour, distance[solid] * np.float32(haze), light)
@@ -274,29 +310,29 @@ def _mirrored(colour: F32, code: Any, normal: F32, to: F32, light: Light) -> F32
         n, d = normal[shiny], to[shiny]
         along = _dot(n, d)[:, None]
         back = d - 2 * along * n
-        back[:, 2] = np.abs(back[:, 2])
+        back[:, 2] = np.maximum(np.abs(back[:, 2]), 0.08)
         fresnel = gloss[shiny, None] * (0.25 + 0.75 * (1 - np.abs(along)) ** 3)
-        colour[shiny] = colour[shiny] * (1 - fresnel) + np.minimum(sky_colour(back, light), 3) * fresnel
+        colour[shiny] = (
+            colour[shiny] * (1 - fresnel) + np.minimum(sky_colour(back, light), 3) * fresnel
+        )
     return colour
 
 
-def panorama_rays(
-    heading_deg: float, size: tuple[int, int], grid: int, rng: np.random.Generator
-) -> F32:
+def panorama_rays(heading_deg: float, size: tuple[int, int], grid: int) -> F32:
     """Unit directions (h * w * grid * grid, 3), samples of a pixel together, for a canvas.
 
     360 degrees wide with the heading in the middle, +45 to -45 degrees of elevation.
     """
     h, w = size
     sub = (np.arange(grid) + 0.5) / grid
-    shake = rng.uniform(-0.4, 0.4, (h, w, grid, grid, 2)) / grid
-    rows = np.arange(h)[:, None, None, None] + sub[None, None, :, None] + shake[..., 0]
-    columns = np.arange(w)[None, :, None, None] + sub[None, None, None, :] + shake[..., 1]
-    azimuth = np.radians(heading_deg + (columns - w / 2) * 360 / w)
-    height = np.radians(45 - rows * 90 / h)
-    flat = np.cos(height)
-    way = np.stack([np.sin(azimuth) * flat, np.cos(azimuth) * flat, np.sin(height)], -1)
-    return np.ascontiguousarray(way.reshape(-1, 3), np.float32)
+    azimuth = np.radians(heading_deg + (np.arange(w)[:, None] + sub - w / 2) * 360 / w)
+    height = np.radians(45 - (np.arange(h)[:, None] + sub) * 90 / h)
+    way = np.empty((h, w, grid, grid, 3), np.float32)
+    flat = np.cos(height)[:, None, :, None]
+    way[..., 0] = flat * np.sin(azimuth)[None, :, None, :]
+    way[..., 1] = flat * np.cos(azimuth)[None, :, None, :]
+    way[..., 2] = np.sin(height)[:, None, :, None]
+    return way.reshape(-1, 3)
 
 
 def photo_rays(
@@ -336,7 +372,7 @@ def render_aerial(
         start = np.stack([x, y, np.full_like(x, 90.0)], -1).reshape(-1, 3).astype(np.float32)
         way = np.broadcast_to(np.float32([0, 0, -1]), start.shape)
         seen = render_view(scene, start, np.ascontiguousarray(way), light, rng, grain_m=0.2,
-                           detail=0.25, haze=2.2)  # fmt: skip
+                           detail=0.25, haze=2.2, fade=0.0)  # fmt: skip
         picture[first : first + count] = seen.light.reshape(count, n, -1, 3).mean(2)
     return np.asarray(gaussian_filter(picture, (0.6, 0.6, 0)), np.float32)
 

@@ -32,6 +32,7 @@ class Light:
     key: float
     balance: F32
     contrast: float
+    colourful: float
     noise: float
 
 
@@ -57,7 +58,8 @@ def draw_light(rng: np.random.Generator, from_above: bool) -> Light:
         float(rng.uniform(0.55, 1.0)), (float(rng.uniform(0, 500)), float(rng.uniform(0, 500))),
         float(rng.uniform(0.006, 0.014)), float(rng.uniform(900, 3500)),
         float(rng.uniform(0.30, 0.46)), rng.normal(1, 0.045, 3).astype(np.float32),
-        float(rng.uniform(0.9, 1.15)), float(rng.uniform(0.004, 0.014)),
+        float(rng.uniform(0.9, 1.15)), float(rng.uniform(0.66, 0.95)),
+        float(rng.uniform(0.002, 0.009)),
     )  # fmt: skip
 
 
@@ -66,12 +68,15 @@ def sky_colour(way: F32, light: Light) -> F32:
     up = np.maximum(way[:, 2], 0)
     fade = np.exp(-3.2 * up)[:, None]
     colour = light.zenith * (1 - fade) + light.horizon * fade
-    near = np.maximum(way @ light.sun, 0)
+    facing = way @ light.sun
+    warm = np.flatnonzero(facing > 0.7)
+    near = facing[warm]
     glow = 0.35 * near**12 + 1.6 * near**180 + 14.0 * (near > 0.99985)
-    colour += (glow * min(1.0, float(light.sun_rgb[0]) / 2))[:, None] * np.float32([1, 0.93, 0.8])
+    strength = np.float32(min(1.0, float(light.sun_rgb[0]) / 2))
+    colour[warm] += (glow * strength)[:, None] * np.float32([1, 0.93, 0.8])
     reach = 1 / (up + 0.10)
     x, y = way[:, 0] * reach + light.drift[0], way[:, 1] * reach + light.drift[1]
-    billow = noise(1, x, y, light.cloud_m) + 0.22 * noise(0, x, y, light.cloud_m * 0.5)
+    billow = noise(2, x, y, light.cloud_m) + 0.42 * noise(1, x, y, light.cloud_m * 0.45)
     dense = np.clip((billow - light.cover) / 0.9, 0, 1)
     dense = (dense * dense * (3 - 2 * dense) * np.clip(up / 0.05, 0, 1))[:, None]
     body = light.grey * (1.25 - 0.42 * np.clip(billow - light.cover - 0.5, 0, 2)[:, None] / 1.6)
@@ -79,9 +84,11 @@ def sky_colour(way: F32, light: Light) -> F32:
         body = light.grey * (1.05 + 0.10 * billow[:, None])
         dense = np.full_like(dense, 0.94)
     colour = colour * (1 - dense) + body * np.float32([1.0, 1.0, 1.03]) * dense
-    turn = np.arctan2(way[:, 1], way[:, 0]).astype(np.float32)
-    ridge = 0.014 + 0.006 * noise(0, turn, 0 * turn + 3, 0.012) + 0.008 * noise(1, turn, 0 * turn + 9, 0.02)
-    hills = way[:, 2] < ridge
+    low = np.flatnonzero(way[:, 2] < 0.06)
+    turn = np.arctan2(way[low, 1], way[low, 0]).astype(np.float32)
+    ridge = 0.014 + 0.006 * noise(0, turn, 0 * turn + 3, 0.012)
+    ridge += 0.008 * noise(1, turn, 0 * turn + 9, 0.02)
+    hills = low[way[low, 2] < ridge]
     colour[hills] = light.horizon * 0.42 + np.float32([0.03, 0.06, 0.05])
     return np.asarray(colour, np.float32)
 
@@ -92,13 +99,16 @@ def hazed(colour: F32, distance: F32, light: Light) -> F32:
     return np.asarray(colour * clear + light.horizon * 0.8 * (1 - clear), np.float32)
 
 
-def develop(linear: F32, light: Light, rng: np.random.Generator, exposure: float = 0.0) -> npt.NDArray[np.uint8]:
+def develop(
+    linear: F32, light: Light, rng: np.random.Generator, exposure: float = 0.0
+) -> npt.NDArray[np.uint8]:
     """A picture (h, w, 3) uint8 from linear light, exposed for its middle (or by ``exposure``)."""
     luma = linear @ np.float32([0.3, 0.59, 0.11])
     gain = exposure or light.key / float(np.exp(np.mean(np.log(luma + 0.03))))
     x = linear * light.balance * np.float32(gain)
     x = x * (2.51 * x + 0.05) / (x * (2.0 * x + 1.1) + 0.30)
-    x = np.clip(x, 0, 1) ** np.float32(light.contrast / 2.2)
+    x += (x @ np.float32([0.3, 0.59, 0.11]))[..., None] * np.float32(1 / light.colourful - 1)
+    x = np.clip(x * np.float32(light.colourful), 0, 1) ** np.float32(light.contrast / 2.2)
     x = np.clip((x - 0.5) * 1.04 + 0.5, 0, 1)
     x += rng.standard_normal(x.shape[:2], np.float32)[..., None] * np.float32(light.noise)
     return np.asarray(np.clip(x * 255 + 0.5, 0, 255), np.uint8)
