@@ -1,0 +1,131 @@
+"""Fit the calibration of a student, and of the student with its teacher, on validation towns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from core.data.worlds import TILE_SIDE_M, Town
+from core.evaluation.calibration import (
+    Calibration,
+    ViewCalibration,
+    fit_confidence,
+    fit_factors,
+    probabilities,
+)
+from core.evaluation.descriptors import (
+    crop_queries,
+    describe_places,
+    describe_views,
+    match,
+    town_grid,
+)
+from core.evaluation.report import framed
+from core.evaluation.rerank import TownTokens, rerank
+from core.models.geossk import GeoSSK
+from core.models.two_branch import TwoBranch
+
+__all__ = ["FITTED_BINS", "POOL", "fit_calibration"]
+
+FITTED_BINS = (32, 24, 16, 12, 10, 8, 6, 5)
+POOL = 128
+"""Tiles that share the probability of an answer; the Localizer takes as many."""
+
+
+@dataclass(frozen=True)
+class _Pools:
+    """The pools of many queries: similarities (Q, K), teacher (Q, T), distances to the camera
+    (Q, K) and places (Q, K, 2), all in metres.
+    """
+
+    similarities: npt.NDArray[np.float64]
+    teacher: npt.NDArray[np.float64]
+    distances: npt.NDArray[np.float64]
+    places: npt.NDArray[np.float64]
+
+
+class _Described:
+    """A validation town described once: its places, their descriptors, the teacher's tokens."""
+
+    def __init__(self, student: TwoBranch, teacher: GeoSSK | None, town: Town) -> None:
+        self.student, self.town = student, town
+        self.centres = town_grid(town)
+        self.descriptors = describe_places(student, town, self.centres)
+        self.tokens = None if teacher is None else TownTokens(teacher, town, self.centres)
+
+    def pools(self, bins: int, count: int, seed: int) -> _Pools:
+        """The pools of ``count`` queries of one width."""
+        queries = crop_queries(self.town, bins, count, seed)
+        if bins <= 10:
+            queries = framed(queries)
+        matches = match(describe_views(self.student, queries), self.descriptors)
+        order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :POOL]
+        seen = np.empty((len(order), 0))
+        if self.tokens is not None:
+            scores = rerank(self.tokens.teacher, queries, matches, self.tokens)
+            scores = np.take_along_axis(scores, order, axis=1)
+            seen = scores[:, : int(np.isfinite(scores[0]).sum())].astype(np.float64)
+        places = self.centres[order]
+        distance = np.linalg.norm(queries.places[:, None] - places, axis=2)
+        similarities = np.take_along_axis(matches.similarity, order, axis=1)
+        return _Pools(similarities.astype(np.float64), seen, distance, places)
+
+
+def _joined(parts: Sequence[_Pools]) -> _Pools:
+    return _Pools(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("similarities", "teacher", "distances", "places")
+        )
+    )
+
+
+def _fit_view(pools: _Pools, bins: int, paired: bool) -> ViewCalibration:
+    correct = pools.distances <= 25
+    student, teacher = fit_factors(pools.similarities, pools.teacher if paired else None, correct)
+    view = ViewCalibration(bins, student, teacher, 1.0, 0.0)
+    shares, right = [], []
+    for query in range(len(pools.similarities)):
+        logits = view.logits(
+            pools.similarities[query], pools.teacher[query] if paired else np.empty(0)
+        )
+        first = int(np.argmax(logits))
+        apart = np.linalg.norm(pools.places[query] - pools.places[query, first], axis=1)
+        merged = apart <= TILE_SIDE_M / 2 + 1e-3
+        shares.append(float(probabilities(logits)[merged].sum()))
+        right.append(bool(correct[query, first]))
+    slope, intercept = fit_confidence(shares, right)
+    return ViewCalibration(bins, student, teacher, slope, intercept)
+
+
+def fit_calibration(
+    student: TwoBranch,
+    teacher: GeoSSK | None,
+    towns: Sequence[Town],
+    count: int = 300,
+    seed: int = 1,
+) -> tuple[Calibration, Calibration | None]:
+    """Calibration of the student alone, and with the teacher re-ranking.
+
+    Views up to 10 bins are photo frames, as visitors' photos are. A match is called confident when
+    it is more likely right than not.
+
+    Args:
+        student: an azimuth student.
+        teacher: its teacher, or None.
+        towns: validation towns; never a test town.
+        count: queries per town and width.
+        seed: of the queries; not the one of the evaluation.
+    """
+    described = [_Described(student, teacher, town) for town in towns]
+    alone, paired = [], []
+    for bins in tqdm(FITTED_BINS, desc="calibrate"):
+        pools = _joined([town.pools(bins, count, seed) for town in described])
+        alone.append(_fit_view(pools, bins, paired=False))
+        if teacher is not None:
+            paired.append(_fit_view(pools, bins, paired=True))
+    return Calibration(tuple(alone)), Calibration(tuple(paired)) if paired else None
