@@ -23,6 +23,7 @@ __all__ = [
     "PhotoMetadata",
     "fov_from_exif",
     "read_metadata",
+    "read_orientation",
 ]
 
 MIN_FOV_DEG = 5.0
@@ -81,12 +82,11 @@ class PanoramaHint:
 class PhotoMetadata:
     """What the file says; each value None where it says nothing usable.
 
-    ``orientation``: EXIF 1..8. ``focal_35mm``, ``focal_mm``, ``sensor_width_mm``: millimetres, the
+    ``focal_35mm``, ``focal_mm``, ``sensor_width_mm``: millimetres, the
     sensor's longer side. ``heading_deg``: clockwise from north. ``heading_is_magnetic``: the
     compass was not corrected to true north.
     """
 
-    orientation: int = 1
     focal_35mm: float | None = None
     focal_mm: float | None = None
     sensor_width_mm: float | None = None
@@ -105,9 +105,7 @@ def read_metadata(image: Image.Image) -> PhotoMetadata:
         gps: dict[int, Any] = dict(exif.get_ifd(_GPS_IFD))
     except Exception:  # Pillow's EXIF parser throws whatever a damaged block leads it to
         main, camera, gps = {}, {}, {}
-    orientation = _number(main.get(274))
     return PhotoMetadata(
-        orientation=int(orientation) if orientation and orientation in range(1, 9) else 1,
         focal_35mm=_within(_number(camera.get(41989)), 1.0, 2000.0),
         focal_mm=_within(_number(camera.get(37386)), 0.1, 2000.0),
         sensor_width_mm=_sensor_width_mm(main, camera, image.size),
@@ -116,6 +114,18 @@ def read_metadata(image: Image.Image) -> PhotoMetadata:
         heading_is_magnetic=str(gps.get(16, "")).strip("\0 ").upper() == "M",
         panorama=_panorama(image),
     )
+
+
+def read_orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8 of the pixels as they are now; 1 where the file says nothing usable.
+
+    Ask after decoding: Pillow turns TIFF pictures upright by itself, and takes the tag away then.
+    """
+    try:
+        orientation = _number(image.getexif().get(274))
+    except Exception:  # as above
+        return 1
+    return int(orientation) if orientation in range(1, 9) and orientation is not None else 1
 
 
 def fov_from_exif(

@@ -19,7 +19,13 @@ from PIL import Image, UnidentifiedImageError
 
 from core.canvas import GroundCanvas, checked_fov, ground_canvas
 from core.errors import PhotoError
-from core.photo_metadata import MAX_PINHOLE_DEG, PhotoMetadata, fov_from_exif, read_metadata
+from core.photo_metadata import (
+    MAX_PINHOLE_DEG,
+    PhotoMetadata,
+    fov_from_exif,
+    read_metadata,
+    read_orientation,
+)
 from core.records import Place
 
 __all__ = [
@@ -115,7 +121,7 @@ def open_photo(source: PhotoSource | None, name: str | None = None) -> Photo:
     _check_size(picture, label)
     metadata = read_metadata(picture)
     notes = _notes(picture, metadata)
-    upright = _decoded(picture, metadata.orientation, label)
+    upright = _decoded(picture, label)
     return _described(upright, label, metadata, notes)
 
 
@@ -214,12 +220,13 @@ def _check_size(picture: Image.Image, label: str) -> None:
         )
 
 
-def _decoded(picture: Image.Image, orientation: int, label: str) -> npt.NDArray[np.uint8]:
+def _decoded(picture: Image.Image, label: str) -> npt.NDArray[np.uint8]:
     """Pixels of the first frame: upright, uint8 (H, W, 3), at most 4096 on the longer side."""
     try:
         # JPEG decodes straight to a half, quarter or eighth of its size; other formats ignore it.
         picture.draft(None, (MAX_SIDE_PIXELS, MAX_SIDE_PIXELS))
         picture.load()
+        orientation = read_orientation(picture)
         rgb = _to_rgb(picture)
         rgb.thumbnail((MAX_SIDE_PIXELS, MAX_SIDE_PIXELS), Image.Resampling.BOX)
         if orientation in _TURNS:

@@ -353,15 +353,18 @@ def test_damaged_exif_is_no_exif() -> None:
 # ---- formats and orientation
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_comes_out_upright(orientation: int) -> None:
+def test_every_orientation_comes_out_upright(orientation: int, kind: str) -> None:
     upright = np.zeros((60, 90, 3), np.uint8)
     upright[:30, :45], upright[:30, 45:], upright[30:, :45] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
     inverse = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # as stored = the inverse turn
     stored = Image.fromarray(upright)
     if orientation > 1:
         stored = stored.transpose(Image.Transpose(inverse[orientation]))
-    photo = open_photo(with_exif(stored, main={274: orientation}, quality=95, subsampling=0))
+    exif = Image.Exif()
+    exif[274] = orientation
+    photo = open_photo(as_bytes(stored, kind, exif=exif, quality=95))
     assert photo.image.shape == upright.shape
     assert np.abs(photo.image.astype(int) - upright).mean() < 3
 
