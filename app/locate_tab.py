@@ -1,0 +1,304 @@
+"""The Locate tab: photo and what is known of it on the left, the answer and its map on the right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from app import fragments, handlers, text
+from app.handlers import Answer, Ask, Note, Page
+from app.map_view import WEB, file_url
+from app.photo_input import photo_input
+from core.errors import CoreError
+from core.records import Place, SearchArea
+
+__all__ = ["GENTLE", "LocateTab", "build_locate_tab"]
+
+PAGE_SCRIPT = f'<script src="{file_url(WEB / "page.js")}"></script>'
+MAP_EVENTS = (
+    "crossviewPage.attachMap(element, (data) => trigger('pick', data), "
+    "(data) => trigger('aim', data));"
+)
+CARD_EVENTS = (
+    "crossviewPage.attachButtons(element, '.cv-card', 'rank', (data) => trigger('pick', data));"
+)
+EXAMPLE_EVENTS = (
+    "crossviewPage.attachButtons(element, '.cv-example', 'index', (data) => trigger('pick', data));"
+)
+SHOW_NEAR = "(near, picking) => { crossviewPage.showNear(near, picking); }"
+GENTLE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+@dataclass(frozen=True)
+class LocateTab:
+    """The parts that other tabs need: the answer and the choice of a place are shared."""
+
+    answer: gr.State
+    selected: gr.State
+    explain_button: gr.Button
+
+
+@dataclass(frozen=True)
+class _Controls:
+    photo: gr.Image
+    examples: gr.HTML
+    facts: gr.HTML
+    fov_mode: gr.Radio
+    fov: gr.Slider
+    heading_mode: gr.Radio
+    heading: gr.Slider
+    near_on: gr.Checkbox
+    radius: gr.Slider
+    own_place: gr.CheckboxGroup
+    locate: gr.Button
+
+
+@dataclass(frozen=True)
+class _Results:
+    verdict: gr.HTML
+    map: gr.HTML
+    legend: gr.HTML
+    cards: gr.HTML
+    after: gr.Row
+    downloads: tuple[gr.DownloadButton, ...]
+    explain: gr.Button
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What the page remembers for one visitor."""
+
+    note: gr.State
+    answer: gr.State
+    selected: gr.State
+    centre: gr.State
+
+
+def build_locate_tab(page: Page) -> LocateTab:
+    """Lay out the tab and connect it; must be called inside a gr.Blocks and a gr.Tab."""
+    memory = _Memory(gr.State(None), gr.State(None), gr.State(None), gr.State(None))
+    with gr.Row(equal_height=False, elem_classes="cv-locate"):
+        with gr.Column(scale=4, min_width=320, elem_classes="cv-left"):
+            controls = _build_controls(page)
+        with gr.Column(scale=8, min_width=340, elem_classes="cv-right"):
+            results = _build_results(page)
+    _connect_controls(page, controls, results, memory)
+    _connect_answer(page, controls, results, memory)
+    for choice in (results.map.pick, results.cards.pick):
+        choice(_chosen_rank, None, memory.selected, **GENTLE)
+    return LocateTab(memory.answer, memory.selected, results.explain)
+
+
+def _build_controls(page: Page) -> _Controls:
+    photo = photo_input(
+        sources=["upload", "clipboard", "webcam"],
+        label=text.PHOTO,
+        placeholder=text.PHOTO_HINT,
+        height=300,
+        buttons=[],
+        elem_id="photo",
+    )
+    facts = gr.HTML("", elem_id="photo-facts")
+    strip = fragments.example_strip([(file_url(path), path.stem) for path in page.examples])
+    if strip:
+        gr.HTML(f'<p class="cv-label">{text.EXAMPLES}</p>', js_on_load=None)
+    examples = gr.HTML(
+        strip, head=PAGE_SCRIPT, js_on_load=EXAMPLE_EVENTS, elem_id="examples", visible=bool(strip)
+    )
+    locate = gr.Button(text.LOCATE, variant="primary", size="lg", elem_id="locate")
+    with gr.Accordion(text.KNOWN, open=False, elem_id="known"):
+        fov_mode = gr.Radio([text.FOV_AUTO, text.FOV_HAND], value=text.FOV_AUTO, label=text.FOV)
+        fov = gr.Slider(
+            10, 360, value=65, step=1, label=text.FOV_DEGREES, visible=False, elem_id="fov"
+        )
+        heading_mode = gr.Radio(
+            [text.HEADING_UNKNOWN, text.HEADING_COMPASS],
+            value=text.HEADING_UNKNOWN,
+            label=text.HEADING,
+        )
+        heading = gr.Slider(
+            0, 359, value=0, step=1, label=text.HEADING_DEGREES, visible=False, elem_id="heading"
+        )
+        near_on = gr.Checkbox(False, label=text.NEAR, info=text.NEAR_HINT, elem_id="near")
+        radius = gr.Slider(
+            50, 1000, value=200, step=10, label=text.RADIUS, visible=False, elem_id="radius"
+        )
+        own_place = gr.CheckboxGroup(
+            [text.GPS_SHOW, text.GPS_SEARCH],
+            label=text.GPS_CHOICES,
+            visible=False,
+            elem_id="own-place",
+        )
+    return _Controls(
+        photo, examples, facts, fov_mode, fov, heading_mode, heading, near_on, radius, own_place,
+        locate,
+    )  # fmt: skip
+
+
+def _build_results(page: Page) -> _Results:
+    start = handlers.show(page, None, None, None, False)
+    verdict = gr.HTML(start[0], elem_id="verdict", js_on_load=None)
+    map_html = gr.HTML(start[1], head=PAGE_SCRIPT, js_on_load=MAP_EVENTS, elem_id="map")
+    legend = gr.HTML(start[2], elem_id="legend", js_on_load=None)
+    with gr.Row(elem_id="after", visible=False) as after:
+        explain = gr.Button(text.EXPLAIN_BUTTON, elem_id="explain-this", size="md", min_width=150)
+        downloads = tuple(
+            gr.DownloadButton(label, size="md", min_width=90, elem_id=f"save-{name}")
+            for name, label in handlers.DOWNLOADS.items()
+        )
+    cards = gr.HTML(start[3], head=PAGE_SCRIPT, js_on_load=CARD_EVENTS, elem_id="candidates")
+    return _Results(verdict, map_html, legend, cards, after, downloads, explain)
+
+
+def _connect_controls(page: Page, controls: _Controls, results: _Results, memory: _Memory) -> None:
+    """Whatever changes before Locate is pressed: the photo, and what is known of it."""
+    controls.photo.change(
+        partial(_photo_changed, page),
+        controls.photo,
+        [memory.note, controls.facts, controls.own_place, controls.heading, controls.fov],
+        **GENTLE,
+    )
+    for mode, hidden, shown in (
+        (controls.fov_mode, text.FOV_AUTO, controls.fov),
+        (controls.heading_mode, text.HEADING_UNKNOWN, controls.heading),
+    ):
+        mode.change(partial(_shown_unless, hidden), mode, shown, **GENTLE)
+    controls.near_on.change(
+        lambda on: gr.update(visible=on), controls.near_on, controls.radius, **GENTLE
+    )
+    # A circle is drawn by the map's own script, so that the view stays where the visitor moved it.
+    circle = gr.JSON(None, visible="hidden", elem_id="circle")
+    known = [controls.near_on, memory.centre, controls.radius, controls.own_place, memory.note]
+    results.map.aim(_aimed, None, memory.centre, **GENTLE).then(
+        _circle, known, circle, **GENTLE
+    ).then(None, [circle, controls.near_on], js=SHOW_NEAR, **GENTLE)
+    for trigger in (controls.near_on.change, controls.radius.change, controls.own_place.change):
+        trigger(_circle, known, circle, **GENTLE).then(
+            None, [circle, controls.near_on], js=SHOW_NEAR, **GENTLE
+        )
+
+
+def _connect_answer(page: Page, controls: _Controls, results: _Results, memory: _Memory) -> None:
+    """Locate, by the button or by choosing an example; then what can be taken along."""
+    known: set[Any] = {
+        controls.photo, controls.fov_mode, controls.fov, controls.heading_mode, controls.heading,
+        controls.near_on, controls.radius, controls.own_place, memory.note, memory.centre,
+    }  # fmt: skip
+    outputs = [
+        memory.answer, memory.selected, results.verdict, results.map, results.legend,
+        results.cards, results.after,
+    ]  # fmt: skip
+
+    def run(values: dict[Any, Any]) -> tuple[Any, ...]:
+        return _locate(page, controls, memory, values)
+
+    # A closure, not a partial: Gradio finds the event by its type hint, which a partial hides.
+    def example(event: gr.EventData) -> tuple[Any, ...]:
+        index = min(max(int(event._data.get("index", 0)), 0), len(page.examples) - 1)
+        # An example starts with nothing known, whatever was set for the photo before.
+        return str(page.examples[index]), text.FOV_AUTO, text.HEADING_UNKNOWN, False
+
+    picked = controls.examples.pick(
+        example,
+        None,
+        [controls.photo, controls.fov_mode, controls.heading_mode, controls.near_on],
+        **GENTLE,
+    )
+    for trigger in (controls.locate.click, picked.success):
+        answered = trigger(
+            handlers.spoken(run),
+            known,
+            outputs,
+            api_visibility="private",
+            show_progress="minimal",
+            show_progress_on=results.verdict,
+            concurrency_id="model",
+        )
+        answered.success(None, None, js="() => { crossviewPage.answered(); }", **GENTLE)
+        answered.success(
+            handlers.spoken(handlers.write_files), memory.answer, list(results.downloads), **GENTLE
+        )
+    controls.own_place.input(
+        partial(_redraw, page),
+        [memory.answer, memory.selected, controls.own_place],
+        outputs[2:6],
+        **GENTLE,
+    )
+
+
+def _photo_changed(page: Page, path: str | None) -> tuple[Any, ...]:
+    """Note, facts, and the controls that depend on what the file says."""
+    try:
+        note = handlers.read_photo(page, path)
+    except CoreError as error:
+        sentence = f'<p class="cv-problem" role="alert">{fragments.esc(error)}</p>'
+        return None, sentence, gr.update(visible=False, value=[]), gr.update(), gr.update()
+    if note is None:
+        return None, "", gr.update(visible=False, value=[]), gr.update(), gr.update()
+    asks = note.place is not None and not note.is_example
+    heading = (
+        gr.update() if note.heading_deg is None else gr.update(value=round(note.heading_deg) % 360)
+    )
+    own = gr.update(visible=asks, value=[])
+    return note, note.facts, own, heading, gr.update(value=min(max(round(note.fov_deg), 10), 360))
+
+
+def _shown_unless(hidden: str, mode: str) -> Any:
+    return gr.update(visible=mode != hidden)
+
+
+def _chosen_rank(event: gr.EventData) -> int:
+    return int(event._data["rank"])
+
+
+def _aimed(event: gr.EventData) -> Place:
+    lat, lon = float(event._data["lat_deg"]), float(event._data["lon_deg"])
+    return Place(min(max(lat, -90.0), 90.0), (lon + 180.0) % 360.0 - 180.0)
+
+
+def _area(
+    near_on: bool, centre: Place | None, radius_m: float, own: list[str], note: Note | None
+) -> SearchArea | None:
+    own_place = note.place if note is not None and text.GPS_SEARCH in own else None
+    return handlers.search_area(
+        near_on or own_place is not None, centre if near_on else None, radius_m, own_place
+    )
+
+
+def _circle(
+    near_on: bool, centre: Place | None, radius_m: float, own: list[str], note: Note | None
+) -> dict[str, float] | None:
+    """The circle to draw on the map, or None as long as it has no centre."""
+    try:
+        area = _area(near_on, centre, radius_m, own, note)
+    except CoreError:
+        return None
+    return None if area is None else handlers.area_record(area)
+
+
+def _locate(
+    page: Page, controls: _Controls, memory: _Memory, values: dict[Any, Any]
+) -> tuple[Any, ...]:
+    path, note, own = values[controls.photo], values[memory.note], values[controls.own_place] or []
+    near_on = values[controls.near_on]
+    by_hand = values[controls.fov_mode] == text.FOV_HAND
+    compass = values[controls.heading_mode] == text.HEADING_COMPASS
+    ask = Ask(
+        float(values[controls.fov]) if by_hand else None,
+        float(values[controls.heading]) if compass else None,
+        _area(near_on, values[memory.centre], values[controls.radius], own, note),
+    )
+    answer = handlers.locate(page, path, note, ask)
+    pieces = handlers.show(page, answer, 1, ask.near, near_on, text.GPS_SHOW in own)
+    found = bool(answer.prediction.candidates)
+    return answer, 1 if found else None, *pieces, gr.update(visible=found)
+
+
+def _redraw(
+    page: Page, answer: Answer | None, selected: int | None, own: list[str]
+) -> tuple[str, str, str, str]:
+    near = answer.ask.near if answer is not None else None
+    return handlers.show(page, answer, selected, near, False, text.GPS_SHOW in own)

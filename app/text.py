@@ -1,0 +1,155 @@
+"""Every word a visitor reads. Plain strings and small functions of numbers; nothing is escaped here."""
+
+from __future__ import annotations
+
+TITLE = "Crossview"
+TAGLINE = "Where was this street photo taken? Crossview looks for it in aerial imagery."
+DEMO_NOTE = (
+    "The demo town is rendered: it lies in the sea at 0° N, 0° E, so every answer can be checked. "
+    "Nothing leaves this machine."
+)
+OWN_NOTE = "Nothing leaves this machine."
+PHOTO = "Street photo"
+PHOTO_HINT = "Drop a street photo here\n- or -\nClick to choose one"
+EXAMPLES = "Or try one of these"
+LOCATE = "Locate"
+EXPLAIN_BUTTON = "Why this place?"
+KNOWN = "What you already know (optional)"
+FOV = "Field of view"
+FOV_AUTO = "From the photo"
+FOV_HAND = "Set by hand"
+FOV_DEGREES = "Horizontal field of view in degrees"
+HEADING = "Camera heading"
+HEADING_UNKNOWN = "Unknown"
+HEADING_COMPASS = "Compass"
+HEADING_DEGREES = "Degrees clockwise from north"
+NEAR = "Somewhere around here"
+NEAR_HINT = "Click the map to put the circle where you believe the camera was."
+RADIUS = "Radius in metres"
+GPS_CHOICES = "The photo says where it was taken"
+GPS_SHOW = "Show it on the map"
+GPS_SEARCH = "Search around it"
+MAP_TITLE = "Map of the candidate places"
+TRUTH = "Where the photo was really taken"
+DOWNLOAD = "Take the result with you"
+
+WAITING = "Choose a photo to begin."
+READY = "Ready: press Locate."
+WAITING_MORE = (
+    "You will see candidate places on the map, how sure the program is, and which parts of the "
+    "photo matched which parts of the ground."
+)
+NO_MATCH = "No confident match"
+NO_MATCH_MORE = (
+    "This photo does not seem to show a place in this imagery. The places below are only the "
+    "nearest that were found."
+)
+
+EXPLAIN_WAITING = "Locate a photo first; then this page shows what matched what."
+EXPLAIN_GROUND = "The photo, unrolled"
+EXPLAIN_AERIAL = "The place from above"
+EXPLAIN_ATTENTION = "Attention"
+EXPLAIN_FACTORS = "Contribution"
+EXPLAIN_SHOW = "What to draw"
+OPACITY = "Opacity"
+PLACE = "Place"
+
+ATTENTION_IDLE = (
+    "Click any patch of the photo, or any sector of the aerial tile. The places in the other view "
+    "that it looks at light up: the brighter, the more attention."
+)
+FACTORS_WORDS = (
+    "Contribution factors: how much each part speaks for this pair. Orange parts speak for the "
+    "match more than the average part, blue parts less."
+)
+
+ERROR_TITLE = "That did not work"
+UNFORESEEN = "Something went wrong on this machine. Try again, or try another photo."
+NO_PHOTO = "Photo: got none, expected a street photo. Upload one or pick an example first."
+NEAR_MISSING = (
+    "Search circle: got no centre, expected a place on the map. Click the map where you believe "
+    'the camera was, or untick "Somewhere around here".'
+)
+CLAIMED_PLACE = "Where the photo says it was taken"
+
+FACTOR_ENDS = ("contributes less than the average", "more than the average")
+ATTENTION_ENDS = ("no attention", "most attention")
+
+
+def searched(places: int) -> str:
+    """How much is searched."""
+    return f"It compares {places:,} places."
+
+
+def fov_source(source: str) -> str:
+    """Where a field of view comes from, in a visitor's words; core.photos gives the source."""
+    if source == "typed":
+        return "set by you"
+    if source == "guess":
+        return "a guess, the photo does not say"
+    if source.startswith("panorama"):
+        return "its shape says panorama"
+    if source == "GPano":
+        return "written in the panorama"
+    return f"from {source}"
+
+
+def verdict(confident: bool, confidence: float) -> str:
+    """The headline of an answer. ``confidence``: calibrated probability in [0, 1]."""
+    if not confident:
+        return NO_MATCH
+    if confidence >= 0.9:
+        return "Almost certainly here"
+    if confidence >= 0.65:
+        return "Probably here"
+    if confidence >= 0.35:
+        return "Possibly here"
+    return "One of several places"
+
+
+def certainty(confidence: float) -> str:
+    """What the calibrated probability means. ``confidence`` in [0, 1]."""
+    return f"{percent(confidence)} that place 1 is within 25 m of the camera"
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] as a percentage that never claims certainty."""
+    if share < 0.001:
+        return "under 0.1 %"
+    if share < 0.1:
+        return f"{100 * share:.1f} %"
+    return f"{min(100 * share, 99):.0f} %"
+
+
+def distance(metres: float) -> str:
+    """A distance as a person would say it."""
+    if metres < 1000:
+        return f"{metres:.0f} m"
+    return f"{metres / 1000:.1f} km" if metres < 100_000 else f"{metres / 1000:,.0f} km"
+
+
+def compass(heading_deg: float) -> str:
+    """A heading with its compass point: '92° E'."""
+    points = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
+    return f"{heading_deg % 360:.0f}° {points[round(heading_deg % 360 / 45) % 8]}"
+
+
+def timings(timings_ms: dict[str, float]) -> str:
+    """How long an answer took: the whole, then its steps."""
+    if not timings_ms:
+        return ""
+    total = timings_ms.get("total", sum(timings_ms.values()))
+    steps = [f"{name.replace('_', ' ')} {ms:.0f} ms" for name, ms in timings_ms.items()]
+    parts = [step for step in steps if not step.startswith("total ")]
+    return f"Answered in {total / 1000:.2f} s ({', '.join(parts)})"
+
+
+def lit_patch(view: str, bearing_deg: float, strongest: float) -> str:
+    """What a clicked patch shows. ``view``: where it was clicked; ``bearing_deg`` of the patch;
+    ``strongest``: the largest share of its attention in the other view.
+    """
+    here, there = ("photo", "aerial tile") if view == "ground" else ("aerial tile", "photo")
+    return (
+        f"Outlined: a part of the {here}, towards {compass(bearing_deg)}. The {there} shows where it "
+        f"looks: the paler, the more attention; the strongest part holds {percent(strongest)} of it."
+    )

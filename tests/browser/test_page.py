@@ -1,0 +1,252 @@
+"""The page as a visitor meets it: run alone with ``pytest tests/browser``.
+
+The models are untrained twins (tests/conftest.py): a tile's own polar view is found at that tile,
+so the right answer to the example is known.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlparse
+
+import pytest
+from PIL import Image
+
+from core.geo import distance_m
+from core.records import Place
+
+from .conftest import EXAMPLE_ROW
+
+pytestmark = pytest.mark.browser
+GPS_IFD = 0x8825
+WAIT_MS = 30_000
+
+
+@contextmanager
+def opened(browser, town, width=1400, height=1000, theme="light") -> Iterator:
+    """A fresh visitor's page, ready to use, that fails on errors in its scripts."""
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
+    context.set_default_timeout(WAIT_MS)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"{town.url}?__theme={theme}")
+    page.wait_for_selector("#locate")
+    page.frame_locator("#map iframe").locator(".leaflet-image-layer").wait_for()
+    yield page
+    context.close()
+    assert errors == []
+
+
+@pytest.fixture
+def page(browser, town):
+    with opened(browser, town) as page:
+        yield page
+
+
+def frame(page):
+    return page.frame_locator("#map iframe")
+
+
+def choose_example(page) -> None:
+    page.locator("#examples .cv-example").first.click()
+    page.wait_for_selector("#candidates .cv-card")
+    frame(page).locator(".cv-pin").first.wait_for()
+
+
+def upload(page, name: str, content: bytes, kind: str = "image/jpeg") -> None:
+    page.locator("#photo input[type=file]").first.set_input_files(
+        {"name": name, "mimeType": kind, "buffer": content}
+    )
+
+
+def picture(page, elem_id: str) -> str:
+    """Address of the picture now shown in an image component."""
+    return page.locator(f"#{elem_id} img").first.get_attribute("src")
+
+
+def selected(page) -> tuple[str, str]:
+    """The chosen place, as the cards and as the map show it."""
+    card = page.locator("#candidates .cv-chosen").get_attribute("data-rank")
+    return card, frame(page).locator("body").get_attribute("data-selected")
+
+
+def open_explanation(page) -> None:
+    page.get_by_role("tab", name="Explain").click()
+    page.wait_for_selector("#explain-ground img")
+    page.wait_for_selector("#explain-aerial img")
+
+
+def test_an_example_is_located_by_a_click(page, town):
+    choose_example(page)
+    first = page.locator("#candidates .cv-card").first
+    assert first.locator("img").get_attribute("alt") == (
+        f"Aerial tile {town.gallery.tile_ids[EXAMPLE_ROW]}"
+    )
+    assert "%" in page.locator("#verdict .cv-lead").inner_text()
+    assert "to the true place\n0 m" in page.locator("#verdict").inner_text().replace(" \n", "\n")
+    cards = page.locator("#candidates .cv-card").count()
+    assert cards > 1
+    assert frame(page).locator(".cv-pin").count() == cards
+    assert frame(page).locator(".cv-truth").count() == 1
+    assert selected(page) == ("1", "1")
+
+
+def test_an_upload_is_read_located_and_stripped_of_its_place(page, town):
+    upload(page, "phone.jpg", (town.photos / "phone.jpg").read_bytes())
+    page.wait_for_selector("#photo-facts .cv-chip")
+    facts = page.locator("#photo-facts").inner_text()
+    assert "65°" in facts
+    assert "35 mm" in facts
+    assert "not kept in the file" in facts
+    assert frame(page).locator(".cv-pin").count() == 0
+    page.locator("#locate").click()
+    page.wait_for_selector("#candidates .cv-card")
+    frame(page).locator(".cv-pin").first.wait_for()
+    assert frame(page).locator(".cv-truth").count() == 0
+    served = page.request.get(picture(page, "photo")).body()
+    exif = Image.open(io.BytesIO(served)).getexif()
+    assert GPS_IFD not in exif
+    assert exif.get_ifd(0x8769)[0xA405] == 28
+
+
+def test_marker_card_and_explain_tab_are_one_choice(page):
+    choose_example(page)
+    frame(page).locator(".cv-marker", has=page.locator("text='3'")).click()
+    page.wait_for_selector("#candidates .cv-chosen[data-rank='3']")
+    assert selected(page) == ("3", "3")
+    page.locator("#candidates .cv-card").nth(1).click()
+    frame(page).locator("body[data-selected='2']").wait_for()
+    assert selected(page) == ("2", "2")
+    open_explanation(page)
+    assert page.locator("#explain-place input:checked").get_attribute("value") == "2"
+    before = picture(page, "explain-aerial")
+    page.locator("#explain-place input[value='4']").check()
+    page.wait_for_function(
+        "before => document.querySelector('#explain-aerial img').src !== before", arg=before
+    )
+    page.get_by_role("tab", name="Locate").click()
+    assert page.locator("#candidates .cv-chosen").get_attribute("data-rank") == "4"
+
+
+@pytest.mark.parametrize(("view", "x", "y"), [("ground", 0.2, 0.6), ("aerial", 0.6, 0.3)])
+def test_a_click_on_a_patch_lights_up_the_other_view(page, view, x, y):
+    choose_example(page)
+    page.locator("#explain-this").click()
+    page.wait_for_selector("#explain-ground img")
+    before = {name: picture(page, f"explain-{name}") for name in ("ground", "aerial")}
+    words = page.locator("#explain-words").inner_text()
+    image = page.locator(f"#explain-{view} img").first
+    box = image.bounding_box()
+    image.click(position={"x": box["width"] * x, "y": box["height"] * y})
+    page.wait_for_function(
+        "words => document.querySelector('#explain-words').innerText !== words", arg=words
+    )
+    for name, old in before.items():
+        page.wait_for_function(
+            "([id, old]) => document.querySelector(id + ' img').src !== old",
+            arg=[f"#explain-{name}", old],
+        )
+    here = "photo" if view == "ground" else "aerial tile"
+    assert f"a part of the {here}" in page.locator("#explain-words").inner_text()
+
+
+def test_contribution_factors_can_be_drawn(page):
+    choose_example(page)
+    open_explanation(page)
+    before = picture(page, "explain-ground")
+    page.get_by_label("Contribution").check()
+    page.wait_for_function(
+        "old => document.querySelector('#explain-ground img').src !== old", arg=before
+    )
+    assert "Contribution factors" in page.locator("#explain-words").inner_text()
+    assert page.locator("#explain-legend .cv-ramp-factors").count() == 1
+
+
+def test_a_circle_on_the_map_narrows_the_search(page, town):
+    upload(page, "panorama.jpg", (town.photos.parent / "examples" / "panorama.jpg").read_bytes())
+    page.wait_for_selector("#photo-facts .cv-chip")
+    page.locator("#known button").first.click()
+    page.get_by_label("Somewhere around here").check()
+    frame(page).locator(".cv-picking").wait_for()
+    box = page.locator("#map iframe").bounding_box()
+    # The town is 192 m wide and fills the frame's height; this is a place north of its middle.
+    frame(page).locator(".leaflet-container").click(
+        position={"x": box["width"] / 2, "y": box["height"] * 0.4}
+    )
+    frame(page).locator("body:not([data-near=''])[data-near]").wait_for()
+    near = json.loads(frame(page).locator("body").get_attribute("data-near"))
+    assert near["radius_m"] == 200
+    page.locator("#radius input[type=number]").fill("50")
+    page.locator("#radius input[type=number]").press("Enter")
+    frame(page).locator("body[data-near*='\"radius_m\":50']").wait_for()
+    page.locator("#locate").click()
+    page.wait_for_selector("#candidates .cv-card")
+    assert "50 m" in page.locator("#verdict").inner_text()
+    tiles = [
+        image.get_attribute("alt").removeprefix("Aerial tile ")
+        for image in page.locator("#candidates img").all()
+    ]
+    ids = list(town.gallery.tile_ids)
+    centre = Place(near["lat_deg"], near["lon_deg"])
+    assert tiles
+    for tile in tiles:
+        assert distance_m(town.gallery.tile(ids.index(tile)).place, centre) <= 50.1
+
+
+def test_bad_files_are_named_and_the_page_goes_on(page, town):
+    upload(page, "letter.jpg", b"Dear visitor, I am no picture at all.")
+    page.wait_for_selector("#photo-facts .cv-problem")
+    assert "letter.jpg" in page.locator("#photo-facts").inner_text()
+    page.locator("#locate").click()
+    page.wait_for_selector(".toast-body")
+    assert "no picture" in page.locator(".toast-body").first.inner_text()
+    assert "Traceback" not in page.content()
+    choose_example(page)
+
+
+def test_a_file_name_is_never_markup(page, town):
+    name = '"><img src=x onerror="window.stolen=1"><script>window.stolen=1<.jpg'
+    upload(page, name, b"no picture")
+    page.wait_for_selector("#photo-facts .cv-problem")
+    page.locator("#locate").click()
+    page.wait_for_selector(".toast-body")
+    assert page.evaluate("window.stolen") is None
+    assert page.locator("#photo-facts img, .toast-body img[src=x]").count() == 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_it_fits_the_window(browser, town, width, theme, tmp_path):
+    with opened(browser, town, width, 900, theme) as page:
+        choose_example(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        is_dark = page.evaluate("document.body.classList.contains('dark')")
+        assert is_dark == (theme == "dark")
+        open_explanation(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.screenshot(path=tmp_path / "page.png", full_page=True)
+        assert (tmp_path / "page.png").stat().st_size > 10_000
+
+
+def test_nothing_asks_another_host(browser, town):
+    """Last in the file, so that the proxy has heard everything that the tests before it did."""
+    asked: list[str] = []
+    with opened(browser, town) as page:
+        page.context.on("request", lambda request: asked.append(request.url))
+        page.reload()
+        page.wait_for_selector("#locate")
+        choose_example(page)
+        open_explanation(page)
+        inside = [f.evaluate("performance.getEntriesByType('resource').map(e => e.name)")
+                  for f in page.frames]  # fmt: skip
+    addresses = [*asked, *(name for names in inside for name in names)]
+    assert any("leaflet.js" in address for address in addresses)
+    hosts = {
+        urlparse(a).netloc for a in addresses if not a.startswith(("data:", "blob:", "about:"))
+    }
+    assert hosts == {urlparse(town.url).netloc}
+    assert town.asked == []
