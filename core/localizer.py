@@ -20,7 +20,7 @@ import torch
 from core.canvas import GroundCanvas
 from core.checkpoints import load_model, model_hash
 from core.errors import CheckpointError, SettingError
-from core.evaluation.calibration import Calibration
+from core.evaluation.calibration import Calibration, probabilities
 from core.explain import Explanation, explain_pair, ground_batch
 from core.gallery import Gallery
 from core.geo import wrap_deg
@@ -28,7 +28,7 @@ from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.photos import Photo, PhotoSource, canvas_of, open_photo, with_fov
 from core.polar import BINS, to_batch
-from core.ranking import Ranking, rank_tiles, rerank, whole_roll
+from core.ranking import Ranking, in_order, look_again, rank_tiles, whole_roll
 from core.records import Candidate, Prediction, SearchArea
 from core.search import heading_from_roll
 
@@ -69,7 +69,7 @@ class Localizer:
         self.gallery = gallery
         self.student = student.eval().to(device)
         self.teacher = None if teacher is None else teacher.eval().to(device)
-        self.calibration = calibration or Calibration.from_config({})
+        self.calibration = calibration or Calibration()
         self.device = device
 
     @classmethod
@@ -94,16 +94,20 @@ class Localizer:
             CheckpointError: a model folder is missing, damaged, or holds the wrong kind of model.
 
         """
-        student_model, config = load_model(student)
-        if not isinstance(student_model, TwoBranch):
+        describing, config = load_model(student)
+        if not isinstance(describing, TwoBranch):
             raise _wrong_kind(student, "a two-branch student")
-        teacher_model = None if teacher is None else load_model(teacher)[0]
-        if teacher_model is not None and not isinstance(teacher_model, GeoSSK):
-            raise _wrong_kind(str(teacher), "a GeoSSK teacher")
+        looking: GeoSSK | None = None
+        if teacher is not None:
+            # The calibration of the two together stands with the one that looks last.
+            model, config = load_model(teacher)
+            if not isinstance(model, GeoSSK):
+                raise _wrong_kind(teacher, "a GeoSSK teacher")
+            looking = model
         opened = Gallery.open(gallery)
         opened.require_model(Path(student).name, model_hash(student), student)
         calibration = Calibration.from_config(config.get("calibration", {}))
-        return cls(opened, student_model, teacher_model, calibration, device)
+        return cls(opened, describing, looking, calibration, device)
 
     def locate(
         self,
@@ -238,21 +242,22 @@ class Localizer:
         if self.teacher is None:
             return ranking
         tiles = [self.gallery.tile_image(int(row)) for row in ranking.rows[:RERANKED]]
-        return rerank(ranking, self.teacher, canvas.image, tiles, heading, self.device)
+        return look_again(ranking, self.teacher, canvas.image, tiles, heading, self.device)
 
     def _places(
         self, ranking: Ranking, n_bins: int, heading: float | None, top_k: int
     ) -> tuple[tuple[Candidate, ...], float]:
         """Distinct places with their shares of probability, and the confidence in the first."""
-        shares = self.calibration.probabilities(ranking.scores)
-        groups = self.gallery.distinct_places(ranking.rows, ranking.scores)
+        view = self.calibration.at(n_bins if self.student.bins else None)
+        ranking, logits = in_order(ranking, view)
+        shares = probabilities(logits)
+        groups = self.gallery.distinct_places(ranking.rows, logits)
         merged = [float(shares[list(group.members)].sum()) for group in groups]
-        confidence = self.calibration.confidence(ranking.scores, merged)
         candidates = tuple(
             self._candidate(rank, ranking, group.members[0], share, n_bins, heading)
             for rank, (group, share) in enumerate(zip(groups, merged, strict=True), start=1)
         )
-        return candidates[:top_k], float(confidence)
+        return candidates[:top_k], view.confidence(merged[0])
 
     def _candidate(
         self,

@@ -6,24 +6,24 @@ K tiles in a ranking, T <= K of them seen by the teacher, n azimuth bins in the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from core.evaluation.calibration import ViewCalibration
 from core.explain import canvas_bins, ground_batch
 from core.models.geossk import GeoSSK
 from core.polar import BINS, to_batch
 from core.search import (
     InnerProductIndex,
-    blend_scores,
     roll_from_heading,
     search_all_rolls,
 )
 
-__all__ = ["Ranking", "rank_tiles", "rerank", "whole_roll"]
+__all__ = ["Ranking", "in_order", "look_again", "rank_tiles", "whole_roll"]
 
 UInt8Image = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
@@ -37,15 +37,13 @@ class Ranking:
     Attributes:
         rows: int64 (K,) gallery rows, each once.
         similarities: float32 (K,) of the student.
-        scores: float32 (K,) that give the order; the similarities until the teacher has looked.
-        teacher_scores: float32 (T,) of the first T tiles.
+        teacher_scores: float32 (T,) of the first T tiles, none before ``look_again``.
         rolls: float32 (K,) in [0, 32), nan where nobody knows.
 
     """
 
     rows: IntArray
     similarities: FloatArray
-    scores: FloatArray
     teacher_scores: FloatArray
     rolls: FloatArray
 
@@ -83,14 +81,12 @@ def rank_tiles(
         matches = search_all_rolls(index, descriptor, n_bins, k, rows=rows, rolls=wanted)
         similarities, best, rolls = matches.similarities[0], matches.rows[0], matches.rolls[0]
     known = best >= 0
-    similarities = similarities[known]
-    return Ranking(
-        best[known], similarities, similarities, np.empty(0, dtype=np.float32), rolls[known]
-    )
+    unseen = np.empty(0, dtype=np.float32)
+    return Ranking(best[known], similarities[known], unseen, rolls[known])
 
 
 @torch.inference_mode()
-def rerank(
+def look_again(
     ranking: Ranking,
     teacher: GeoSSK,
     canvas: UInt8Image,
@@ -98,7 +94,7 @@ def rerank(
     heading_deg: float | None = None,
     device: str = "cpu",
 ) -> Ranking:
-    """The first T tiles in the order of the blended score, the rest behind them as they were.
+    """Let the teacher score the first T tiles; the order stays the student's.
 
     Args:
         ranking: of the student.
@@ -126,19 +122,26 @@ def rerank(
     scores = torch.cat(looks).float().cpu().numpy()
     best, each = scores.argmax(axis=0), np.arange(count)
     seen = scores[best, each]
-    blended = blend_scores(ranking.similarities, seen, teacher.rerank_weight)
-    first = np.argsort(-blended[:count], kind="stable")
-    order = np.concatenate([first, np.arange(count, len(blended))])
     rolls = ranking.rolls.copy()
     if not is_global:
         rolls[:count] = np.where(np.isnan(rolls[:count]), tried[best, each], rolls[:count])
-    return Ranking(
+    return replace(ranking, teacher_scores=seen, rolls=rolls)
+
+
+def in_order(ranking: Ranking, view: ViewCalibration) -> tuple[Ranking, npt.NDArray[np.float64]]:
+    """The tiles by their calibrated logits (K,), and these, best first.
+
+    What the teacher has not seen never comes before what it has (see ``ViewCalibration.logits``).
+    """
+    logits = np.asarray(view.logits(ranking.similarities, ranking.teacher_scores), dtype=np.float64)
+    order = np.argsort(-logits, kind="stable")
+    ordered = Ranking(
         rows=ranking.rows[order],
         similarities=ranking.similarities[order],
-        scores=blended[order],
-        teacher_scores=seen[first],
-        rolls=rolls[order],
+        teacher_scores=ranking.teacher_scores[order[: len(ranking.teacher_scores)]],
+        rolls=ranking.rolls[order],
     )
+    return ordered, logits[order]
 
 
 def _row(rolls: IntArray, device: str) -> Tensor:

@@ -22,7 +22,6 @@ __all__ = [
     "BINS",
     "InnerProductIndex",
     "RollMatches",
-    "blend_scores",
     "heading_from_roll",
     "refine_roll",
     "roll_from_heading",
@@ -96,28 +95,6 @@ def refine_roll(similarities: npt.ArrayLike) -> float:
     bend = left - 2 * middle + right
     shift = 0.5 * (left - right) / bend if bend < 0 else 0.0
     return float((best + shift) % len(curve))
-
-
-def blend_scores(
-    similarities: npt.ArrayLike, teacher_scores: npt.ArrayLike, weight: float
-) -> FloatArray:
-    """Final scores (K,) of tiles of which the teacher has looked at the first T only.
-
-    Args:
-        similarities: (K,) of the student, best first.
-        teacher_scores: (T,) of the teacher for the first T tiles, T <= K.
-        weight: share of the teacher in [0, 1]: (1 - weight) * similarity + weight * teacher score.
-
-    A tile that the teacher has not seen counts as if it had the lowest score seen, so it can
-    never come before one of the first T: both terms are at most theirs.
-
-    """
-    student = np.asarray(similarities, dtype=np.float32)
-    teacher = np.asarray(teacher_scores, dtype=np.float32)
-    if not len(teacher):
-        return student
-    filled = np.concatenate([teacher, np.full(len(student) - len(teacher), teacher.min())])
-    return np.asarray((1 - weight) * student + weight * filled, dtype=np.float32)
 
 
 def roll_queries(

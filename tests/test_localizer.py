@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from core.errors import PhotoError, SettingError
+from core.evaluation.calibration import Calibration, ViewCalibration
 from core.localizer import Localizer
 from core.photos import open_photo
 from core.polar import roll_canvas, tile_to_polar
@@ -19,6 +20,7 @@ from core.records import Place, SearchArea
 from core.search import heading_from_roll
 
 ROW = 17
+TEACHER_DECIDES = Calibration((ViewCalibration(32, 1e-3, 20.0, 1.0, 0.0),))
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def localizer(tiny_gallery, tiny_student):
 
 @pytest.fixture(scope="module")
 def with_teacher(tiny_gallery, tiny_student, tiny_teacher):
-    return Localizer(tiny_gallery, tiny_student, tiny_teacher)
+    return Localizer(tiny_gallery, tiny_student, tiny_teacher, TEACHER_DECIDES)
 
 
 def panorama_at(gallery, row: int, turned_bins: int = 0) -> np.ndarray:
@@ -146,7 +148,7 @@ def test_global_student_finds_the_place_and_knows_no_heading(
 def test_teacher_gives_a_global_student_its_heading(
     tiny_global_gallery, tiny_global_student, tiny_teacher
 ):
-    localizer = Localizer(tiny_global_gallery, tiny_global_student, tiny_teacher)
+    localizer = Localizer(tiny_global_gallery, tiny_global_student, tiny_teacher, TEACHER_DECIDES)
     found = localizer.locate(panorama_at(tiny_global_gallery, ROW, 9))
     assert found.candidates[0].row == ROW
     assert found.candidates[0].roll == 23
@@ -226,3 +228,15 @@ def test_no_photo_and_no_teacher_are_one_sentence(localizer):
 def test_a_row_outside_the_gallery_is_one_sentence(with_teacher):
     with pytest.raises(SettingError, match="expected 0 to 48"):
         with_teacher.explain(panorama_at(with_teacher.gallery, ROW), 49)
+
+
+def test_confidence_follows_the_calibration_of_the_views_width(tiny_gallery, tiny_student):
+    sure = Calibration((ViewCalibration(32, 20, 0, 1, 50), ViewCalibration(8, 20, 0, 1, -50)))
+    localizer = Localizer(tiny_gallery, tiny_student, calibration=sure)
+    photo = panorama_at(tiny_gallery, ROW)
+    whole = localizer.locate(photo)
+    assert whole.confidence > 0.99
+    assert whole.confident
+    part = localizer.locate(photo[:, 192:320], fov_deg=90)
+    assert part.confidence < 0.01
+    assert not part.confident

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from core.errors import SettingError
 from core.index import TileIndex
 from core.search import (
-    blend_scores,
     heading_from_roll,
     refine_roll,
     roll_from_heading,
@@ -160,17 +159,3 @@ def test_wrong_sizes_say_what_to_do():
         roll_queries(np.ones(10), 3)
     with pytest.raises(SettingError, match="33 bins"):
         roll_queries(np.ones(33), 33)
-
-
-def test_the_teacher_reorders_only_what_it_saw():
-    similarities = np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32)
-    scores = blend_scores(similarities, [0.1, 0.9, 0.5], 0.5)
-    np.testing.assert_allclose(scores, [0.5, 0.85, 0.6, 0.35, 0.3], rtol=1e-6)
-    np.testing.assert_array_equal(blend_scores(similarities, [], 0.5), similarities)
-
-
-@given(st.lists(st.floats(-1, 1), min_size=6, max_size=6), st.floats(0, 1), st.integers(1, 6))
-def test_what_the_teacher_did_not_see_never_overtakes(teacher, weight, seen):
-    similarities = np.linspace(0.9, 0.2, 6)
-    scores = blend_scores(similarities, teacher[:seen], weight)
-    assert np.all(scores[seen:] <= scores[:seen].min() + 1e-6)
