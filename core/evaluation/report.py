@@ -60,13 +60,19 @@ class Setting:
 
 
 def settings_for(fields: Sequence[int] = FIELDS_OF_VIEW) -> list[Setting]:
-    """All rows of a report: every field of view without help, with a compass, a radius, and both."""
-    rows = []
-    for bins in fields:
-        for view in ("crop", "photo") if bins <= 10 else ("crop",):
-            for known in (False, True):
-                rows += [Setting(bins, view, known, radius) for radius in (None, 200.0)]
-    return rows
+    """All rows of a report: every field of view without help, with a compass, a radius, and both.
+
+    Views of up to 10 bins (112.5 degrees) come as photo frames too, without help and with both.
+    """
+    rows = [
+        Setting(bins, "crop", known, radius)
+        for bins in fields
+        for known in (False, True)
+        for radius in (None, 200.0)
+    ]
+    framed_fields = [bins for bins in fields if bins <= 10]
+    rows += [Setting(bins, "photo") for bins in framed_fields]
+    return rows + [Setting(bins, "photo", True, 200.0) for bins in framed_fields]
 
 
 def framed(queries: Queries) -> Queries:
