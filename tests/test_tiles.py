@@ -108,15 +108,18 @@ def test_own_frame_lies_around_the_raster(tmp_path: Path) -> None:
     assert box.north_m - box.south_m == pytest.approx(400 * 0.35, rel=0.02)
 
 
-def test_imagery_in_the_frame_already_is_cut_and_not_resampled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("origin", [Place(0.0, 0.0), Place(51.84, 4.99)])
+def test_imagery_in_the_frame_already_is_cut_and_not_resampled(
+    tmp_path: Path, origin: Place
+) -> None:
     noise = np.random.default_rng(0).integers(3, 255, (600, 600, 3), dtype=np.uint8)
-    frame = LocalFrame(Place(0.0, 0.0))
-    crs = rasterio.crs.CRS.from_wkt(frame.crs.to_wkt())
-    path = write(tmp_path / "t.tif", noise, rasterio.Affine(0.3, 0, -90, 0, -0.3, 90), crs)
+    crs = rasterio.crs.CRS.from_wkt(LocalFrame(origin).crs.to_wkt())
+    # Off the frame's origin, so that a frame made anew around the raster would be noticed.
+    path = write(tmp_path / "t.tif", noise, rasterio.Affine(0.3, 0, 210, 0, -0.3, 990), crs)
     source = RasterSource.open(path)
-    assert source.frame.origin == Place(0.0, 0.0)
-    assert (source.bounds.west_m, source.bounds.north_m) == (-90.0, 90.0)
-    image, coverage = source.read_tile(9.6, -12.0, 76.8, 256)
+    assert source.frame.origin == origin
+    assert (source.bounds.west_m, source.bounds.north_m) == (210.0, 990.0)
+    image, coverage = source.read_tile(309.6, 888.0, 76.8, 256)
     np.testing.assert_array_equal(image, noise[212:468, 204:460])
     assert coverage == 1.0
 
