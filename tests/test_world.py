@@ -18,6 +18,8 @@ from core.world.build import (
     TEST_SEEDS,
     TRAIN_SEEDS,
     VALIDATION_SEEDS,
+    TownJob,
+    build_towns,
     build_world,
     demo_job,
     training_job,
@@ -82,7 +84,8 @@ def test_the_folder_is_whole_and_in_its_format(world: Path) -> None:
         assert max(abs(row.east_m), abs(row.north_m)) <= 100 - 38.4
         assert 0 <= row.heading_deg < 360
         assert 2 <= row.camera_height_m <= 3
-        assert Image.open(world / row.file).size == (128, 32)
+        with Image.open(world / row.file) as picture:
+            assert picture.size == (128, 32)
     with rasterio.open(world / "aerial.tif") as source:
         assert source.res == (0.3, 0.3)
         assert source.bounds.left == pytest.approx(-100)
@@ -250,3 +253,12 @@ def test_a_camera_keeps_clear_of_the_house() -> None:
     scene = make_scene(town, "ground", "summer", paint_ground(town), still_meshes(town))
     spots = [Camera(0, 15.0, 2.5, 0), Camera(0, 12.0, 2.5, 0)]
     assert _clear(scene, spots).tolist() == [False, True]
+
+
+def test_towns_are_built_side_by_side_and_failures_are_named(tmp_path: Path) -> None:
+    good = TownJob("good", 7, 200.0, 1, canvas=(16, 64), packed=True)
+    bad = TownJob("bad", 7, 20.0, 1)
+    with pytest.raises(WorldError, match="1 of 2 towns.*bad.*World size"):
+        build_towns([bad, good], tmp_path, workers=1)
+    assert (tmp_path / "good" / "world.json").is_file()
+    assert build_towns([good], tmp_path, workers=1) == [tmp_path / "good"]

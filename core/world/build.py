@@ -144,8 +144,9 @@ def _write_panoramas(
             pack[i] = picture
         else:
             Image.fromarray(picture).save(folder / name, quality=92, method=4)
-        rows.append({"panorama_id": f"p{i:04d}", "east_m": camera.east_m, "north_m": camera.north_m,
-                     "heading_deg": heading, "file": name, "camera_height_m": camera.height_m})  # fmt: skip
+        row = {"panorama_id": f"p{i:04d}", "east_m": camera.east_m, "north_m": camera.north_m}
+        row |= {"heading_deg": heading, "file": name, "camera_height_m": camera.height_m}
+        rows.append(row)
     if job.packed:
         np.save(folder / "panoramas.npy", pack)
     _table(rows).to_parquet(folder / "panoramas.parquet")
@@ -181,8 +182,9 @@ def _one_photo(
     place = frame.to_place(camera.east_m, camera.north_m)
     exif = photo_exif(place, heading, int(focal))
     Image.fromarray(picture).save(folder / name, quality=90, exif=exif)
-    return {"photo_id": f"photo{number:02d}", "file": name, "east_m": camera.east_m,
-            "north_m": camera.north_m, "heading_deg": heading, "fov_deg": fov, "pitch_deg": pitch}  # fmt: skip
+    row = {"photo_id": f"photo{number:02d}", "file": name, "east_m": camera.east_m}
+    row |= {"north_m": camera.north_m, "heading_deg": heading, "fov_deg": fov}
+    return row | {"pitch_deg": pitch}
 
 
 def _facts(job: TownJob, seasons: dict[str, str]) -> dict[str, Any]:
@@ -238,27 +240,39 @@ def build_world(
     return out
 
 
-def _run(work: tuple[TownJob, Path]) -> str:
+def _run(work: tuple[TownJob, Path]) -> tuple[str, str]:
+    """Build one town; its name, and what went wrong (empty when nothing)."""
     job, root = work
-    build_world(
-        job.seed, job.size_m, root / job.name, panoramas=job.panoramas, photos=job.photos,
-        canvas=job.canvas, packed=job.packed, aerial_grid=job.aerial_grid, quiet=True,
-    )  # fmt: skip
-    return job.name
+    try:
+        build_world(
+            job.seed, job.size_m, root / job.name, panoramas=job.panoramas, photos=job.photos,
+            canvas=job.canvas, packed=job.packed, aerial_grid=job.aerial_grid, quiet=True,
+        )  # fmt: skip
+    except Exception as error:  # one bad town must not lose the others: reported at the end
+        return job.name, f"{type(error).__name__}: {error}"
+    return job.name, ""
 
 
 def build_towns(jobs: list[TownJob], out_root: Path, workers: int = 0) -> list[Path]:
     """Build towns in the order given, ``workers`` at a time (0: one per core).
 
-    Finished towns are kept, so a stopped run goes on where it was. Returns their folders.
+    Finished towns are kept, so a stopped run goes on where it was. Returns their folders. Raises
+    WorldError at the end, naming the towns that could not be built.
     """
     root = Path(out_root)
     root.mkdir(parents=True, exist_ok=True)
     count = workers or multiprocessing.cpu_count()
     work = [(job, root) for job in jobs]
+    failed = []
     with multiprocessing.get_context("spawn").Pool(min(count, max(1, len(work)))) as pool:
-        for name in tqdm(pool.imap(_run, work), total=len(work), desc="towns"):
-            tqdm.write(f"built {name}")
+        for name, trouble in tqdm(pool.imap(_run, work), total=len(work), desc="towns"):
+            tqdm.write(f"{name}: {trouble or 'built'}")
+            failed += [f"{name} ({trouble})"] * bool(trouble)
+    if failed:
+        raise WorldError(
+            f"Worlds: got {len(failed)} of {len(jobs)} towns that could not be built, expected "
+            f"none: {'; '.join(failed)}. Build them again or leave their seeds out."
+        )
     return [root / job.name for job in jobs]
 
 

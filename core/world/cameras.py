@@ -12,7 +12,7 @@ from PIL.ExifTags import IFD
 from core.errors import WorldError
 from core.records import Place
 from core.world.layout import Town
-from core.world.materials import CLASS_NAMES
+from core.world.materials import CLASS_NAMES, f32
 from core.world.render import Scene, Seen, panorama_rays, photo_rays, render_view
 from core.world.sky import develop, draw_light
 
@@ -89,8 +89,9 @@ def place_cameras(town: Town, scene: Scene, count: int, rng: np.random.Generator
     )
 
 
-def patch_truth(seen: Seen, size: tuple[int, int], grid: int) -> tuple[npt.NDArray[np.uint8],
-                                                                       npt.NDArray[np.float32]]:  # fmt: skip
+def patch_truth(
+    seen: Seen, size: tuple[int, int], grid: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     """Majority class (4, 32) and median plan place (4, 32, 2) of that class per canvas patch."""
     (h, w), (rows, columns) = size, PATCHES
     shape = (rows, h // rows, columns, w // columns, grid * grid)
@@ -110,7 +111,7 @@ def patch_truth(seen: Seen, size: tuple[int, int], grid: int) -> tuple[npt.NDArr
 
 
 def _start(camera: Camera, count: int) -> npt.NDArray[np.float32]:
-    spot = np.float32([camera.east_m, camera.north_m, camera.height_m])
+    spot = f32(camera.east_m, camera.north_m, camera.height_m)
     return np.ascontiguousarray(np.broadcast_to(spot, (count, 3)))
 
 

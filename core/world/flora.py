@@ -101,7 +101,8 @@ def _cone_crown(rng: np.random.Generator) -> tuple[Any, Any, Any]:
 
 def _twigs(rng: np.random.Generator, count: int = 90) -> Any:
     """Bare branches in a unit ball as thin triangles."""
-    way = _unit(rng.normal(size=(count, 3)) + (0, 0, 0.5))
+    lift = np.array([0, 0, 0.5])
+    way = _unit(rng.normal(size=(count, 3)) + lift)
     root = np.stack([0 * way[:, 0], 0 * way[:, 0], rng.uniform(-1.0, 0.2, count)], 1)
     tip = way * rng.uniform(0.7, 1.05, (count, 1))
     side = _unit(np.cross(tip - root, rng.normal(size=(count, 3)))) * 0.011

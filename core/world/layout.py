@@ -17,7 +17,8 @@ from shapely.geometry.base import BaseGeometry as Geometry
 from core.errors import WorldError
 from core.geo import local_crs
 from core.records import Place
-from core.world.plots import Draft, fill_block
+from core.world.plots import fill_block
+from core.world.site import Draft
 from core.world.streets import (
     MARGIN_M,
     Street,
@@ -99,7 +100,10 @@ def _rail_covers(line: LineString) -> list[tuple[str, Geometry]]:
 def _street_covers(
     streets: list[Street], rng: np.random.Generator
 ) -> list[tuple[str, Geometry]]:  # fmt: skip
-    walks, kerbs, roads, dark = [], [], [], []
+    walks: list[Geometry] = []
+    kerbs: list[Geometry] = []
+    roads: list[Geometry] = []
+    dark: list[Geometry] = []
     for street in streets:
         half = street.width_m / 2
         if street.pavement_m > 0:

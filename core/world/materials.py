@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "CLASS_NAMES", "CODE", "MATERIALS", "SEASONS", "Material", "Season", "class_table",
+    "CLASS_NAMES", "CODE", "MATERIALS", "SEASONS", "Material", "Season", "class_table", "f32",
     "facade", "ground_table", "hash01", "noise", "roof", "rough_table",
 ]  # fmt: skip
 
@@ -109,6 +109,11 @@ SEASONS = {
 }
 
 
+def f32(*values: float) -> F32:
+    """The values as a float32 array, so that arithmetic with pictures stays in float32."""
+    return np.array(values, np.float32)
+
+
 def class_table() -> npt.NDArray[np.uint8]:
     """Truth class of every material, indexed by material code."""
     return np.array([CLASS_NAMES.index(m.kind) for m in MATERIALS], np.uint8)
@@ -139,7 +144,7 @@ def _noise_tile(kind: int) -> F32:
     power[0, 0] = 0
     spectrum = np.fft.rfft2(rng.normal(size=(1024, 1024))) * power
     tile = np.fft.irfft2(spectrum)
-    return np.clip(tile / tile.std(), -2.5, 2.5).astype(np.float32)
+    return np.asarray(np.clip(tile / tile.std(), -2.5, 2.5), np.float32)
 
 
 def noise(kind: int, x: F32, y: F32, texel_m: float) -> F32:
@@ -199,8 +204,8 @@ def facade(uv: F32, info: F32, ident: npt.NDArray[np.int32], wall: F32, sky: F32
     colour[dark_recess] *= np.float32(0.55)
     trim = np.where(hash01(ident, 0 * ident) < 0.65, 0.62, 0.16).astype(np.float32)
     _mix(colour, in_frame, np.repeat(trim[:, None], 3, 1))
-    glass = np.float32([0.022, 0.028, 0.032]) + sky * (0.05 + 0.24 * pane[:, None] ** 2)
-    curtains = np.float32([0.42, 0.39, 0.34]) * (0.6 + 0.4 * pane[:, None])
+    glass = f32(0.022, 0.028, 0.032) + sky * (0.05 + 0.24 * pane[:, None] ** 2)
+    curtains = f32(0.42, 0.39, 0.34) * (0.6 + 0.4 * pane[:, None])
     drawn = (pane > 0.72) & (dz > low + 0.45 * (high - low) * (pane < 0.86))
     _mix(colour, in_pane, np.where(drawn[:, None] & ~shop[:, None], curtains, glass))
     entry = (column == ident % 97 % count) & (floor == 0) & (du < 0.55) & (z < 2.15) & (style != 4)
@@ -240,8 +245,8 @@ def roof(uv: F32, info: F32, ident: npt.NDArray[np.int32], base: F32, detail: fl
     panel = pitched & (lucky < 0.14) & (np.abs(u - length * 0.5) < length * 0.3)
     panel &= (v > depth * 0.28) & (v < depth * 0.82)
     grid = ((u / 1.05) % 1 < 0.07) | ((v / 1.7) % 1 < 0.05)
-    colour[panel] = np.where(grid[panel, None], 0.22, np.float32([0.018, 0.025, 0.055]))
+    colour[panel] = np.where(grid[panel, None], 0.22, f32(0.018, 0.025, 0.055))
     window = pitched & (lucky > 0.62) & ((u / 3.1) % 1 > 0.72) & (np.abs(v - depth * 0.5) < 0.55)
     window &= edge > 0.8
-    colour[window] = np.float32([0.16, 0.19, 0.22])
+    colour[window] = f32(0.16, 0.19, 0.22)
     return np.asarray(colour, np.float32)

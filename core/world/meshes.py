@@ -1,8 +1,9 @@
-"""Triangles of a town: walls and roofs, street furniture, hedges and vehicles."""
+"""Triangles of a town: walls and roofs, street furniture, hedges and fences."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import numpy.typing as npt
 from core.world.layout import Town
 from core.world.materials import CODE
 
-__all__ = ["Mesh", "box_faces", "building_mesh", "join", "place", "strip_mesh", "thing_mesh",
-           "vehicle_mesh"]  # fmt: skip
+__all__ = [
+    "Mesh", "box_faces", "building_mesh", "join", "place", "plain", "prism", "quads", "strip_mesh",
+    "thing_mesh",
+]  # fmt: skip
 
 F32 = npt.NDArray[np.float32]
 
@@ -52,7 +55,7 @@ def join(meshes: list[Mesh]) -> Mesh:
     return Mesh(**{f: np.concatenate([getattr(m, f) for m in meshes]) for f in fields})
 
 
-def _quads(a: Any, b: Any, c: Any, d: Any) -> npt.NDArray[np.float64]:
+def quads(a: Any, b: Any, c: Any, d: Any) -> npt.NDArray[np.float64]:
     """(2n, 3, k) triangles of n quads with corners (n, k) in turn; pairs stay together."""
     return np.stack([np.stack([a, b, c], 1), np.stack([a, c, d], 1)], 1).reshape(-1, 3, a.shape[1])
 
@@ -63,7 +66,7 @@ def _faces(
     """Triangles or quads (n each) with wall or roof coordinates."""
     count = 2 if len(points) == 4 else 1
     if count == 2:
-        corners, uv = _quads(*points), _quads(*uvs)
+        corners, uv = quads(*points), quads(*uvs)
     else:
         corners, uv = np.stack(points, 1), np.stack(uvs, 1)
     rep = [np.repeat(np.asarray(x), count, 0) for x in (rgb, info, ident)]
@@ -162,8 +165,8 @@ def box_faces(x0: float, x1: float, y0: float, y1: float, z0: float, z1: float) 
     """(10, 3, 3): a box without its bottom; triangles 8 and 9 are the top."""
     a, b, c, d = (np.array([[x, y, z0]]) for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1)))
     up = np.array([[0, 0, z1 - z0]])
-    sides = [_quads(p, q, q + up, p + up) for p, q in ((a, b), (b, c), (c, d), (d, a))]
-    return np.concatenate([*sides, _quads(a + up, b + up, c + up, d + up)])
+    sides = [quads(p, q, q + up, p + up) for p, q in ((a, b), (b, c), (c, d), (d, a))]
+    return np.concatenate([*sides, quads(a + up, b + up, c + up, d + up)])
 
 
 def place(template: Any, x: Any, y: Any, angle: Any, scale: Any = 1.0, z: Any = 0.0) -> Any:
@@ -223,12 +226,13 @@ def building_mesh(town: Town) -> list[Mesh]:
     return found
 
 
-def _prism(radius: float, low: float, high: float, sides: int = 6) -> Any:
+def prism(radius: float, low: float, high: float, sides: int = 6) -> Any:
+    """(3 * sides, 3, 3): an upright prism with a lid."""
     turn = np.linspace(0, 2 * np.pi, sides + 1)
     ring = np.stack([np.cos(turn) * radius, np.sin(turn) * radius], 1)
     a, b = ring[:-1], ring[1:]
     lift = [np.full((sides, 1), z) for z in (low, high)]
-    sides_t = _quads(np.hstack([a, lift[0]]), np.hstack([b, lift[0]]), np.hstack([b, lift[1]]),
+    sides_t = quads(np.hstack([a, lift[0]]), np.hstack([b, lift[0]]), np.hstack([b, lift[1]]),
                      np.hstack([a, lift[1]]))  # fmt: skip
     hub = np.tile([0.0, 0.0, high], (sides, 1))
     return np.concatenate(
@@ -242,14 +246,14 @@ def _things_templates() -> dict[str, list[tuple[str, Any, Any]]]:
     roof = box_faces(-2.1, 2.1, -0.9, 0.8, 2.4, 2.55)
     posts = np.concatenate([box_faces(x, x + 0.1, 0.6, 0.7, 0, 2.4) for x in (-2.0, 1.9)])
     back = box_faces(-2.0, 2.0, 0.68, 0.72, 0.3, 2.2)
-    frame = np.concatenate([box_faces(-2, -1.85, -1, -0.85, 0, 2.2), box_faces(1.85, 2, -1, -0.85, 0, 2.2),
-                            box_faces(-2, 2, -1, -0.85, 2.1, 2.25)])  # fmt: skip
+    legs = [box_faces(x, x + 0.15, -1, -0.85, 0, 2.2) for x in (-2, 1.85)]
+    frame = np.concatenate([*legs, box_faces(-2, 2, -1, -0.85, 2.1, 2.25)])
     return {
-        "lamp": [("metal", _prism(0.09, 0, 7.1), grey), ("metal", arm, grey),
+        "lamp": [("metal", prism(0.09, 0, 7.1), grey), ("metal", arm, grey),
                  ("sign", box_faces(1.2, 1.9, -0.14, 0.14, 6.92, 7.04), (0.7, 0.7, 0.66))],
-        "pole": [("bark", _prism(0.13, 0, 8.2), (0.2, 0.16, 0.12)),
+        "pole": [("bark", prism(0.13, 0, 8.2), (0.2, 0.16, 0.12)),
                  ("bark", box_faces(-0.06, 0.06, -0.9, 0.9, 7.6, 7.72), (0.2, 0.16, 0.12))],
-        "sign": [("metal", _prism(0.045, 0, 2.9), (0.4, 0.4, 0.4)),
+        "sign": [("metal", prism(0.045, 0, 2.9), (0.4, 0.4, 0.4)),
                  ("sign", box_faces(-0.03, 0.03, -0.32, 0.32, 2.2, 2.85), (0.6, 0.08, 0.06)),
                  ("sign", box_faces(-0.04, 0.04, -0.2, 0.2, 2.4, 2.65), (0.75, 0.75, 0.72))],
         "shelter": [("metal", roof, (0.3, 0.31, 0.32)), ("metal", posts, grey),
@@ -261,7 +265,7 @@ def _things_templates() -> dict[str, list[tuple[str, Any, Any]]]:
                  ("sign", box_faces(-0.8, 0.8, 1, 2.2, 1.2, 1.3), (0.1, 0.22, 0.5)),
                  ("sign", box_faces(-0.9, 0.9, 0.9, 2.3, 2.4, 2.6), (0.6, 0.45, 0.05))],
         "container": [("sign", box_faces(-3, 3, -1.22, 1.22, 0.1, 2.6), (0.3, 0.3, 0.3))],
-        "tank": [("concrete", _prism(2.7, 0, 5.5, 18), (0.6, 0.6, 0.58))],
+        "tank": [("concrete", prism(2.7, 0, 5.5, 18), (0.6, 0.6, 0.58))],
     }  # fmt: skip
 
 
@@ -305,7 +309,7 @@ def strip_mesh(town: Town) -> list[Mesh]:
     found = []
     for kind, line, width, height in town.draft.strips:
         coords = np.array(line.coords)
-        for a, b in zip(coords[:-1], coords[1:], strict=True):
+        for a, b in pairwise(coords):
             length = float(np.hypot(*(b - a)))
             angle = float(np.arctan2(b[1] - a[1], b[0] - a[0]))
             step = 0.8 if kind == "hedge" else 2.4
@@ -335,78 +339,3 @@ def strip_mesh(town: Town) -> list[Mesh]:
 
 def _unit(v: Any) -> Any:
     return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)
-
-
-def _car(
-    length: float, width: float, height: float, nose: float, tail: float, hood: float
-) -> tuple[Any, Any]:
-    """(t, 3, 3) faces and (t,) what: 0 paint, 1 glass, 2 tyre, 3 lamp, 4 tail lamp."""
-    l, w = length / 2, width / 2
-    body = box_faces(-l, l, -w, w, 0.42, hood)
-    skirt = box_faces(-l + 0.15, l - 0.15, -w + 0.08, w - 0.08, 0.2, 0.42)
-    low = [
-        (-l + tail, -w + 0.04),
-        (l - nose, -w + 0.04),
-        (l - nose, w - 0.04),
-        (-l + tail, w - 0.04),
-    ]
-    lean = 0.55 if hood < height - 0.3 and height < 1.7 else 0.16
-    high = [(-l + tail + lean * 0.6, -w + 0.2), (l - nose - lean * 1.3, -w + 0.2),
-            (l - nose - lean * 1.3, w - 0.2), (-l + tail + lean * 0.6, w - 0.2)]  # fmt: skip
-    a = [np.array([[*c, hood]]) for c in low]
-    b = [np.array([[*c, height]]) for c in high]
-    cabin = np.concatenate([_quads(a[i], a[(i + 1) % 4], b[(i + 1) % 4], b[i]) for i in range(4)]
-                           + [_quads(*b)])  # fmt: skip
-    wheels = []
-    for x in (-l + 0.85, l - 0.9):
-        for y in (-1, 1):
-            disc = _prism(0.34, 0, 0.12, 8)
-            turned = disc[:, :, [0, 2, 1]] * (1, y, 1) + (x, y * (w - 0.1), 0.34)
-            wheels.append(turned)
-    lamps = [
-        box_faces(x0, x0 + 0.06, y, y + 0.36, 0.62, 0.8)
-        for x0 in (l - 0.03, -l - 0.03)
-        for y in (-w + 0.1, w - 0.46)
-    ]
-    faces = np.concatenate([body, skirt, cabin, *wheels, *lamps])
-    glass = np.array([1] * 8 + [0] * 2)
-    kind = np.concatenate([np.zeros(10), np.full(10, 2), glass, np.full(24 * 4, 2),
-                           np.full(20, 3), np.full(20, 4)])  # fmt: skip
-    return faces, kind.astype(int)
-
-
-def _models() -> list[tuple[Any, Any]]:
-    models = [
-        _car(4.3, 1.8, 1.46, 1.0, 0.35, 0.92), _car(4.7, 1.84, 1.44, 1.15, 0.95, 0.90),
-        _car(4.5, 1.88, 1.68, 0.95, 0.25, 1.02), _car(5.2, 1.98, 2.15, 0.7, 0.05, 1.12),
-        _car(7.4, 2.3, 3.1, 0.5, 0.1, 1.3), _car(11.5, 2.5, 3.1, 0.12, 0.05, 1.2),
-    ]  # fmt: skip
-    faces, kind = models[4]
-    cargo = box_faces(-3.7, 1.7, -1.17, 1.17, 0.9, 3.3)
-    models[4] = (np.concatenate([faces, cargo]), np.concatenate([kind, np.zeros(10, int)]))
-    return models
-
-
-PAINTS = np.array([(0.68, 0.68, 0.67), (0.75, 0.74, 0.72), (0.03, 0.03, 0.032), (0.06, 0.062, 0.068),
-                   (0.28, 0.29, 0.30), (0.42, 0.43, 0.44), (0.14, 0.15, 0.16), (0.38, 0.035, 0.03),
-                   (0.04, 0.09, 0.26), (0.03, 0.13, 0.15), (0.22, 0.17, 0.11), (0.46, 0.33, 0.04)])  # fmt: skip
-
-
-def vehicle_mesh(rows: npt.NDArray[np.float64]) -> list[Mesh]:
-    """Cars, vans, lorries and buses. ``rows`` (n, 5) as in Town.vehicles."""
-    found = []
-    names = np.array([CODE["paintwork"], CODE["glass"], CODE["tyre"], CODE["sign"], CODE["sign"]])
-    other = np.array(
-        [(0, 0, 0), (0.03, 0.035, 0.04), (0.03, 0.03, 0.03), (0.7, 0.7, 0.65), (0.3, 0.02, 0.02)]
-    )
-    for number, (faces, kind) in enumerate(_models()):
-        mine = rows[rows[:, 3] == number]
-        if len(mine) == 0:
-            continue
-        paint = PAINTS[mine[:, 4].astype(int)]
-        rgb = np.where((kind == 0)[None, :, None], paint[:, None], other[kind][None])
-        code = np.tile(names[kind], len(mine)).astype(np.uint8)
-        found.append(
-            plain(place(faces, mine[:, 0], mine[:, 1], mine[:, 2]), code, rgb.reshape(-1, 3))
-        )
-    return found

@@ -1,170 +1,18 @@
-"""Filling blocks: plots, buildings, gardens, lots, parks and fields, one recipe per district."""
+"""What blocks hold, one recipe per district: gardens, lots, yards, parks, woods and fields."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 from shapely.geometry import LineString, Polygon
+from shapely.ops import split
 
+from core.world.site import Draft, Site, look_of, place_building, row_of
 from core.world.streets import oriented_box
 
-__all__ = ["RECIPES", "Draft", "fill_block"]
-
-FloatArray = npt.NDArray[np.float64]
-
-WALLS = ((0.62, 0.58, 0.50), (0.72, 0.70, 0.66), (0.55, 0.42, 0.26), (0.42, 0.18, 0.12),
-         (0.60, 0.50, 0.30), (0.33, 0.36, 0.38), (0.30, 0.10, 0.075), (0.45, 0.50, 0.42),
-         (0.52, 0.38, 0.30), (0.40, 0.44, 0.52), (0.24, 0.17, 0.12), (0.66, 0.60, 0.42))  # fmt: skip
-ROOFS = ((0.30, 0.115, 0.07), (0.40, 0.17, 0.10), (0.075, 0.075, 0.08), (0.13, 0.13, 0.14),
-         (0.20, 0.14, 0.11), (0.22, 0.085, 0.06), (0.28, 0.27, 0.26), (0.12, 0.16, 0.14),
-         (0.34, 0.22, 0.15))  # fmt: skip
-FLATS = ((0.20, 0.20, 0.20), (0.34, 0.33, 0.31), (0.50, 0.49, 0.47), (0.11, 0.11, 0.115),
-         (0.28, 0.25, 0.22), (0.22, 0.25, 0.20))  # fmt: skip
-
-
-@dataclass
-class Draft:
-    """What a town is made of, as rows in the making. Places are metres; angles radians."""
-
-    parts: list[dict[str, Any]] = field(default_factory=list)
-    areas: list[tuple[str, Polygon]] = field(default_factory=list)
-    plots: list[tuple[str, Polygon]] = field(default_factory=list)
-    trees: list[tuple[float, float, str, float]] = field(default_factory=list)
-    strips: list[tuple[str, LineString, float, float]] = field(default_factory=list)
-    things: list[tuple[str, float, float, float, float]] = field(default_factory=list)
-    stalls: list[tuple[float, float, float]] = field(default_factory=list)
-    buildings: int = 0
-
-
-def _colour(rng: np.random.Generator, palette: tuple[tuple[float, ...], ...]) -> list[float]:
-    base = np.array(palette[rng.integers(len(palette))])
-    return list(np.clip(base * rng.uniform(0.82, 1.15) + rng.normal(0, 0.012, 3), 0.02, 0.85))
-
-
-class Site:
-    """One block being filled: knows what is already taken."""
-
-    def __init__(self, draft: Draft, block: Polygon, rng: np.random.Generator) -> None:
-        self.draft, self.block, self.rng = draft, block, rng
-        self.taken: list[Polygon] = []
-
-    def free(self, shape: Polygon, gap: float = 0.0) -> bool:
-        """Whether ``shape`` lies in the block and ``gap`` metres away from what is there."""
-        if not self.block.contains(shape):
-            return False
-        wide = shape.buffer(gap) if gap else shape
-        return not any(wide.intersects(other) for other in self.taken)
-
-    def edges(self) -> list[tuple[FloatArray, FloatArray, FloatArray, float]]:
-        """Straight sides: start, unit direction, unit inward normal, length."""
-        ring = shapely.geometry.polygon.orient(self.block.simplify(2.5)).exterior
-        corners = np.array(ring.coords)
-        found = []
-        for a, b in zip(corners[:-1], corners[1:], strict=True):
-            length = float(np.linalg.norm(b - a))
-            if length > 12:
-                way = (b - a) / length
-                found.append((a, way, np.array([-way[1], way[0]]), length))
-        return found
-
-    def points(self, spacing: float, inset: float = 1.0) -> FloatArray:
-        """Jittered places over the block, about ``spacing`` metres apart, (n, 2)."""
-        west, south, east, north = self.block.bounds
-        xs = np.arange(west, east, spacing)
-        ys = np.arange(south, north, spacing)
-        grid = np.stack(np.meshgrid(xs, ys), -1).reshape(-1, 2)
-        grid = grid + self.rng.uniform(-0.42, 0.42, grid.shape) * spacing
-        inner = self.block.buffer(-inset)
-        return np.asarray(grid[shapely.contains_xy(inner, grid[:, 0], grid[:, 1])])
-
-    def trees(self, spacing: float, species: tuple[str, ...], keep: float, inset: float) -> None:
-        """Plant trees where nothing else is."""
-        places = self.points(spacing, inset)
-        solid = shapely.union_all([shape.buffer(1.6) for shape in self.taken])
-        open_air = ~shapely.contains_xy(solid, places[:, 0], places[:, 1])
-        for x, y in places[open_air]:
-            if self.rng.random() < keep:
-                kind = species[self.rng.integers(len(species))]
-                self.draft.trees.append((x, y, kind, float(self.rng.uniform(0.65, 1.25))))
-
-
-def _part(
-    site: Site, x: float, y: float, angle: float, size: tuple[float, float], look: dict[str, Any]
-) -> Polygon:
-    shape = oriented_box(x, y, angle, *size)
-    site.draft.parts.append(
-        {"geometry": shape, "x": x, "y": y, "angle": angle, "length": size[0], "width": size[1],
-         "building": site.draft.buildings, **look}
-    )  # fmt: skip
-    return shape
-
-
-def _look(
-    rng: np.random.Generator, floors: int, roof: str, style: int, storey: float = 2.9
-) -> dict[str, Any]:
-    palette = FLATS if roof == "flat" else ROOFS
-    walls = WALLS
-    if style == 4:
-        walls = ((0.5, 0.51, 0.52), (0.35, 0.38, 0.42), (0.62, 0.61, 0.58), (0.3, 0.14, 0.1))
-    return {
-        "eave": floors * storey + rng.uniform(0.2, 0.7), "storey": storey, "floors": floors,
-        "roof": roof, "pitch": float(rng.uniform(0.45, 1.0)), "style": style,
-        "seams": int(rng.random() < 0.3), "wall_rgb": _colour(rng, walls),
-        "roof_rgb": _colour(rng, palette),
-    }  # fmt: skip
-
-
-def place_building(
-    site: Site, centre: FloatArray, angle: float, size: tuple[float, float],
-    look: dict[str, Any], gap: float = 2.0,
-) -> bool:  # fmt: skip
-    """Put one building, sometimes with a wing, where it fits. Returns whether it did."""
-    rng = site.rng
-    shape = oriented_box(centre[0], centre[1], angle, *size)
-    if not site.free(shape, gap):
-        return False
-    site.draft.buildings += 1
-    _part(site, centre[0], centre[1], angle, size, look)
-    if rng.random() < 0.5 and look["style"] != 4 and size[0] > 8:
-        wing = (float(rng.uniform(0.35, 0.5) * size[0]), float(rng.uniform(4.0, 7.5)))
-        along = float(rng.choice([-1, 1])) * (size[0] - wing[0]) / 2 * rng.uniform(0.3, 1)
-        across = -(size[1] + wing[1]) / 2 + 1.2
-        across *= float(rng.choice([-1, 1]))
-        c, s = np.cos(angle), np.sin(angle)
-        x, y = centre[0] + c * along - s * across, centre[1] + s * along + c * across
-        low = dict(look, eave=look["eave"] - (look["storey"] if look["floors"] > 1 else 0.15))
-        if site.free(oriented_box(x, y, angle, *wing)):
-            turned = (wing[1] + 2.0, wing[0])
-            shape = shape.union(_part(site, x, y, angle + np.pi / 2, turned, low))
-    site.taken.append(shape)
-    return True
-
-
-def _row(
-    site: Site, setback: float, widths: tuple[float, float], depths: tuple[float, float],
-    gaps: tuple[float, float], looks: Any, skip: float = 0.0, keep: float = 1.0,
-) -> None:  # fmt: skip
-    """Buildings along every side of the block. ``looks()`` gives the next building's look."""
-    rng = site.rng
-    for start, way, inward, length in site.edges():
-        if rng.random() > keep:
-            continue
-        angle = float(np.arctan2(way[1], way[0]))
-        depth = float(rng.uniform(*depths))
-        at = rng.uniform(1.0, 4.0)
-        while at < length - widths[0]:
-            width = float(min(rng.uniform(*widths), length - at - 0.5))
-            if width < widths[0] * 0.8:
-                break
-            back = setback + depth / 2 + rng.uniform(0, 0.25) * setback
-            centre = start + way * (at + width / 2) + inward * back
-            if rng.random() >= skip:
-                place_building(site, centre, angle, (width, depth), looks(), min(gaps[0], 2.0) / 2)
-            at += width + rng.uniform(*gaps)
+__all__ = ["RECIPES", "fill_block", "stalls"]
 
 
 def _centre(site: Site) -> None:
@@ -175,10 +23,10 @@ def _centre(site: Site) -> None:
     def look() -> dict[str, Any]:
         roof = "flat" if rng.random() < 0.4 else "gable"
         style = 2 if rng.random() < 0.7 else 0
-        return _look(rng, max(2, floors + int(rng.integers(-1, 2))), roof, style, 3.1)
+        return look_of(rng, max(2, floors + int(rng.integers(-1, 2))), roof, style, 3.1)
 
-    _row(site, 0.6, (11, 24), (10, 13), (0.0, 0.25), look, skip=0.06)
-    _row(site, 27, (12, 24), (10, 12), (1.0, 6.0), look, skip=0.25)
+    row_of(site, 0.6, (11, 24), (10, 13), (0.0, 0.25), look, skip=0.06)
+    row_of(site, 27, (12, 24), (10, 12), (1.0, 6.0), look, skip=0.25)
     yard = site.block.buffer(-17)
     if yard.area > 150:
         kind = rng.choice(["parking", "garden", "gravel"])
@@ -193,16 +41,16 @@ def _centre(site: Site) -> None:
 def _terraces(site: Site) -> None:
     rng, draft = site.rng, site.draft
     draft.areas.append(("garden", site.block))
-    shared = _look(rng, 2, "gable", int(rng.random() < 0.5))
+    shared = look_of(rng, 2, "gable", int(rng.random() < 0.5))
 
     def look() -> dict[str, Any]:
-        fresh = _look(rng, 2, "gable", shared["style"])
+        fresh = look_of(rng, 2, "gable", shared["style"])
         return dict(
             shared, wall_rgb=fresh["wall_rgb"] if rng.random() < 0.4 else shared["wall_rgb"]
         )
 
-    _row(site, rng.uniform(3, 6), (24, 46), (8.5, 10.5), (4, 9), look, keep=0.85)
-    _row(site, 29, (18, 34), (8.5, 10.0), (5, 9), look, keep=0.7)
+    row_of(site, rng.uniform(3, 6), (24, 46), (8.5, 10.5), (4, 9), look, keep=0.85)
+    row_of(site, 29, (18, 34), (8.5, 10.0), (5, 9), look, keep=0.7)
     _gardens(site, 11.0, hedge=0.5)
     site.trees(9, ("round", "birch", "bush", "fruit", "conifer"), 0.50, 2)
 
@@ -213,10 +61,10 @@ def _villas(site: Site) -> None:
 
     def look() -> dict[str, Any]:
         roof = str(rng.choice(["gable", "hip", "gable", "flat"], p=[0.5, 0.28, 0.1, 0.12]))
-        return _look(rng, int(rng.integers(1, 3)), roof, int(rng.random() < 0.5), 2.7)
+        return look_of(rng, int(rng.integers(1, 3)), roof, int(rng.random() < 0.5), 2.7)
 
-    _row(site, rng.uniform(4, 8), (9, 15), (7.5, 10.5), (4, 10), look, skip=0.1)
-    _row(site, 27, (9, 13), (7.5, 10.0), (7, 13), look, skip=0.25)
+    row_of(site, rng.uniform(4, 8), (9, 15), (7.5, 10.5), (4, 10), look, skip=0.1)
+    row_of(site, 27, (9, 13), (7.5, 10.0), (7, 13), look, skip=0.25)
     for start, way, inward, length in site.edges():
         for at in np.arange(6, length - 6, 19.0):
             angle = float(np.arctan2(way[1], way[0]))
@@ -228,7 +76,7 @@ def _villas(site: Site) -> None:
                 site.taken.append(drive)
             shed = foot + inward * rng.uniform(14, 20) + way * 5
             if rng.random() < 0.35:
-                small = _look(rng, 1, str(rng.choice(["gable", "flat"])), 1, 2.2)
+                small = look_of(rng, 1, str(rng.choice(["gable", "flat"])), 1, 2.2)
                 place_building(site, shed, angle, (5.0, 3.2), small)
             pool = shed + way * rng.uniform(-8, 8)
             shape = oriented_box(pool[0], pool[1], angle, 7.5, 3.8)
@@ -280,7 +128,7 @@ def stalls(site: Site, lot: Polygon) -> None:
             x, y = centre + way * at + across * offset
             stall = oriented_box(x, y, angle, 2.5, 5.0)
             if inner.contains(stall) and not any(stall.intersects(s) for s in site.taken):
-                line = oriented_box(*(np.array([x, y]) - way * 1.3), angle, 0.14, 4.9)
+                line = oriented_box(x - way[0] * 1.3, y - way[1] * 1.3, angle, 0.14, 4.9)
                 site.draft.areas.append(("paint", line))
                 site.draft.stalls.append((x, y, angle + np.pi / 2))
 
@@ -289,8 +137,8 @@ def _slabs(site: Site) -> None:
     rng, draft = site.rng, site.draft
     draft.areas.append(("lawn", site.block))
     floors = int(rng.integers(3, 7))
-    shared = _look(rng, floors, "flat" if rng.random() < 0.65 else "hip", 3, 2.9)
-    _row(site, rng.uniform(5, 9), (26, 48), (11.5, 13.5), (9, 16), lambda: dict(shared), keep=0.6)
+    shared = look_of(rng, floors, "flat" if rng.random() < 0.65 else "hip", 3, 2.9)
+    row_of(site, rng.uniform(5, 9), (26, 48), (11.5, 13.5), (9, 16), lambda: dict(shared), keep=0.6)
     _lot(site, 22, 30, 16)
     _play(site)
     _paths(site)
@@ -304,7 +152,8 @@ def _lot(site: Site, tries: int, length: float, width: float) -> None:
         start, way, inward, side = edges[rng.integers(len(edges))]
         centre = start + way * rng.uniform(0.2, 0.8) * side + inward * rng.uniform(9, 30)
         size = (length * rng.uniform(0.6, 1.2), width * rng.uniform(0.8, 1.2))
-        lot = oriented_box(*centre, float(np.arctan2(way[1], way[0])), *size)
+        angle = float(np.arctan2(way[1], way[0]))
+        lot = oriented_box(centre[0], centre[1], angle, *size)
         if site.free(lot, 1.0):
             site.draft.areas.append(("parking", lot))
             stalls(site, lot)
@@ -352,9 +201,9 @@ def _industry(site: Site) -> None:
 
     def look() -> dict[str, Any]:
         roof = "flat" if rng.random() < 0.75 else "gable"
-        return dict(_look(rng, 1, roof, 4, float(rng.uniform(5, 9))), pitch=0.22)
+        return dict(look_of(rng, 1, roof, 4, float(rng.uniform(5, 9))), pitch=0.22)
 
-    _row(site, rng.uniform(5, 10), (22, 42), (17, 27), (7, 14), look, keep=0.7)
+    row_of(site, rng.uniform(5, 10), (22, 42), (17, 27), (7, 14), look, keep=0.7)
     _lot(site, 25, 34, 17)
     for x, y in site.points(16, 5):
         angle = float(rng.uniform(0, np.pi))
@@ -421,7 +270,7 @@ def _farm(site: Site) -> None:
     way = np.array([np.cos(angle), np.sin(angle)])
     cut = LineString([centre - way * 300, centre + way * 300])
     if site.block.area > 4000:
-        pieces = list(shapely.get_parts(shapely.ops.split(site.block, cut)))
+        pieces = list(shapely.get_parts(split(site.block, cut)))
         verge = cut.intersection(site.block)
         if rng.random() < 0.6 and verge.length > 20 and verge.geom_type == "LineString":
             draft.strips.append(("hedge", verge, 1.4, 1.8))
@@ -432,7 +281,7 @@ def _farm(site: Site) -> None:
             draft.areas.append((kinds[rng.integers(len(kinds))], part))
             draft.plots.append(("field", part))
     if rng.random() < 0.3:
-        look = dict(_look(rng, 1, "gable", 1, 4.2))
+        look = dict(look_of(rng, 1, "gable", 1, 4.2))
         place_building(site, centre + way * 14, float(angle), (21, 11), look)
     for start, way, inward, length in site.edges():
         for at in np.arange(4, length, 9.0):

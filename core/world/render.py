@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rasterio.features import rasterize
 from rasterio import Affine
+from rasterio.features import rasterize
 from scipy.ndimage import gaussian_filter
 
 from core.errors import WorldError
@@ -19,15 +19,17 @@ from core.world.materials import (
     CODE,
     SEASONS,
     class_table,
+    f32,
     facade,
     ground_table,
     noise,
     roof,
     rough_table,
 )
-from core.world.meshes import Mesh, building_mesh, join, strip_mesh, thing_mesh, vehicle_mesh
+from core.world.meshes import Mesh, building_mesh, join, strip_mesh, thing_mesh
 from core.world.sky import Light, hazed, sky_colour
 from core.world.streets import MARGIN_M
+from core.world.vehicles import vehicle_mesh
 
 __all__ = ["COVER_M", "Scene", "Seen", "make_scene", "paint_ground", "panorama_rays", "photo_rays",
            "render_aerial", "render_view", "still_meshes"]  # fmt: skip
@@ -116,7 +118,7 @@ def _codes(scene: Scene, x: F32, y: F32) -> npt.NDArray[np.uint8]:
     row = ((scene.half_m - y) * (1 / COVER_M)).astype(np.int64)
     inside = (column >= 0) & (row >= 0) & (column < side) & (row < side)
     flat = np.where(inside, row * side + column, 0)
-    return np.where(inside, scene.cover.ravel()[flat], np.uint8(CODE["meadow"])).astype(np.uint8)
+    return np.asarray(np.where(inside, scene.cover.ravel()[flat], CODE["meadow"]), np.uint8)
 
 
 ROUGH = rough_table()
@@ -204,7 +206,7 @@ def _sunlit(scene: Scene, p: F32, normal: F32, light: Light, rng: np.random.Gene
         query="OCCLUDED",
     )  # fmt: skip
     slant[lit[hit >= 0]] = 0
-    return slant
+    return np.asarray(slant, np.float32)
 
 
 def _openness(
@@ -370,7 +372,7 @@ def render_aerial(
         x = (c + shake[0]) * gsd_m - size_m / 2
         y = size_m / 2 - (r + shake[1]) * gsd_m
         start = np.stack([x, y, np.full_like(x, 90.0)], -1).reshape(-1, 3).astype(np.float32)
-        way = np.broadcast_to(np.float32([0, 0, -1]), start.shape)
+        way = np.broadcast_to(f32(0, 0, -1), start.shape)
         seen = render_view(scene, start, np.ascontiguousarray(way), light, rng, grain_m=0.2,
                            detail=0.25, haze=2.2, fade=0.0)  # fmt: skip
         picture[first : first + count] = seen.light.reshape(count, n, -1, 3).mean(2)

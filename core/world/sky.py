@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from core.world.materials import noise
+from core.world.materials import f32, noise
 
 __all__ = ["Light", "develop", "draw_light", "hazed", "sky_colour"]
 
@@ -73,9 +73,10 @@ def sky_colour(way: F32, light: Light) -> F32:
     near = facing[warm]
     glow = 0.35 * near**12 + 1.6 * near**180 + 14.0 * (near > 0.99985)
     strength = np.float32(min(1.0, float(light.sun_rgb[0]) / 2))
-    colour[warm] += (glow * strength)[:, None] * np.float32([1, 0.93, 0.8])
+    colour[warm] += (glow * strength)[:, None] * f32(1, 0.93, 0.8)
     reach = 1 / (up + 0.10)
-    x, y = way[:, 0] * reach + light.drift[0], way[:, 1] * reach + light.drift[1]
+    x = np.asarray(way[:, 0] * reach + light.drift[0], np.float32)
+    y = np.asarray(way[:, 1] * reach + light.drift[1], np.float32)
     billow = noise(2, x, y, light.cloud_m) + 0.42 * noise(1, x, y, light.cloud_m * 0.45)
     dense = np.clip((billow - light.cover) / 0.9, 0, 1)
     dense = (dense * dense * (3 - 2 * dense) * np.clip(up / 0.05, 0, 1))[:, None]
@@ -83,13 +84,13 @@ def sky_colour(way: F32, light: Light) -> F32:
     if light.cover < -1:
         body = light.grey * (1.05 + 0.10 * billow[:, None])
         dense = np.full_like(dense, 0.94)
-    colour = colour * (1 - dense) + body * np.float32([1.0, 1.0, 1.03]) * dense
+    colour = colour * (1 - dense) + body * f32(1.0, 1.0, 1.03) * dense
     low = np.flatnonzero(way[:, 2] < 0.06)
     turn = np.arctan2(way[low, 1], way[low, 0]).astype(np.float32)
     ridge = 0.014 + 0.006 * noise(0, turn, 0 * turn + 3, 0.012)
     ridge += 0.008 * noise(1, turn, 0 * turn + 9, 0.02)
     hills = low[way[low, 2] < ridge]
-    colour[hills] = light.horizon * 0.42 + np.float32([0.03, 0.06, 0.05])
+    colour[hills] = light.horizon * 0.42 + f32(0.03, 0.06, 0.05)
     return np.asarray(colour, np.float32)
 
 
@@ -103,11 +104,11 @@ def develop(
     linear: F32, light: Light, rng: np.random.Generator, exposure: float = 0.0
 ) -> npt.NDArray[np.uint8]:
     """A picture (h, w, 3) uint8 from linear light, exposed for its middle (or by ``exposure``)."""
-    luma = linear @ np.float32([0.3, 0.59, 0.11])
+    luma = linear @ f32(0.3, 0.59, 0.11)
     gain = exposure or light.key / float(np.exp(np.mean(np.log(luma + 0.03))))
     x = linear * light.balance * np.float32(gain)
     x = x * (2.51 * x + 0.05) / (x * (2.0 * x + 1.1) + 0.30)
-    x += (x @ np.float32([0.3, 0.59, 0.11]))[..., None] * np.float32(1 / light.colourful - 1)
+    x += (x @ f32(0.3, 0.59, 0.11))[..., None] * np.float32(1 / light.colourful - 1)
     x = np.clip(x * np.float32(light.colourful), 0, 1) ** np.float32(light.contrast / 2.2)
     x = np.clip((x - 0.5) * 1.04 + 0.5, 0, 1)
     x += rng.standard_normal(x.shape[:2], np.float32)[..., None] * np.float32(light.noise)

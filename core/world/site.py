@@ -1,0 +1,169 @@
+"""A block being filled: what is taken, where trees fit, and buildings along its sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from shapely.geometry import LineString, Polygon
+
+from core.world.streets import oriented_box
+
+__all__ = ["Draft", "Site", "look_of", "place_building", "row_of"]
+
+FloatArray = npt.NDArray[np.float64]
+
+WALLS = ((0.62, 0.58, 0.50), (0.72, 0.70, 0.66), (0.55, 0.42, 0.26), (0.42, 0.18, 0.12),
+         (0.60, 0.50, 0.30), (0.33, 0.36, 0.38), (0.30, 0.10, 0.075), (0.45, 0.50, 0.42),
+         (0.52, 0.38, 0.30), (0.40, 0.44, 0.52), (0.24, 0.17, 0.12), (0.66, 0.60, 0.42))  # fmt: skip
+ROOFS = ((0.30, 0.115, 0.07), (0.40, 0.17, 0.10), (0.075, 0.075, 0.08), (0.13, 0.13, 0.14),
+         (0.20, 0.14, 0.11), (0.22, 0.085, 0.06), (0.28, 0.27, 0.26), (0.12, 0.16, 0.14),
+         (0.34, 0.22, 0.15))  # fmt: skip
+FLATS = ((0.20, 0.20, 0.20), (0.34, 0.33, 0.31), (0.50, 0.49, 0.47), (0.11, 0.11, 0.115),
+         (0.28, 0.25, 0.22), (0.22, 0.25, 0.20))  # fmt: skip
+
+
+@dataclass
+class Draft:
+    """What a town is made of, as rows in the making. Places are metres; angles radians."""
+
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    areas: list[tuple[str, Polygon]] = field(default_factory=list)
+    plots: list[tuple[str, Polygon]] = field(default_factory=list)
+    trees: list[tuple[float, float, str, float]] = field(default_factory=list)
+    strips: list[tuple[str, LineString, float, float]] = field(default_factory=list)
+    things: list[tuple[str, float, float, float, float]] = field(default_factory=list)
+    stalls: list[tuple[float, float, float]] = field(default_factory=list)
+    buildings: int = 0
+
+
+def shade_of(rng: np.random.Generator, palette: tuple[tuple[float, ...], ...]) -> list[float]:
+    base = np.array(palette[rng.integers(len(palette))])
+    return list(np.clip(base * rng.uniform(0.82, 1.15) + rng.normal(0, 0.012, 3), 0.02, 0.85))
+
+
+class Site:
+    """One block being filled: knows what is already taken."""
+
+    def __init__(self, draft: Draft, block: Polygon, rng: np.random.Generator) -> None:
+        self.draft, self.block, self.rng = draft, block, rng
+        self.taken: list[Polygon] = []
+
+    def free(self, shape: Polygon, gap: float = 0.0) -> bool:
+        """Whether ``shape`` lies in the block and ``gap`` metres away from what is there."""
+        if not self.block.contains(shape):
+            return False
+        wide = shape.buffer(gap) if gap else shape
+        return not any(wide.intersects(other) for other in self.taken)
+
+    def edges(self) -> list[tuple[FloatArray, FloatArray, FloatArray, float]]:
+        """Straight sides: start, unit direction, unit inward normal, length."""
+        ring = shapely.geometry.polygon.orient(self.block.simplify(2.5)).exterior
+        corners = np.array(ring.coords)
+        found = []
+        for a, b in pairwise(corners):
+            length = float(np.linalg.norm(b - a))
+            if length > 12:
+                way = (b - a) / length
+                found.append((a, way, np.array([-way[1], way[0]]), length))
+        return found
+
+    def points(self, spacing: float, inset: float = 1.0) -> FloatArray:
+        """Jittered places over the block, about ``spacing`` metres apart, (n, 2)."""
+        west, south, east, north = self.block.bounds
+        xs = np.arange(west, east, spacing)
+        ys = np.arange(south, north, spacing)
+        grid = np.stack(np.meshgrid(xs, ys), -1).reshape(-1, 2)
+        grid = grid + self.rng.uniform(-0.42, 0.42, grid.shape) * spacing
+        inner = self.block.buffer(-inset)
+        return np.asarray(grid[shapely.contains_xy(inner, grid[:, 0], grid[:, 1])])
+
+    def trees(self, spacing: float, species: tuple[str, ...], keep: float, inset: float) -> None:
+        """Plant trees where nothing else is."""
+        places = self.points(spacing, inset)
+        solid = shapely.union_all([shape.buffer(1.6) for shape in self.taken])
+        open_air = ~shapely.contains_xy(solid, places[:, 0], places[:, 1])
+        for x, y in places[open_air]:
+            if self.rng.random() < keep:
+                kind = species[self.rng.integers(len(species))]
+                self.draft.trees.append((x, y, kind, float(self.rng.uniform(0.65, 1.25))))
+
+
+def add_part(
+    site: Site, x: float, y: float, angle: float, size: tuple[float, float], look: dict[str, Any]
+) -> Polygon:
+    shape = oriented_box(x, y, angle, *size)
+    site.draft.parts.append(
+        {"geometry": shape, "x": x, "y": y, "angle": angle, "length": size[0], "width": size[1],
+         "building": site.draft.buildings, **look}
+    )  # fmt: skip
+    return shape
+
+
+def look_of(
+    rng: np.random.Generator, floors: int, roof: str, style: int, storey: float = 2.9
+) -> dict[str, Any]:
+    """Heights, roof and colours of a building; ``style`` as in materials.facade."""
+    palette = FLATS if roof == "flat" else ROOFS
+    walls: tuple[tuple[float, ...], ...] = WALLS
+    if style == 4:
+        walls = ((0.5, 0.51, 0.52), (0.35, 0.38, 0.42), (0.62, 0.61, 0.58), (0.3, 0.14, 0.1))
+    return {
+        "eave": floors * storey + rng.uniform(0.2, 0.7), "storey": storey, "floors": floors,
+        "roof": roof, "pitch": float(rng.uniform(0.45, 1.0)), "style": style,
+        "seams": int(rng.random() < 0.3), "wall_rgb": shade_of(rng, walls),
+        "roof_rgb": shade_of(rng, palette),
+    }  # fmt: skip
+
+
+def place_building(
+    site: Site, centre: FloatArray, angle: float, size: tuple[float, float],
+    look: dict[str, Any], gap: float = 2.0,
+) -> bool:  # fmt: skip
+    """Put one building, sometimes with a wing, where it fits. Returns whether it did."""
+    rng = site.rng
+    shape = oriented_box(centre[0], centre[1], angle, *size)
+    if not site.free(shape, gap):
+        return False
+    site.draft.buildings += 1
+    add_part(site, centre[0], centre[1], angle, size, look)
+    if rng.random() < 0.5 and look["style"] != 4 and size[0] > 8:
+        wing = (float(rng.uniform(0.35, 0.5) * size[0]), float(rng.uniform(4.0, 7.5)))
+        along = float(rng.choice([-1, 1])) * (size[0] - wing[0]) / 2 * rng.uniform(0.3, 1)
+        across = -(size[1] + wing[1]) / 2 + 1.2
+        across *= float(rng.choice([-1, 1]))
+        c, s = np.cos(angle), np.sin(angle)
+        x, y = centre[0] + c * along - s * across, centre[1] + s * along + c * across
+        low = dict(look, eave=look["eave"] - (look["storey"] if look["floors"] > 1 else 0.15))
+        if site.free(oriented_box(x, y, angle, *wing)):
+            turned = (wing[1] + 2.0, wing[0])
+            shape = shape.union(add_part(site, x, y, angle + np.pi / 2, turned, low))
+    site.taken.append(shape)
+    return True
+
+
+def row_of(
+    site: Site, setback: float, widths: tuple[float, float], depths: tuple[float, float],
+    gaps: tuple[float, float], looks: Any, skip: float = 0.0, keep: float = 1.0,
+) -> None:  # fmt: skip
+    """Buildings along every side of the block. ``looks()`` gives the next building's look."""
+    rng = site.rng
+    for start, way, inward, length in site.edges():
+        if rng.random() > keep:
+            continue
+        angle = float(np.arctan2(way[1], way[0]))
+        depth = float(rng.uniform(*depths))
+        at = rng.uniform(1.0, 4.0)
+        while at < length - widths[0]:
+            width = float(min(rng.uniform(*widths), length - at - 0.5))
+            if width < widths[0] * 0.8:
+                break
+            back = setback + depth / 2 + rng.uniform(0, 0.25) * setback
+            centre = start + way * (at + width / 2) + inward * back
+            if rng.random() >= skip:
+                place_building(site, centre, angle, (width, depth), looks(), min(gaps[0], 2.0) / 2)
+            at += width + rng.uniform(*gaps)
