@@ -1,0 +1,158 @@
+"""Figures for people: docs/results.md and the README's table, written from measured JSON alone.
+
+``make results`` measures and then calls ``write_results``; no figure in the two files is typed by
+hand. Between the README's two markers everything is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.errors import DataError
+
+__all__ = ["END", "START", "write_results"]
+
+START = "<!-- results: written by `make results`, do not edit -->"
+END = "<!-- end of results -->"
+
+Row = Mapping[str, Any]
+HELP = {
+    ("unknown", None): "no help",
+    ("known", None): "heading known",
+    ("unknown", 200.0): "within 200 m",
+    ("known", 200.0): "both",
+}
+
+
+def _read(folder: Path) -> list[dict[str, Any]]:
+    reports = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            reports.append({**json.loads(path.read_text(encoding="utf-8")), "file": path.name})
+        except json.JSONDecodeError as error:
+            raise DataError(f"Results {path}: got no JSON ({error}). Measure again.") from error
+    if not reports:
+        raise DataError(f"Results {folder}: got no JSON files, expected some. Run: make results")
+    return reports
+
+
+def _share(value: object) -> str:
+    return "" if value is None else f"{100 * float(str(value)):.1f}"
+
+
+def _number(value: object, digits: int = 1) -> str:
+    return "" if value is None else f"{float(str(value)):.{digits}f}"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *lines])
+
+
+def _find(rows: Sequence[Row], **wanted: object) -> Row:
+    for row in rows:
+        if all(row.get(key) == value for key, value in wanted.items()):
+            return row
+    return {}
+
+
+def _sweep(rows: Sequence[Row], key: str = "within_25_m") -> str:
+    """Field of view against help, one cell per kind of help: student / re-ranked."""
+    lines = []
+    kinds = sorted({(-float(row["fov_deg"]), str(row["view"])) for row in rows})
+    for minus_fov, view in kinds:
+        cells = [f"{-minus_fov:g}° {'photo frame' if view == 'photo' else 'crop'}"]
+        for heading, radius in HELP:
+            same = {"fov_deg": -minus_fov, "view": view, "heading": heading, "radius_m": radius}
+            student = _find(rows, **same, reranked=False)
+            teacher = _find(rows, **same, reranked=True)
+            chance = f" ({_share(student['chance_25_m'])})" if student else ""
+            second = f" / {_share(teacher[key])}" if teacher else ""
+            cells.append(f"{_share(student.get(key))}{second}{chance}")
+        lines.append(cells)
+    return _table(["view", *HELP.values()], lines)
+
+
+def _details(rows: Sequence[Row]) -> str:
+    head = ["view", "re-ranked", "hit@1", "hit@5", "10 m", "25 m", "± s.e.", "50 m", "25 m in 5"]
+    head += ["median m", "heading °"]
+    lines = []
+    for row in rows:
+        if row["heading"] == "known" or row["radius_m"] is not None:
+            continue
+        shares = ("hit@1", "hit@5", "within_10_m", "within_25_m", "standard_error_25_m")
+        lines.append(
+            [f"{row['fov_deg']:g}° {row['view']}", "yes" if row["reranked"] else "no"]
+            + [_share(row.get(key)) for key in (*shares, "within_50_m", "within_25_m@5")]
+            + [_number(row.get("median_error_m")), _number(row.get("median_heading_error_deg"))]
+        )
+    return _table(head, lines)
+
+
+def _origin(report: Mapping[str, Any]) -> str:
+    seed, queries = report.get("seed", 0), report["rows"][0]["queries"]
+    return (
+        f"`{report['command']}`, {report['date']}, {report['machine']}, seed {seed}, "
+        f"{queries} queries, {report['rows'][0]['gallery']} places."
+    )
+
+
+def _ablation(report: Mapping[str, Any]) -> str:
+    lines = []
+    arms = dict.fromkeys((row["kind"], row["arm"]) for row in report["rows"])
+    for kind, arm in arms:
+        cells = [f"{kind}: {arm}"]
+        for fov in (360.0, 180.0, 90.0):
+            same = [
+                row
+                for row in report["rows"]
+                if (row["kind"], row["arm"], row["fov_deg"]) == (kind, arm, fov)
+            ]
+            for key in ("hit@1", "within_25_m"):
+                cells.append(_share(sum(row[key] for row in same) / len(same)))
+        lines.append(cells)
+    head = ["arm", "360° hit@1", "25 m", "180° hit@1", "25 m", "90° hit@1", "25 m"]
+    return _table(head, lines)
+
+
+def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> None:
+    """Write docs/results.md, and the table between the README's markers, from measured JSON.
+
+    Args:
+        folder: JSON files of ``evaluate`` (``town-*.json``) and ``ablate`` (``ablation.json``).
+        page: Markdown file to write.
+        readme: Markdown file with the two markers.
+
+    Raises:
+        DataError: no JSON, or no markers.
+    """
+    reports = _read(Path(folder))
+    towns = [report for report in reports if report["file"].startswith("town")]
+    parts = [
+        "# Results\n\nWritten by `make results` from the JSON in `docs/results/`; not edited by hand. "
+        "All towns are rendered (synthetic); the test towns were never trained or tuned on. "
+        "Cells: student / re-ranked by the teacher (chance level), in per cent of queries whose first "
+        "place lies within 25 m of the camera.\n"
+    ]
+    for report in towns:
+        parts.append(f"## {report['data']}\n\n{_origin(report)}\n\n{_sweep(report['rows'])}\n")
+        parts.append(f"{_details(report['rows'])}\n")
+    for report in reports:
+        if report["file"] == "ablation.json":
+            parts.append(
+                f"## GeoSSK part by part\n\nEqual budget: {report['steps']} steps from one student, "
+                f"one seed. `{report['command']}`, {report['date']}, {report['machine']}. Teachers: "
+                f"re-ranked rows; students: their own.\n\n{_ablation(report)}\n"
+            )
+    Path(page).write_text("\n".join(parts), encoding="utf-8")
+    text = Path(readme).read_text(encoding="utf-8")
+    if START not in text or END not in text:
+        raise DataError(f"README {readme}: got no result markers, expected {START!r} and {END!r}.")
+    before, rest = text.split(START, 1)
+    after = rest.split(END, 1)[1]
+    demo = towns[0]
+    block = f"{START}\n{_sweep(demo['rows'])}\n\n{_origin(demo)}\n{END}"
+    Path(readme).write_text(before + block + after, encoding="utf-8")
