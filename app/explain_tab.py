@@ -15,7 +15,7 @@ from app.locate_tab import GENTLE, LocateTab
 
 __all__ = ["build_explain_tab"]
 
-SELECT = "(rank) => { crossviewPage.select(rank); }"
+SELECT = "(rank) => { crossviewPage.select(Number(rank)); }"
 Picture = Any
 
 
@@ -55,7 +55,7 @@ def build_explain_tab(page: Page, tab: gr.Tab, locate_tab: LocateTab) -> None:
     }
     tab.select(**whole)
     place.input(_rank_of, place, locate_tab.selected, **GENTLE).then(
-        None, locate_tab.selected, js=SELECT, **GENTLE
+        None, place, js=SELECT, **GENTLE
     ).then(**whole)
     for picture, view in ((ground, "ground"), (aerial, "aerial")):
         picture.select(

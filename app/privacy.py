@@ -64,7 +64,7 @@ def _clean_jpeg(content: bytes) -> bytes:
         if marker == 0xDA:  # the picture itself begins
             break
         length = struct.unpack(">H", content[position + 2 : position + 4])[0]
-        if length < 2:
+        if length < 2 or position + 2 + length > len(content):
             break
         body = content[position + 4 : position + 2 + length]
         if marker == 0xE1:

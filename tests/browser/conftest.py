@@ -7,6 +7,7 @@ with CROSSVIEW_REQUIRE_BROWSER set (as .ci/run does) that is a failure.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import socketserver
@@ -39,12 +40,24 @@ QUIET = [
     "--disable-domain-reliability",
     "--disable-extensions",
     "--disable-sync",
+    "--gaia-url=http://127.0.0.1:9",
+    "--google-apis-url=http://127.0.0.1:9",
     "--metrics-recording-only",
     "--no-first-run",
     "--no-pings",
     "--disable-features=OptimizationHints,MediaRouter,Translate,AutofillServerCommunication,"
-    "InterestFeedContentSuggestions,CertificateTransparencyComponentUpdater",
+    "InterestFeedContentSuggestions,CertificateTransparencyComponentUpdater,"
+    "NetworkTimeServiceQuerying",
 ]
+BROWSERS_OWN = {
+    "accounts.google.com",
+    "android.clients.google.com",
+    "clients2.google.com",
+    "content-autofill.googleapis.com",
+    "optimizationguide-pa.googleapis.com",
+    "update.googleapis.com",
+}
+"""Whom Chromium asks by itself, an empty page open: its sign-in, clock, updates and hints."""
 EXAMPLE_ROW = 17
 ROOT = Path(__file__).resolve().parents[2]
 TWIN = {"pooling": "azimuth", "ground_size": [64, 256], "aerial_size": [128, 128], "dim": 8}
@@ -62,6 +75,13 @@ class Town:
     gallery: Gallery
     photos: Path
     asked: list[str] = field(default_factory=list)
+
+    @property
+    def hosts_asked(self) -> set[str]:
+        """Other hosts that the page made the browser ask."""
+        targets = (line.split(" ")[1] for line in self.asked if line.count(" ") == 2)
+        hosts = {re.sub(r"^https?://|[:/].*$", "", target) for target in targets}
+        return hosts - BROWSERS_OWN
 
 
 def find_browser() -> str | None:

@@ -1,0 +1,379 @@
+"""What the page does with a photo, without a browser: ``pytest tests/test_handlers.py``."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+
+from app import fragments, handlers, text
+from app.api import explain_record, locate_record
+from app.drawings import AERIAL_SIDE, Lit, clicked_patch, draw, first_patch
+from app.handlers import Ask, Page
+from app.map_view import BaseMap
+from app.privacy import strip_place
+from core.errors import PhotoError, SettingError
+from core.localizer import Localizer
+from core.output import prediction_record
+from core.photos import open_photo
+from core.polar import tile_to_polar
+from core.records import Place, SearchArea
+
+ROW = 17
+CAMERA_IFD, GPS_IFD, FOCAL_35MM = 0x8769, 0x8825, 0xA405
+XMP = (
+    b"http://ns.adobe.com/xap/1.0/\x00<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:Description "
+    b'exif:GPSLatitude="52,5.1N" exif:GPSLongitude="5,6.2E" GPano:FullPanoWidthPixels="640"/>'
+    b"<exif:GPSAltitude>12</exif:GPSAltitude></x:xmpmeta>"
+)
+
+
+def exif_of_a_phone() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    exif.get_ifd(CAMERA_IFD)[FOCAL_35MM] = 28
+    exif.get_ifd(GPS_IFD).update({1: "N", 2: (52.0, 5.0, 6.0), 3: "E", 4: (5.0, 7.0, 0.0)})
+    return exif
+
+
+def noise(side: int = 96) -> Image.Image:
+    values = np.random.default_rng(1).integers(0, 255, (side, side * 4 // 3, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def exif_of(path: Path) -> Image.Exif:
+    with Image.open(path) as picture:
+        return picture.getexif()
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+@pytest.fixture(scope="module")
+def page(tiny_gallery, tiny_student, tiny_teacher, tmp_path_factory) -> Page:
+    folder = tmp_path_factory.mktemp("page")
+    example = folder / "example.png"
+    Image.fromarray(tile_to_polar(tiny_gallery.tile_image(ROW))).save(example)
+    localizer = Localizer(tiny_gallery, tiny_student, tiny_teacher)
+    return Page(localizer, BaseMap.write(tiny_gallery, folder), (example,))
+
+
+@pytest.fixture(scope="module")
+def answer(page):
+    return handlers.locate(page, str(page.examples[0]), None, Ask())
+
+
+@pytest.fixture
+def phone(tmp_path) -> Path:
+    path = tmp_path / "phone.jpg"
+    noise().save(path, exif=exif_of_a_phone(), quality=90)
+    return path
+
+
+# Privacy
+
+
+def test_a_jpeg_loses_its_place_and_nothing_else(phone):
+    before, pixels = open_photo(phone), pixels_of(phone)
+    scan = phone.read_bytes().split(b"\xff\xda", 1)[1]
+    assert before.place is not None
+    assert strip_place(phone)
+    after = open_photo(phone)
+    assert after.place is None
+    assert after.fov_deg == before.fov_deg
+    assert exif_of(phone)[0x010F] == "Maker"
+    assert phone.read_bytes().split(b"\xff\xda", 1)[1] == scan
+    assert np.array_equal(pixels_of(phone), pixels)
+
+
+def test_the_place_in_xmp_is_blanked_and_the_panorama_kept(tmp_path):
+    path = tmp_path / "pano.jpg"
+    noise().save(path)
+    plain = path.read_bytes()
+    segment = b"\xff\xe1" + (len(XMP) + 2).to_bytes(2, "big") + XMP
+    path.write_bytes(plain[:2] + segment + plain[2:])
+    length = path.stat().st_size
+    assert strip_place(path)
+    content = path.read_bytes()
+    assert len(content) == length
+    assert b"GPSL" not in content
+    assert b"GPSA" not in content
+    assert b'GPano:FullPanoWidthPixels="640"' in content
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_other_formats_lose_their_place_and_keep_their_pixels(tmp_path, kind):
+    path = tmp_path / f"photo.{kind.lower()}"
+    options = {"lossless": True} if kind == "WEBP" else {}
+    noise().save(path, kind, exif=exif_of_a_phone(), **options)
+    assert open_photo(path).place is not None
+    assert strip_place(path)
+    assert open_photo(path).place is None
+    assert exif_of(path).get_ifd(CAMERA_IFD)[FOCAL_35MM] == 28
+    assert np.array_equal(pixels_of(path), np.asarray(noise()))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no picture",
+        b"\xff\xd8",
+        b"\xff\xd8\xff\xe1\x00",
+        b"\xff\xd8\xff\xe1\xff\xffExif",
+        b"\xff\xd8\xff\xe1\x00\x00xx",
+    ],
+)
+def test_broken_files_are_left_as_they_are(tmp_path, content):
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(content)
+    assert not strip_place(path)
+    assert path.read_bytes() == content
+    assert [entry.name for entry in tmp_path.iterdir()] == ["broken.jpg"]
+
+
+def test_a_photo_without_a_place_is_not_touched(tmp_path):
+    path = tmp_path / "plain.jpg"
+    noise().save(path)
+    before = path.read_bytes()
+    assert not strip_place(path)
+    assert path.read_bytes() == before
+
+
+def test_only_uploads_are_rewritten(page, phone, monkeypatch, tmp_path):
+    before = phone.read_bytes()
+    note = handlers.read_photo(page, str(phone))
+    assert phone.read_bytes() == before
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    again = handlers.read_photo(page, str(phone))
+    assert phone.read_bytes() != before
+    assert again.place == note.place  # the visitor's session remembers it
+    assert open_photo(phone).place is None
+
+
+# Errors
+
+
+def test_a_core_error_is_told_as_it_is_and_escaped():
+    @handlers.spoken
+    def fails():
+        raise PhotoError("Photo <b>x</b>: got nothing.")
+
+    with pytest.raises(gr.Error) as caught:
+        fails()
+    assert caught.value.message == "Photo &lt;b&gt;x&lt;/b&gt;: got nothing."
+
+
+def test_anything_else_is_logged_and_not_shown(caplog):
+    @handlers.spoken
+    def fails():
+        raise RuntimeError("secret /path/of/this/machine")
+
+    with pytest.raises(gr.Error) as caught:
+        fails()
+    assert caught.value.message == text.UNFORESEEN
+    assert "secret" in caplog.text
+
+
+def test_no_photo_is_one_clear_sentence(page):
+    with pytest.raises(PhotoError, match="Upload one"):
+        handlers.locate(page, None, None, Ask())
+
+
+def test_a_circle_without_a_centre_says_what_to_do():
+    assert handlers.search_area(False, None, 100) is None
+    place = Place(1.0, 2.0)
+    assert handlers.search_area(True, place, 100) == SearchArea(place, 100.0)
+    assert handlers.search_area(True, None, 100, place) == SearchArea(place, 100.0)
+    with pytest.raises(SettingError, match="Click the map"):
+        handlers.search_area(True, None, 100)
+
+
+# Answers
+
+
+def test_the_example_is_found_and_its_files_written(page, answer, tmp_path, monkeypatch):
+    assert answer.prediction.candidates[0].row == ROW
+    assert len(answer.prediction.candidates) == min(handlers.TOP_K, len(answer.places))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    updates = handlers.write_files(answer)
+    endings = [Path(update["value"]).suffix for update in updates]
+    assert endings == [".geojson", ".csv", ".gpkg"]
+    collection = json.loads(Path(updates[0]["value"]).read_text())
+    assert len(collection["features"]) == len(answer.prediction.candidates)
+
+
+def test_nothing_to_write_without_an_answer():
+    assert all(update["interactive"] is False for update in handlers.write_files(None))
+
+
+def test_what_is_shown_says_what_it_is(page, phone):
+    near = SearchArea(page.gallery.frame.origin, 80.0)
+    answer = handlers.locate(page, str(phone), None, Ask(90.0, 45.0, near))
+    verdict, frame, legend, cards = handlers.show(page, answer, 1, near, True)
+    assert "90° · set by you" in verdict
+    assert "compass, from you" in verdict
+    assert "searched within, from you" in verdict
+    assert "true place" not in verdict  # an upload's own place is never shown unasked
+    assert "cv-truth" not in frame
+    assert "your search circle" in legend
+    assert cards.count('class="cv-card') >= len(answer.prediction.candidates)
+    asked = handlers.show(page, answer, 1, near, True, show_own_place=True)
+    assert "to the true place" in asked[0]
+    assert text.CLAIMED_PLACE in asked[1]
+
+
+def test_a_guess_is_called_a_guess(page, tmp_path):
+    path = tmp_path / "plain.jpg"
+    noise().save(path)
+    note = handlers.read_photo(page, str(path))
+    assert "a guess" in note.facts
+    answer = handlers.locate(page, str(path), note, Ask())
+    assert "a guess" in handlers.show(page, answer, 1, None, False)[0]
+
+
+def test_doubt_is_put_into_words(answer):
+    doubtful = replace(answer.prediction, confident=False, confidence=0.12)
+    shown = fragments.verdict(doubtful, None, None, None)
+    assert text.NO_MATCH in shown
+    assert "12 %" in shown
+    sure = fragments.verdict(replace(doubtful, confident=True, confidence=0.97), None, None, None)
+    assert "Almost certainly here" in sure
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [(0.0, "under 0.1 %"), (0.0123, "1.2 %"), (0.5, "50 %"), (0.9999, "99 %"), (1.0, "99 %")],
+)
+def test_percentages_never_claim_certainty(share, words):
+    assert text.percent(share) == words
+
+
+def test_names_and_notes_are_escaped(answer):
+    hostile = '"><script>alert(1)</script>'
+    tile = replace(answer.prediction.candidates[0].tile, tile_id=hostile)
+    candidate = replace(answer.prediction.candidates[0], tile=tile)
+    prediction = replace(
+        answer.prediction,
+        photo=hostile,
+        notes=(hostile,),
+        fov_source=hostile,
+        candidates=(candidate,),
+    )
+    shown = fragments.verdict(prediction, None, None, None)
+    shown += fragments.cards(prediction.candidates, 1, lambda _: "data:,")
+    shown += fragments.example_strip([(hostile, hostile)])
+    shown += fragments.facts(60, hostile, (1, 1), None, False)
+    assert "<script" not in shown
+    assert not re.search(r'"">', shown)
+
+
+# The interface for programs
+
+
+def test_the_endpoint_answers_what_the_command_line_prints(page):
+    path = str(page.examples[0])
+    record = locate_record(page, path)
+    expected = prediction_record(page.localizer.locate(path))
+    for answer in (record, expected):
+        assert answer.pop("timings_ms")["total"] > 0
+    assert record == expected
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_half_a_circle_is_refused(page):
+    with pytest.raises(SettingError, match="all three or none"):
+        locate_record(page, str(page.examples[0]), near_lat_deg=1.0)
+
+
+def test_an_explanation_is_plain_numbers(page):
+    record = explain_record(page, str(page.examples[0]), rank=2)
+    assert record["rank"] == 2
+    assert np.shape(record["ground_to_aerial"]) == (128, 128)
+    assert np.allclose(np.sum(record["aerial_to_ground"], axis=1), 1, atol=1e-3)
+    json.dumps(record)
+    with pytest.raises(SettingError, match="Rank"):
+        explain_record(page, str(page.examples[0]), rank=99)
+
+
+# Explanations
+
+
+@pytest.fixture(scope="module")
+def pair(page, answer):
+    return handlers.explain(page, answer, 1)
+
+
+def test_no_answer_no_explanation(page, answer):
+    assert handlers.explain(page, None, 1) is None
+    assert handlers.explain(page, answer, None) is None
+
+
+def test_the_photo_is_drawn_four_times_as_fine(pair):
+    height, width = pair.explanation.canvas.shape[:2]
+    assert pair.ground.shape == (4 * height, 4 * width, 3)
+    small = np.asarray(Image.fromarray(pair.ground).resize((width, height), Image.Resampling.BOX))
+    seen = pair.explanation.mask
+    difference = np.abs(small[seen].astype(float) - pair.explanation.canvas[seen])
+    assert difference.mean() < 12
+
+
+def test_a_click_finds_its_patch(pair):
+    height, width = pair.ground.shape[:2]
+    assert clicked_patch(pair, "ground", 1, 1) == Lit("ground", 0)
+    assert clicked_patch(pair, "ground", width - 1, height - 1) == Lit("ground", 127)
+    assert clicked_patch(pair, "aerial", 2, 2) is None  # beyond the circle
+    # Just above the centre lies the innermost ring, north: bin 15 or 16 of 32.
+    lit = clicked_patch(pair, "aerial", AERIAL_SIDE / 2 + 1, AERIAL_SIDE / 2 - 20)
+    assert lit == Lit("aerial", 3 * 32 + 16)
+
+
+@pytest.mark.parametrize("view", ["ground", "aerial"])
+def test_a_lit_patch_is_outlined_and_its_attention_painted_on_the_other_view(pair, view):
+    plain = draw(pair, None, False, 0.8)
+    lit = draw(pair, Lit(view, 70), False, 0.8)
+    other = "aerial" if view == "ground" else "ground"
+    changed = {
+        name: np.any(np.asarray(getattr(lit, name)) != np.asarray(getattr(plain, name)), axis=2)
+        for name in ("ground", "aerial")
+    }
+    assert 0 < changed[view].mean() < 0.1
+    assert changed[other].mean() > 0.5
+    assert lit.words != plain.words
+
+
+def test_opacity_nought_leaves_the_pictures(pair):
+    clear, plain = draw(pair, None, True, 0.0), draw(pair, None, False, 0.8)
+    assert np.array_equal(np.asarray(clear.ground), np.asarray(plain.ground))
+    assert np.array_equal(np.asarray(clear.aerial), np.asarray(plain.aerial))
+
+
+def test_the_first_patch_shows_something_of_the_photo(page, phone):
+    answer = handlers.locate(page, str(phone), None, Ask())
+    pair = handlers.explain(page, answer, 1)
+    lit = first_patch(pair.explanation)
+    rows, columns = pair.explanation.ground_grid
+    row, column = divmod(lit.region, columns)
+    height, width = pair.explanation.mask.shape
+    patch = pair.explanation.mask[
+        row * height // rows : (row + 1) * height // rows,
+        column * width // columns : (column + 1) * width // columns,
+    ]
+    assert patch.mean() > 0.5
+
+
+def test_thumbnails_are_small_and_whole(page):
+    address = fragments.picture_url(page.gallery.tile_image(ROW))
+    assert address.startswith("data:image/webp;base64,")
+    with Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))) as picture:
+        assert max(picture.size) <= fragments.THUMBNAIL_SIDE
