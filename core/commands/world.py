@@ -57,6 +57,52 @@ def build(
     print(f"{built}: {panoramas} panoramas and {photos} photos of a town of {size_m:g} m.")
 
 
+@world_app.command(
+    epilog="Example: python -m core world towns --part validation --out build/validation"
+)
+def towns(
+    part: Annotated[str, typer.Option(help="train, validation or test.")],
+    out: Annotated[Path, typer.Option(help="Folder of the towns; finished ones are kept.")],
+    count: Annotated[int | None, typer.Option(min=1, help="The first so many; else all.")] = None,
+    panoramas: Annotated[int, typer.Option(min=1, help="Per training town.")] = 500,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
+) -> None:
+    """Render the towns of one part of the split; no seed is in two parts."""
+    from core.world.build import (
+        TEST_SEEDS,
+        TRAIN_SEEDS,
+        VALIDATION_SEEDS,
+        build_towns,
+        demo_job,
+        training_job,
+    )
+
+    seeds = {"train": TRAIN_SEEDS, "validation": VALIDATION_SEEDS, "test": TEST_SEEDS}.get(part)
+    if seeds is None:
+        raise SettingError(f"Part: got {part!r}, expected train, validation or test.")
+    jobs = [
+        demo_job(seed) if part == "test" else training_job(seed, panoramas)
+        for seed in seeds[:count]
+    ]
+    built = build_towns(jobs, out, workers)
+    print(f"{out}: {len(built)} towns of the {part} part.")
+
+
+@world_app.command(
+    epilog="Example: python -m core world pack build/test/town-3000 --out assets/town"
+)
+def pack(
+    source: Annotated[Path, typer.Argument(help="World folder with panoramas as pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    panorama_quality: Annotated[int, typer.Option(min=1, max=100, help="WebP quality.")] = 75,
+    aerial_quality: Annotated[int, typer.Option(min=1, max=100, help="WebP quality.")] = 75,
+) -> None:
+    """Make a world small enough to ship: re-encoded, without its layout."""
+    from core.world.pack import pack_world
+
+    print(f"{pack_world(source, out, panorama_quality, aerial_quality)}: packed.")
+
+
 def parse_canvas(text: str) -> tuple[int, int]:
     """``HEIGHTxWIDTH`` as (height, width) in pixels.
 

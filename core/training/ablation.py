@@ -6,7 +6,6 @@ seed. Teachers are judged by the re-ranked rows, students by their own.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +58,7 @@ def run_ablation(
     start: Path,
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """Train every arm from ``start`` and evaluate it on ``judged``; rows also in ``ablation.json``.
+    """Train every arm from ``start`` and evaluate it on ``judged``.
 
     Every arm resumes from its own folder under ``folder``. The students of all arms learn from the
     teacher with CIM and CF.
@@ -79,6 +78,4 @@ def run_ablation(
         run, out = folder / f"run-{arm}", folder / arm
         distil_student(towns, [], loop, run, out, start, folder / "cim+cf", knowledge)
         rows += _rows("student", arm, _model(out), None, judged)
-    report = {"steps": loop.steps, "seed": loop.seed, "start": str(start), "rows": rows}
-    (folder / "ablation.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     return rows

@@ -1,0 +1,74 @@
+"""``ablate`` and ``results``: GeoSSK part by part, and the pages of figures."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from core.commands.evaluate import evaluation_table
+
+__all__ = ["ablate", "provenance", "results"]
+
+
+def provenance(command: str) -> dict[str, Any]:
+    """What stands beside every figure: command, date and machine."""
+    return {
+        "command": f"python -m core {command}",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}",
+    }
+
+
+def ablate(
+    worlds: Annotated[Path, typer.Option(help="Folder of training towns.")],
+    start: Annotated[Path, typer.Option(help="Model folder of the student all arms start from.")],
+    data: Annotated[list[Path], typer.Option(help="World folder to judge on; may be repeated.")],
+    run: Annotated[Path, typer.Option(help="Folder of all arms; a stopped run goes on.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    steps: Annotated[int, typer.Option(min=1, help="Steps of every arm.")] = 300,
+    batch: Annotated[int, typer.Option(min=2, help="Panoramas per step.")] = 32,
+    rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 3e-4,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same batches.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+) -> None:
+    """Plain, CIM and CIM + CF teachers; students alone, with SSKD, with SSKD + IKF: equal budget."""
+    import torch
+
+    from core.training.ablation import run_ablation
+    from core.training.loop import LoopConfig
+    from core.training.recipes import load_towns
+    from core.training.sampling import SamplingConfig
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    loop = LoopConfig(
+        steps=steps, rate=rate, seed=seed, warmup=20, sampling=SamplingConfig(batch=batch)
+    )
+    judged = [town for folder in data for town in load_towns(folder.parent, [folder.name])]
+    rows = run_ablation(load_towns(worlds), judged, loop, start, run)
+    command = f"ablate --worlds {worlds} --start {start} --steps {steps} --batch {batch}"
+    report = {"steps": steps, "seed": seed, **provenance(command), "rows": rows}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    for row in rows:
+        row["view"] = f"{row['kind']}: {row['arm']}"
+    print(evaluation_table(rows))
+
+
+def results(
+    folder: Annotated[Path, typer.Option(help="Folder of measured JSON.")] = Path("docs/results"),
+    page: Annotated[Path, typer.Option(help="Page to write.")] = Path("docs/results.md"),
+    readme: Annotated[Path, typer.Option(help="README with the two markers.")] = Path("README.md"),
+) -> None:
+    """Write docs/results.md and the README's table from measured JSON."""
+    from core.evaluation.pages import write_results
+
+    write_results(folder, page, readme)
+    print(f"{page}: written from {folder}.")
