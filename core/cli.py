@@ -14,9 +14,11 @@ import typer
 from typer.main import get_command
 
 from core.commands.bench import bench
+from core.commands.calibrate import calibrate
 from core.commands.evaluate import evaluate
 from core.commands.gallery import gallery_app
 from core.commands.locate import locate
+from core.commands.results import ablate, results
 from core.commands.training import distill, train
 from core.commands.world import world_app
 from core.errors import CoreError
@@ -42,8 +44,17 @@ app.command(
     "my-teacher --run build/distill --out my-distilled"
 )(distill)
 app.command(
+    epilog="Example: python -m core calibrate my-student --teacher my-teacher --validation "
+    "build/validation"
+)(calibrate)
+app.command(
     epilog="Example: python -m core evaluate assets/models/student --data assets/town --json"
 )(evaluate)
+app.command(
+    epilog="Example: python -m core ablate --worlds build/train --start assets/models/student "
+    "--data assets/town --run build/ablation --out docs/results/ablation.json"
+)(ablate)
+app.command(epilog="Example: python -m core results")(results)
 app.command(epilog="Example: python -m core bench assets/examples/park.jpg --repeat 5")(bench)
 
 

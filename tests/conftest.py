@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import rasterio
 import torch
@@ -15,7 +19,9 @@ from core.localizer import tile_describer
 from core.models import build_model
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
+from core.polar import roll_canvas, tile_to_polar
 from core.records import Place
+from core.tiles import RasterSource
 
 TINY_SIDE_M = 192.0
 TINY_TILE_PX = 128
@@ -107,6 +113,36 @@ def tiny_gallery(tiny_raster, tiny_student, tmp_path_factory) -> Gallery:
 def tiny_global_gallery(tiny_raster, tiny_global_student, tmp_path_factory) -> Gallery:
     folder = tmp_path_factory.mktemp("tiny-global")
     return build_tiny(tiny_raster, folder, tiny_global_student, MODEL_HASH)
+
+
+@pytest.fixture(scope="session")
+def tiny_world(tmp_path_factory, tiny_raster) -> Path:
+    """A world folder over ``tiny_raster`` with 24 packed panoramas, each an ideal camera's view.
+
+    Cameras stand up to 7 m off the grid's places; the layout is that of core.world.build.
+    """
+    folder = tmp_path_factory.mktemp("worlds") / "tiny"
+    folder.mkdir()
+    shutil.copy(tiny_raster, folder / "aerial.tif")
+    random = np.random.default_rng(3)
+    ground = RasterSource.open(tiny_raster)
+    places = random.integers(-3, 4, (24, 2)) * 19.2 + random.uniform(-7, 7, (24, 2))
+    places = np.clip(places, -57.6, 57.6)
+    turned = random.integers(0, 32, 24)
+    views = [
+        roll_canvas(tile_to_polar(ground.read_tile(east, north, 76.8, 128)[0], 64, 256), int(turn))
+        for (east, north), turn in zip(places, turned, strict=True)
+    ]
+    np.save(folder / "panoramas.npy", np.stack(views))
+    table = {
+        "file": [f"p{i:04d}" for i in range(24)],
+        "east_m": places[:, 0],
+        "north_m": places[:, 1],
+        "heading_deg": (-11.25 * turned) % 360,
+    }
+    pyarrow.parquet.write_table(pyarrow.table(table), folder / "panoramas.parquet")
+    (folder / "world.json").write_text(json.dumps({"format": 1, "size_m": TINY_SIDE_M}))
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from core.errors import PhotoError, SettingError
+from core.evaluation import fit, rerank
 from core.evaluation.calibration import Calibration, ViewCalibration
-from core.localizer import Localizer
+from core.localizer import POOL, RERANKED, Localizer
 from core.photos import open_photo
 from core.polar import roll_canvas, tile_to_polar
 from core.records import Place, SearchArea
@@ -228,6 +229,10 @@ def test_no_photo_and_no_teacher_are_one_sentence(localizer):
 def test_a_row_outside_the_gallery_is_one_sentence(with_teacher):
     with pytest.raises(SettingError, match="expected 0 to 48"):
         with_teacher.explain(panorama_at(with_teacher.gallery, ROW), 49)
+
+
+def test_probability_is_shared_as_it_was_fitted():
+    assert (POOL, RERANKED) == (fit.POOL, rerank.RERANKED)
 
 
 def test_confidence_follows_the_calibration_of_the_views_width(tiny_gallery, tiny_student):

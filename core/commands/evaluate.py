@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json as json_module
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from core.commands.provenance import provenance
 from core.errors import CheckpointError
 
-__all__ = ["evaluate", "evaluation_table"]
+if TYPE_CHECKING:
+    from core.models.geossk import GeoSSK
+    from core.models.two_branch import TwoBranch
+
+__all__ = ["OpenModels", "evaluate", "evaluation_table", "open_models"]
 
 PROTOCOL = (
     "Crops of panoramas at random headings against all places of a 19.2 m grid; shares in 0..1; "
@@ -41,34 +47,80 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Of the crops' headings.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
 ) -> None:
     """Measure a model on a town where every answer is known."""
     import torch
 
-    from core.checkpoints import load_model
     from core.data.worlds import load_town
+    from core.evaluation.calibration import Calibration
     from core.evaluation.report import evaluate_town
-    from core.models.geossk import GeoSSK
-    from core.models.two_branch import TwoBranch
 
     if threads is not None:
         torch.set_num_threads(threads)
-    model, _ = load_model(student)
-    looking = None if teacher is None else load_model(teacher)[0]
-    if not isinstance(model, TwoBranch):
-        raise _wrong_kind(student, "a two-branch student")
-    if looking is not None and not isinstance(looking, GeoSSK):
-        raise _wrong_kind(teacher, "a GeoSSK teacher")
-    town = load_town(data, tile_pixels=model.aerial_size[0])
-    rows = evaluate_town(town, model, looking, count=queries, seed=seed)
+    models = open_models(student, teacher)
+    town = load_town(data, tile_pixels=models.student.aerial_size[0])
+    fitted = models.teacher_config.get("calibration")
+    calibration = Calibration.from_config(fitted) if fitted else None
+    rows = evaluate_town(
+        town,
+        models.student,
+        models.teacher,
+        calibration=calibration,
+        count=queries,
+        seed=seed,
+    )
+    command = f"evaluate {student} --data {data}" + (f" --teacher {teacher}" if teacher else "")
+    report = {
+        "protocol": PROTOCOL,
+        "model": str(student),
+        "data": str(data),
+        "seed": seed,
+        **provenance(command),
+        "rows": rows,
+    }
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json_module.dumps(report, indent=1), encoding="utf-8")
     if json:
-        report = {"protocol": PROTOCOL, "model": str(student), "data": str(data), "rows": rows}
         print(json_module.dumps(report))
     else:
         print(evaluation_table(rows))
 
 
-def _wrong_kind(folder: Path | None, expected: str) -> CheckpointError:
+@dataclass(frozen=True)
+class OpenModels:
+    """A student, the teacher that goes with it if any, and their configs."""
+
+    student: TwoBranch
+    student_config: dict[str, Any]
+    teacher: GeoSSK | None
+    teacher_config: dict[str, Any]
+
+
+def open_models(student: Path, teacher: Path | None) -> OpenModels:
+    """Load model folders and check that each holds the kind of model it should.
+
+    Raises:
+        CheckpointError: a folder is missing, damaged, or holds another kind of model.
+
+    """
+    from core.checkpoints import load_model
+    from core.models.geossk import GeoSSK
+    from core.models.two_branch import TwoBranch
+
+    model, config = load_model(student)
+    if not isinstance(model, TwoBranch):
+        raise _wrong_kind(student, "a two-branch student")
+    if teacher is None:
+        return OpenModels(model, config, None, {})
+    looking, looking_config = load_model(teacher)
+    if not isinstance(looking, GeoSSK):
+        raise _wrong_kind(teacher, "a GeoSSK teacher")
+    return OpenModels(model, config, looking, looking_config)
+
+
+def _wrong_kind(folder: Path, expected: str) -> CheckpointError:
     return CheckpointError(
         f"Model folder {folder}: got another kind of model, expected {expected}. Check the path."
     )

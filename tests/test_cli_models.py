@@ -1,0 +1,123 @@
+"""Training, calibrating and evaluating from the command line, on a world whose answers are known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from core.checkpoints import load_state, model_hash, save_model
+from core.cli import main
+from core.commands.evaluate import evaluation_table
+from core.evaluation.calibration import Calibration
+
+TWO_BRANCH = {"pooling": "azimuth", "ground_size": [64, 256], "aerial_size": [128, 128], "dim": 8}
+FEW = ["--steps", "1", "--batch", "4", "--no-bfloat16"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, tiny_student, tiny_teacher) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    save_model(
+        folder / "student", tiny_student, {"name": "convnet-s", "model": TWO_BRANCH}, "A card"
+    )
+    teacher = {"name": "geossk", "model": {"base": {"name": "convnet-s", **TWO_BRANCH}}}
+    save_model(folder / "teacher", tiny_teacher, teacher, "")
+    return folder
+
+
+def test_evaluate_prints_the_object_of_the_design(models, tiny_world, capsys):
+    arguments = ["evaluate", str(models / "student"), "--data", str(tiny_world)]
+    arguments += ["--teacher", str(models / "teacher"), "--queries", "6"]
+    assert main([*arguments, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {"protocol", "model", "data", "rows"} <= set(report)
+    first = report["rows"][0]
+    assert first["fov_deg"] == 360
+    assert first["heading"] == "unknown"
+    assert first["queries"] == 6
+    assert first["gallery"] == 49
+    # Twin branches over ideal views: most are found, far above chance.
+    assert first["within_25_m"] >= 0.5 > 3 * first["chance_25_m"]
+    assert {row["reranked"] for row in report["rows"]} == {False, True}
+
+
+def test_evaluation_table_lines_up_and_marks_what_is_missing():
+    row = {
+        "fov_deg": 360.0, "view": "crop", "heading": "known", "radius_m": None, "reranked": True,
+        "hit@1": 0.5, "within_10_m": 0.25, "within_25_m": 1.0, "within_50_m": 1.0,
+        "chance_25_m": 0.01, "median_error_m": 9.25,
+    }  # fmt: skip
+    lines = evaluation_table([row, {**row, "radius_m": 200.0}]).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[1].split()[3] == "-"
+    assert lines[2].split()[3] == "200"
+    assert lines[1].split()[-1] == "-"
+    assert "100.0%" in lines[1]
+
+
+def test_calibrate_notes_it_and_leaves_the_galleries_valid(models, tiny_world, tmp_path, capsys):
+    shutil.copytree(models, tmp_path / "models")
+    student, teacher = tmp_path / "models" / "student", tmp_path / "models" / "teacher"
+    before = model_hash(student), (student / "model.safetensors").read_bytes()
+    arguments = ["calibrate", str(student), "--teacher", str(teacher), "--queries", "10"]
+    assert main([*arguments, "--validation", str(tiny_world.parent)]) == 0
+    assert "calibrated on 1 towns" in capsys.readouterr().out
+    assert (model_hash(student), (student / "model.safetensors").read_bytes()) == before
+    assert (student / "card.md").read_text() == "A card"
+    for folder, looks in ((student, False), (teacher, True)):
+        calibration = Calibration.from_config(load_state(folder)[0]["calibration"])
+        assert {view.bins for view in calibration.views} >= {32, 8}
+        assert any(view.teacher > 0 for view in calibration.views) == looks
+
+
+def test_train_teacher_distil_give_models_that_load(tiny_world, tmp_path, capsys):
+    worlds = ["--worlds", str(tiny_world.parent), *FEW]
+    student, teacher, distilled = (str(tmp_path / name) for name in ("s", "t", "d"))
+    run = ["--run", str(tmp_path / "r1"), "--out", student, "--dim", "4", "--seed", "5"]
+    assert main(["train", *worlds, *run]) == 0
+    assert load_state(student)[0]["model"]["dim"] == 4
+    run = ["--run", str(tmp_path / "r2"), "--out", teacher, "--start", student, "--teacher"]
+    assert main(["train", *worlds, *run, "--no-contribution"]) == 0
+    assert load_state(teacher)[0]["model"]["contribution"] is False
+    run = ["--run", str(tmp_path / "r3"), "--out", distilled, "--start", student]
+    assert (
+        main(["distill", *worlds, *run, "--teacher", teacher, "--local", "0.25", "--no-filter"])
+        == 0
+    )
+    knowledge = load_state(distilled)[0]["training"]["knowledge"]
+    assert knowledge["local"] == 0.25
+    assert knowledge["is_filtered"] is False
+    assert "distilled for 1 steps on 1 towns" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["evaluate", "student", "--data", "nowhere"], "world.json"),
+        (["evaluate", "teacher", "--data", "world"], "another kind of model"),
+        (["evaluate", "student", "--data", "world", "--teacher", "student"], "another kind of model"),
+        (["train", "--worlds", "nowhere", "--run", "r", "--out", "o"], "got 0 towns"),
+        (["train", "--worlds", "worlds", "--run", "r", "--out", "o", "--teacher"], "no --start"),
+        (["train", "--worlds", "worlds", "--run", "r", "--out", "o", "--model", "big"], "got 'big'"),
+        (
+            ["distill", "--worlds", "worlds", "--run", "r", "--out", "o", "--start", "student",
+             "--teacher", "student"],
+            "expected a geossk",
+        ),
+        (["calibrate", "student", "--validation", "nowhere"], "got 0 towns"),
+    ],
+)  # fmt: skip
+def test_wrong_folders_are_one_sentence(command, said, models, tiny_world, tmp_path, capsys):
+    places = {
+        "student": models / "student", "teacher": models / "teacher", "world": tiny_world,
+        "worlds": tiny_world.parent, "nowhere": tmp_path / "nowhere", "r": tmp_path / "r",
+        "o": tmp_path / "o",
+    }  # fmt: skip
+    assert main([command[0], *(str(places.get(part, part)) for part in command[1:])]) == 1
+    err = capsys.readouterr().err.strip().splitlines()
+    assert len([line for line in err if line.startswith("error: ")]) == 1
+    assert said in err[-1]
+    assert not (tmp_path / "o").exists()
