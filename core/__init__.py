@@ -1,0 +1,1 @@
+"""Crossview: cross-view geo-localization, from photo to place."""

@@ -121,7 +121,7 @@ def grid_centres(
         raise SettingError("Grid box: its east must not lie west of its west, nor north of south.")
 
     def axis(low: float, high: float) -> FloatArray:
-        count = int(math.floor((high - low) / step_m + 1e-9)) + 1
+        count = math.floor((high - low) / step_m + 1e-9) + 1
         first = (low + high) / 2 - (count - 1) / 2 * step_m
         return np.asarray(first + step_m * np.arange(count), np.float64)
 

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
-import platform
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from core.commands.evaluate import evaluation_table
+from core.commands.provenance import provenance
 
-__all__ = ["ablate", "provenance", "results"]
-
-
-def provenance(command: str) -> dict[str, Any]:
-    """What stands beside every figure: command, date and machine."""
-    return {
-        "command": f"python -m core {command}",
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}",
-    }
+__all__ = ["ablate", "results"]
 
 
 def ablate(

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from core.data.transforms import photo_mask
 from core.data.worlds import Town
+from core.evaluation.calibration import Calibration, ViewCalibration
 from core.evaluation.descriptors import (
     GRID_STEP_M,
     Float,
@@ -45,6 +46,9 @@ __all__ = ["FIELDS_OF_VIEW", "Setting", "evaluate_town", "settings_for"]
 
 FIELDS_OF_VIEW = (32, 24, 16, 10, 8, 6)
 """Bins of the standard rows: 360, 270, 180, 112.5 (for 120), 90 and 67.5 (for 70) degrees."""
+
+EQUAL = ViewCalibration(bins=32, student=1.0, teacher=1.0, slope=1.0, intercept=0.0)
+"""Re-ranking by similarity and teacher's score alike, where nothing has been fitted."""
 
 Row = dict[str, object]
 
@@ -143,6 +147,7 @@ def _rows_of(
     tokens: TownTokens | None,
     descriptors: torch.Tensor,
     centres: Float,
+    calibration: Calibration | None,
     count: int,
     seed: int,
 ) -> Iterator[Row]:
@@ -158,7 +163,8 @@ def _rows_of(
     yield row | _figures(setting, matches.similarity, matches.roll, distance, queries) | chance
     if tokens is not None:
         teacher = rerank(tokens.teacher, queries, matches, tokens)
-        scores = combined(matches.similarity, teacher, tokens.teacher.rerank_weight)
+        view = EQUAL if calibration is None else calibration.at(setting.bins)
+        scores = combined(matches.similarity, teacher, view)
         row = _row(setting, queries, len(centres), True)
         yield row | _figures(setting, scores, matches.roll, distance, queries) | chance
 
@@ -168,16 +174,23 @@ def evaluate_town(
     student: TwoBranch,
     teacher: GeoSSK | None = None,
     *,
+    calibration: Calibration | None = None,
     settings: Sequence[Setting] | None = None,
     count: int = 600,
     seed: int = 0,
     step_m: float = GRID_STEP_M,
 ) -> list[Row]:
-    """All rows of one town; with a teacher every setting has a second, re-ranked row."""
+    """All rows of one town; with a teacher every setting has a second, re-ranked row.
+
+    ``calibration``: the teacher's, fitted on validation towns; without one similarity and teacher's
+    score weigh the same.
+    """
     centres = town_grid(town, step_m)
     descriptors = describe_places(student, town, centres)
     tokens = TownTokens(teacher, town, centres) if teacher is not None else None
     rows: list[Row] = []
     for setting in tqdm(settings or settings_for(), desc=f"evaluate {town.name}", leave=False):
-        rows += _rows_of(setting, town, student, tokens, descriptors, centres, count, seed)
+        rows += _rows_of(
+            setting, town, student, tokens, descriptors, centres, calibration, count, seed
+        )
     return rows

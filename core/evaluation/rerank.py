@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from core.data.worlds import Town
+from core.evaluation.calibration import ViewCalibration
 from core.evaluation.descriptors import Float, Matches, Queries
 from core.models.geossk import GeoSSK
 from core.polar import BINS, to_batch
@@ -57,13 +58,15 @@ def rerank(
 
 
 def combined(
-    similarity: npt.NDArray[np.float32], teacher: npt.NDArray[np.float32], weight: float
+    similarity: npt.NDArray[np.float32],
+    teacher: npt.NDArray[np.float32],
+    view: ViewCalibration,
 ) -> npt.NDArray[np.float32]:
-    """Final scores: looked-at places by (1 - w) student + w teacher, above all others.
+    """Final scores (Q, R): the logits that the Localizer orders by.
 
-    Places the teacher did not look at keep the student's order below those it did.
+    ``teacher``: (Q, R), -inf where it did not look; such places count as if they had the lowest
+    score it gave for that query.
     """
-    looked = np.isfinite(teacher)
-    seen = np.where(looked, similarity, 0)
-    mixed = (1 - weight) * seen + weight * np.where(looked, teacher, 0)
-    return np.where(looked, mixed + 4.0, similarity).astype(np.float32)
+    lowest = np.where(np.isfinite(teacher), teacher, np.inf).min(axis=1, keepdims=True)
+    filled = np.where(np.isfinite(teacher), teacher, lowest)
+    return (view.student * similarity + view.teacher * filled).astype(np.float32)

@@ -33,14 +33,12 @@ __all__ = ["GeoSSK", "GeoSSKConfig", "Interaction", "contribution_factor"]
 class GeoSSKConfig:
     """``interaction``: CIM on or off (off: a plain two-branch model that scores pairs).
 
-    ``contribution``: CF gates on or off. ``rerank_weight``: share of the teacher's score, against
-    the student's similarity, when it re-ranks; found on validation towns.
+    ``contribution``: CF gates on or off.
     """
 
     heads: int = 2
     interaction: bool = True
     contribution: bool = True
-    rerank_weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,6 @@ class GeoSSK(nn.Module):
         super().__init__()
         self.base = base
         self.config = config or GeoSSKConfig()
-        self.rerank_weight = self.config.rerank_weight
         self.ground_size, self.aerial_size = base.ground_size, base.aerial_size
         channels: int = base.ground_encoder.channels
         if channels % self.config.heads:

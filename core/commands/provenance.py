@@ -1,0 +1,20 @@
+"""What stands beside every measured figure."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from typing import Any
+
+__all__ = ["provenance"]
+
+
+def provenance(command: str) -> dict[str, Any]:
+    """Command (without ``python -m core``), date and machine, for a report."""
+    return {
+        "command": f"python -m core {command}",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}",
+    }
