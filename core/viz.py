@@ -91,11 +91,12 @@ def contribution_overlay(
 def _blend(
     image: UInt8Image, regions: RegionMap, colours: FloatArray, alpha: FloatArray
 ) -> Image.Image:
-    colours = np.concatenate([colours, np.zeros((1, 3))])  # region -1 takes the last: clear
-    alpha = np.concatenate([alpha, [0.0]])
-    weight = np.clip(alpha, 0, 1)[regions][..., None]
-    mixed = image * (1 - weight) + colours[regions] * weight
-    return Image.fromarray(mixed.round().astype(np.uint8))
+    weight = np.clip(alpha, 0, 1)[:, None].astype(np.float32)
+    # Per region, not per pixel, and region -1 takes the last entry: clear.
+    paint = np.concatenate([colours * weight, np.zeros((1, 3))]).astype(np.float32)
+    kept = np.concatenate([1 - weight, np.ones((1, 1), np.float32)])
+    mixed = image * kept[regions] + paint[regions]
+    return Image.fromarray(np.rint(mixed).astype(np.uint8))
 
 
 def outline(picture: Image.Image, regions: RegionMap, region: int, width: int = 2) -> Image.Image:
