@@ -108,6 +108,7 @@ def fit_calibration(
     towns: Sequence[Town],
     count: int = 300,
     seed: int = 1,
+    bins: Sequence[int] = FITTED_BINS,
 ) -> tuple[Calibration, Calibration | None]:
     """Calibration of the student alone, and with the teacher re-ranking.
 
@@ -120,12 +121,13 @@ def fit_calibration(
         towns: validation towns; never a test town.
         count: queries per town and width.
         seed: of the queries; not the one of the evaluation.
+        bins: widths to fit.
     """
     described = [_Described(student, teacher, town) for town in towns]
     alone, paired = [], []
-    for bins in tqdm(FITTED_BINS, desc="calibrate"):
-        pools = _joined([town.pools(bins, count, seed) for town in described])
-        alone.append(_fit_view(pools, bins, paired=False))
+    for width in tqdm(bins, desc="calibrate"):
+        pools = _joined([town.pools(width, count, seed) for town in described])
+        alone.append(_fit_view(pools, width, paired=False))
         if teacher is not None:
-            paired.append(_fit_view(pools, bins, paired=True))
+            paired.append(_fit_view(pools, width, paired=True))
     return Calibration(tuple(alone)), Calibration(tuple(paired)) if paired else None
