@@ -21,7 +21,7 @@ Picture = Any
 
 def build_explain_tab(page: Page, tab: gr.Tab, locate_tab: LocateTab) -> None:
     """Lay out the tab and connect it with the answer and choice of the Locate tab."""
-    pair, lit = gr.State(None), gr.State(None)
+    pair, lit = gr.State(None, time_to_live=3600), gr.State(None)
     with gr.Row(elem_classes="cv-explain-controls"):
         place = gr.Radio([], label=text.PLACE, visible=False, elem_id="explain-place", scale=3)
         mode = gr.Radio(
@@ -59,14 +59,20 @@ def build_explain_tab(page: Page, tab: gr.Tab, locate_tab: LocateTab) -> None:
     ).then(**whole)
     for picture, view in ((ground, "ground"), (aerial, "aerial")):
         picture.select(
-            _click_handler(view),
+            handlers.spoken(_click_handler(view)),
             [pair, lit, *settings],
             [lit, mode, *drawn],
             trigger_mode="always_last",
             **GENTLE,
         )
     for change in (mode.input, opacity.input):
-        change(_draw, [pair, lit, *settings], drawn, trigger_mode="always_last", **GENTLE)
+        change(
+            handlers.spoken(_draw),
+            [pair, lit, *settings],
+            drawn,
+            trigger_mode="always_last",
+            **GENTLE,
+        )
 
 
 def _picture(label: str, elem_id: str, scale: int) -> gr.Image:

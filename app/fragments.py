@@ -213,7 +213,9 @@ def explained(words: str, explanation: Explanation | None = None) -> str:
     chips = ""
     if explanation is not None:
         chips = chip("camera looks", text.compass(explanation.heading_deg))
-        chips += chip("attention alone says", text.compass(explanation.attention_heading_deg))
+        chips += chip(
+            "heading from attention alone", text.compass(explanation.attention_heading_deg)
+        )
         chips += chip("pair score", f"{explanation.teacher_score:.3f}")
     return (
         f'<div class="cv-explained"><p>{esc(words)}</p>'

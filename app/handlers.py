@@ -280,6 +280,6 @@ def explain(page: Page, answer: Answer | None, rank: int | None) -> Pair | None:
     candidate = answer.candidate(rank) if answer is not None else None
     if answer is None or candidate is None:
         return None
-    photo, _ = page.localizer.view(answer.note.path, answer.prediction.fov_deg)
+    photo, _ = page.localizer.view(answer.note.path, answer.ask.fov_deg)
     explanation = page.localizer.explain(photo, candidate.row, candidate.roll)
     return Pair(explanation, sharp_canvas(photo), explanation.tile)

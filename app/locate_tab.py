@@ -156,7 +156,7 @@ def _build_results(page: Page) -> _Results:
 def _connect_controls(page: Page, controls: _Controls, results: _Results, memory: _Memory) -> None:
     """Whatever changes before Locate is pressed: the photo, and what is known of it."""
     controls.photo.change(
-        partial(_photo_changed, page),
+        handlers.spoken(partial(_photo_changed, page)),
         controls.photo,
         [memory.note, controls.facts, controls.own_place, controls.heading, controls.fov],
         **GENTLE,
@@ -166,9 +166,10 @@ def _connect_controls(page: Page, controls: _Controls, results: _Results, memory
         (controls.heading_mode, text.HEADING_UNKNOWN, controls.heading),
     ):
         mode.change(partial(_shown_unless, hidden), mode, shown, **GENTLE)
-    controls.near_on.change(
-        lambda on: gr.update(visible=on), controls.near_on, controls.radius, **GENTLE
-    )
+    for asks_for_circle in (controls.near_on.change, controls.own_place.change):
+        asks_for_circle(
+            _radius_shown, [controls.near_on, controls.own_place], controls.radius, **GENTLE
+        )
     # A circle is drawn by the map's own script, so that the view stays where the visitor moved it.
     circle = gr.JSON(None, visible="hidden", elem_id="circle")
     known = [controls.near_on, memory.centre, controls.radius, controls.own_place, memory.note]
@@ -221,8 +222,11 @@ def _connect_answer(page: Page, controls: _Controls, results: _Results, memory: 
         answered.success(
             handlers.spoken(handlers.write_files), memory.answer, list(results.downloads), **GENTLE
         )
+    controls.photo.change(
+        handlers.spoken(partial(_forget, page)), controls.photo, outputs, **GENTLE
+    )
     controls.own_place.input(
-        partial(_redraw, page),
+        handlers.spoken(partial(_redraw, page)),
         [memory.answer, memory.selected, controls.own_place],
         outputs[2:6],
         **GENTLE,
@@ -244,6 +248,10 @@ def _photo_changed(page: Page, path: str | None) -> tuple[Any, ...]:
     )
     own = gr.update(visible=asks, value=[])
     return note, note.facts, own, heading, gr.update(value=min(max(round(note.fov_deg), 10), 360))
+
+
+def _radius_shown(near_on: bool, own: list[str] | None) -> Any:
+    return gr.update(visible=near_on or text.GPS_SEARCH in (own or []))
 
 
 def _shown_unless(hidden: str, mode: str) -> Any:
@@ -295,6 +303,18 @@ def _locate(
     pieces = handlers.show(page, answer, 1, ask.near, near_on, text.GPS_SHOW in own)
     found = bool(answer.prediction.candidates)
     return answer, 1 if found else None, *pieces, gr.update(visible=found)
+
+
+def _forget(page: Page, path: str | None) -> tuple[Any, ...]:
+    """The state before an answer: an old one is no answer to a new photo. An example is left
+    alone, as its own answer is on the way already.
+    """
+    if path and page.is_example(path):
+        return (gr.skip(),) * 7
+    verdict, *rest = handlers.show(page, None, None, None, False)
+    if path:
+        verdict = fragments.waiting(text.READY)
+    return None, None, verdict, *rest, gr.update(visible=False)
 
 
 def _redraw(

@@ -33,8 +33,8 @@ MAP_TITLE = "Map of the candidate places"
 TRUTH = "Where the photo was really taken"
 DOWNLOAD = "Take the result with you"
 
-WAITING = "Choose a photo to begin."
-READY = "Ready: press Locate."
+WAITING = "Choose a photo to begin"
+READY = "Ready: press Locate"
 WAITING_MORE = (
     "You will see candidate places on the map, how sure the program is, and which parts of the "
     "photo matched which parts of the ground."
@@ -59,10 +59,9 @@ ATTENTION_IDLE = (
     "that it looks at light up: the brighter, the more attention."
 )
 FACTORS_WORDS = (
-    "Contribution factors: how much each part speaks for this pair. Orange parts speak for the "
-    "match more than the average part, blue parts less."
+    "Contribution factors: how large a share each part has in what the two pictures are compared "
+    "by. Orange parts have more than an even share, blue parts less."
 )
-
 ERROR_TITLE = "That did not work"
 UNFORESEEN = "Something went wrong on this machine. Try again, or try another photo."
 NO_PHOTO = "Photo: got none, expected a street photo. Upload one or pick an example first."
@@ -72,7 +71,7 @@ NEAR_MISSING = (
 )
 CLAIMED_PLACE = "Where the photo says it was taken"
 
-FACTOR_ENDS = ("contributes less than the average", "more than the average")
+FACTOR_ENDS = ("less than an even share", "more")
 ATTENTION_ENDS = ("no attention", "most attention")
 
 

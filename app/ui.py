@@ -18,6 +18,7 @@ from core.localizer import Localizer
 
 __all__ = ["build_ui", "launch_options", "open_page", "serve_files"]
 
+HOUR_S = 3600
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Liberation Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Liberation Mono", "monospace"]
 
@@ -47,7 +48,9 @@ def open_page(
 
 def build_ui(page: Page) -> gr.Blocks:
     """The whole page around an opened Localizer."""
-    with gr.Blocks(title=text.TITLE, analytics_enabled=False) as blocks:
+    with gr.Blocks(
+        title=text.TITLE, analytics_enabled=False, delete_cache=(HOUR_S, 24 * HOUR_S)
+    ) as blocks:
         gr.HTML(
             fragments.masthead(len(page.gallery.tiles), handlers.is_rendered(page)),
             elem_id="masthead",
@@ -77,6 +80,7 @@ def launch_options() -> dict[str, Any]:
         "css_paths": [WEB / "style.css"],
         "footer_links": ["api"],
         "max_file_size": "50mb",
+        "state_session_capacity": 300,  # an explanation holds some 4 MB for its visitor
         "show_error": False,
         "share": False,
         "ssr_mode": False,

@@ -38,6 +38,10 @@ window.crossviewPage = (() => {
       if (!target || event.source !== target.contentWindow) return;
       const message = event.data && event.data.crossview;
       if (!message) return;
+      /* A new map knows nothing of the circle that the visitor is drawing. */
+      if (message.kind === "ready" && (state.near || state.picking)) {
+        showNear(state.near, state.picking);
+      }
       if (message.kind === "select" && Number.isInteger(message.rank)) {
         select(message.rank);
         pick({ rank: message.rank });

@@ -174,7 +174,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(url: str, process: subprocess.Popen, log: Path, seconds: float = 90) -> None:
+def wait_for(url: str, process: subprocess.Popen, log: Path, seconds: float = 240) -> None:
     """Return once the page answers; fail with its log if it stops or does not."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:

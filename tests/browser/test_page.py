@@ -22,7 +22,7 @@ from .conftest import EXAMPLE_ROW
 
 pytestmark = pytest.mark.browser
 GPS_IFD = 0x8825
-WAIT_MS = 30_000
+WAIT_MS = 60_000
 
 
 @contextmanager
@@ -110,7 +110,34 @@ def test_an_upload_is_read_located_and_stripped_of_its_place(page, town):
     served = page.request.get(picture(page, "photo")).body()
     exif = Image.open(io.BytesIO(served)).getexif()
     assert GPS_IFD not in exif
+    assert str(town.photos) not in page.content()
     assert exif.get_ifd(0x8769)[0xA405] == 28
+
+
+def test_a_new_photo_forgets_the_old_answer(page, town):
+    choose_example(page)
+    page.locator(
+        "#photo button[aria-label='Remove Image'], #photo button[aria-label='Clear']"
+    ).click()
+    page.wait_for_selector("#candidates .cv-card", state="detached")
+    assert "Choose a photo" in page.locator("#verdict").inner_text()
+    upload(page, "phone.jpg", (town.photos / "phone.jpg").read_bytes())
+    page.wait_for_function(
+        "() => document.querySelector('#verdict').innerText.includes('press Locate')"
+    )
+
+
+def test_a_photo_shows_its_own_place_only_when_asked(page, town):
+    upload(page, "phone.jpg", (town.photos / "phone.jpg").read_bytes())
+    page.wait_for_selector("#photo-facts .cv-chip")
+    page.locator("#locate").click()
+    page.wait_for_selector("#candidates .cv-card")
+    assert "true place" not in page.locator("#verdict").inner_text()
+    page.locator("#known button").first.click()
+    page.get_by_label("Show it on the map").check()
+    page.wait_for_function(
+        "() => document.querySelector('#verdict').innerText.includes('true place')"
+    )
 
 
 def test_marker_card_and_explain_tab_are_one_choice(page):
