@@ -56,6 +56,11 @@ class PlaceGroup:
     members: tuple[int, ...]
 
 
+def _column(table: Any, name: str) -> npt.NDArray[np.float64]:
+    """A column as numbers; by way of a list, because pyarrow's own way imports pandas."""
+    return np.array(table[name].to_pylist(), np.float64)
+
+
 class Gallery:
     """An opened gallery, read-only; threads may share one. Made by ``Gallery.open``.
 
@@ -69,9 +74,9 @@ class Gallery:
         self.index = index
         self.frame = LocalFrame(manifest.origin)
         self.tile_ids: tuple[str, ...] = tuple(table["tile_id"].to_pylist())
-        self.centres_m = np.column_stack([table["east_m"].to_numpy(), table["north_m"].to_numpy()])
-        self.lat_deg = table["lat_deg"].to_numpy()
-        self.lon_deg = table["lon_deg"].to_numpy()
+        self.centres_m = np.column_stack([_column(table, "east_m"), _column(table, "north_m")])
+        self.lat_deg = _column(table, "lat_deg")
+        self.lon_deg = _column(table, "lon_deg")
 
     @classmethod
     def open(cls, path: str | Path, verify: Literal["fast", "full"] = "fast") -> Gallery:
@@ -98,7 +103,8 @@ class Gallery:
                 "or build the gallery again."
             )
         index = TileIndex.open(folder / INDEX, manifest.index_kind)
-        table = pyarrow.parquet.read_table(folder / TILES, columns=_COLUMNS)
+        with pyarrow.parquet.ParquetFile(folder / TILES) as file:
+            table = file.read(columns=_COLUMNS)
         counts = {manifest.tiles, len(index), table.num_rows}
         if len(counts) != 1 or index.size != manifest.descriptor_size:
             raise GalleryError(

@@ -345,7 +345,8 @@ def test_as_a_process_it_gives_the_answer_of_the_api(folder, tmp_path):
     # What one answer does not need must not be paid for: each of these costs up to a second.
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines()}
     assert "torch" in imported
-    for heavy in ("geopandas", "matplotlib", "gradio", "timm", "embreex", "core.training.loop"):
+    heavies = ("geopandas", "pandas", "scipy", "matplotlib", "gradio", "timm", "embreex")
+    for heavy in (*heavies, "core.training.loop"):
         assert heavy not in imported, heavy
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 __all__ = ["Calibration", "ViewCalibration", "fit_confidence", "fit_factors", "probabilities"]
 
@@ -102,6 +101,8 @@ def fit_factors(
         teacher_scores: (Q, T) for the first T of each, or None.
         correct: bool (Q, K), tiles within 25 m of the camera. Queries without any are left out.
     """
+    from scipy.optimize import minimize  # fitting is rare; answering must start fast
+
     kept = correct.any(axis=1)
     pool, truth = similarities[kept], correct[kept]
     seen = None if teacher_scores is None else teacher_scores[kept]
@@ -129,6 +130,8 @@ def fit_confidence(shares: Sequence[float], right: Sequence[bool]) -> tuple[floa
 
     Platt's targets keep both finite where all answers are right, or none.
     """
+    from scipy.optimize import minimize
+
     share = np.clip(np.asarray(shares, np.float64), 1e-9, 1 - 1e-9)
     hit = np.asarray(right, bool)
     log_odds = np.log(share / (1 - share))
