@@ -18,14 +18,38 @@ lint: .venv/test.stamp
 	$(BIN)/mypy core app
 	$(BIN)/mypy app.py
 
+# Rendered towns: 42 to learn from, 2 to choose on, 3 to be judged by; about an hour on two cores.
+CORE := $(BIN)/python -m core
 worlds: .venv/test.stamp
-	$(BIN)/python -m core world build --help
+	$(CORE) world towns --part train --count 42 --out build/worlds/train
+	$(CORE) world towns --part validation --count 2 --panoramas 400 --out build/worlds/validation
+	$(CORE) world towns --part test --count 1 --out build/worlds/test
+	for seed in 3001 3002; do test -d build/worlds/test/town-$$seed || \
+	$(CORE) world build --seed $$seed --panoramas 300 --photos 0 --aerial-grid 1 \
+	--out build/worlds/test/town-$$seed; done
+	test -d assets/town || $(CORE) world pack build/worlds/test/town-3000 --out assets/town
+	$(CORE) world examples build/worlds/test/town-3000 --out assets/examples
 
+# Student, teacher, calibration, demo gallery; a stopped run goes on where it was.
+TRAIN := --worlds build/worlds/train --validation build/worlds/validation
 train: .venv/test.stamp
-	$(BIN)/python -m core train --help
+	$(CORE) train $(TRAIN) --steps 2600 --rate 0.0015 --batch 96 --validate-every 1300 \
+	--run build/runs/student --out assets/models/student
+	$(CORE) train $(TRAIN) --teacher --start assets/models/student --steps 700 --rate 0.0008 \
+	--batch 32 --run build/runs/teacher --out assets/models/teacher
+	$(CORE) calibrate assets/models/student --teacher assets/models/teacher \
+	--validation build/worlds/validation
+	$(CORE) gallery build assets/town --model assets/models/student --out assets/town
 
+# Every figure in docs/results.md and README.md is measured here and written by the last line.
+MODELS := assets/models/student --teacher assets/models/teacher
 results: .venv/test.stamp
-	$(BIN)/python -m core evaluate --help
+	$(CORE) evaluate $(MODELS) --data assets/town --out docs/results/town-3000.json
+	$(CORE) evaluate $(MODELS) --data build/worlds/test/town-3001 --out docs/results/town-3001.json
+	$(CORE) evaluate $(MODELS) --data build/worlds/test/town-3002 --out docs/results/town-3002.json
+	$(CORE) ablate --worlds build/worlds/train --start assets/models/student \
+	--data build/worlds/test/town-3001 --run build/runs/ablation --out docs/results/ablation.json
+	$(CORE) results
 
 bench: .venv/app.stamp
 	$(BIN)/python -m core bench

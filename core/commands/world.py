@@ -103,6 +103,21 @@ def pack(
     print(f"{pack_world(source, out, panorama_quality, aerial_quality)}: packed.")
 
 
+@world_app.command(
+    epilog="Example: python -m core world examples build/test/town-3000 --out assets/examples"
+)
+def examples(
+    source: Annotated[Path, typer.Argument(help="World folder with panoramas as pictures.")],
+    out: Annotated[Path, typer.Option(help="Folder of the JPEG files.")],
+    panoramas: Annotated[int, typer.Option(min=0, help="How many panoramas.")] = 3,
+    photos: Annotated[int, typer.Option(min=0, help="How many photos.")] = 5,
+) -> None:
+    """Write pictures to try, taken evenly from a world, their places in EXIF."""
+    from core.world.examples import write_examples
+
+    print(f"{out}: {write_examples(source, out, panoramas, photos)} examples.")
+
+
 def parse_canvas(text: str) -> tuple[int, int]:
     """``HEIGHTxWIDTH`` as (height, width) in pixels.
 

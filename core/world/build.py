@@ -180,7 +180,10 @@ def _one_photo(
     picture = shoot_photo(scene, camera, heading, pitch, fov, size, rng)
     name = f"photos/photo{number:02d}.jpg"
     place = frame.to_place(camera.east_m, camera.north_m)
-    exif = photo_exif(place, heading, int(focal))
+    # In EXIF 36 mm lie along the longer side, as in a 4:3 frame of a phone: 27 mm across a portrait.
+    across = 27.0 if portrait else 36.0
+    focal_35mm = round(across / 2 / np.tan(np.radians(fov) / 2))
+    exif = photo_exif(place, heading, int(focal_35mm))
     Image.fromarray(picture).save(folder / name, quality=90, exif=exif)
     row = {"photo_id": f"photo{number:02d}", "file": name, "east_m": camera.east_m}
     row |= {"north_m": camera.north_m, "heading_deg": heading, "fov_deg": fov}
