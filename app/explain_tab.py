@@ -23,7 +23,9 @@ def build_explain_tab(page: Page, tab: gr.Tab, locate_tab: LocateTab) -> None:
     """Lay out the tab and connect it with the answer and choice of the Locate tab."""
     pair, lit = gr.State(None, time_to_live=3600), gr.State(None)
     with gr.Row(elem_classes="cv-explain-controls"):
-        place = gr.Radio([], label=text.PLACE, visible=False, elem_id="explain-place", scale=3)
+        place = gr.Radio(
+            [], label=text.PLACE, visible=False, elem_id="explain-place", scale=3, min_width=300
+        )
         mode = gr.Radio(
             [text.EXPLAIN_ATTENTION, text.EXPLAIN_FACTORS],
             value=text.EXPLAIN_ATTENTION,
@@ -84,7 +86,6 @@ def _picture(label: str, elem_id: str, scale: int) -> gr.Image:
         buttons=[],
         format="jpeg",
         type="pil",
-        height=440,
         min_width=300,
         scale=scale,
     )

@@ -177,7 +177,7 @@ def legend(has_cells: bool, has_near: bool, has_truth: bool, has_candidates: boo
         entries.append(("cv-key-tile", "the tile that was compared"))
         entries.append(("cv-key-wedge", "where the camera looked"))
     if has_cells:
-        entries.append(("cv-key-cells", "probability, low to high"))
+        entries.append(("cv-key-cells", "probability, 0.5 % to 50 %"))
     if has_near:
         entries.append(("cv-key-near", "your search circle"))
     if has_truth:

@@ -50,7 +50,7 @@ log = logging.getLogger("crossview.page")
 TOP_K = 10
 SHADED = 100
 """Places asked for, the best TOP_K of which are listed and the others only shaded."""
-DOWNLOADS = {"geojson": "GeoJSON", "csv": "CSV", "gpkg": "GeoPackage"}
+DOWNLOADS = {"geojson": "↓ GeoJSON", "csv": "↓ CSV", "gpkg": "↓ GeoPackage"}
 P = ParamSpec("P")
 T = TypeVar("T")
 

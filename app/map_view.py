@@ -28,7 +28,7 @@ from core.records import Candidate, Place, SearchArea
 __all__ = ["BaseMap", "Cells", "MapScene", "build_document", "file_url", "frame_html"]
 
 WEB = Path(__file__).resolve().parent.parent / "assets" / "web"
-OVERVIEW_SIDE = 4096
+OVERVIEW_SIDE = 3072
 WEDGE_M = 70.0
 SQUARE = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 CELL_COLOURS = ("#ffe08a", "#ffb347", "#ff7a3d", "#e8384f", "#a5146b")
@@ -54,8 +54,10 @@ class BaseMap:
         The gallery hands it over in Web Mercator, so it can be stretched between its corners.
         """
         image, (west, south, east, north) = gallery.overview(OVERVIEW_SIDE)
+        if image.shape[2] == 4 and image[..., 3].min() == 255:
+            image = image[..., :3]  # nothing to see through: smaller, and drawn faster
         path = folder / "overview.webp"
-        Image.fromarray(image).save(path, quality=82, method=2)
+        Image.fromarray(image).save(path, quality=80, method=2)
         return cls(file_url(path), west, south, east, north)
 
     def covers(self, place: Place) -> bool:
@@ -216,15 +218,16 @@ def _add_cells(document: folium.Map, cells: Cells, frame: LocalFrame) -> None:
         features.append(_polygon(frame, ring, share=round(float(cells.share[row]), 5)))
     folium.GeoJson(
         {"type": "FeatureCollection", "features": features},
-        style_function=lambda feature: _cell_style(feature["properties"]["share"], best),
+        style_function=lambda feature: _cell_style(feature["properties"]["share"]),
         name="cells",
         interactive=False,
     ).add_to(document)
 
 
-def _cell_style(share: float, best: float) -> dict[str, Any]:
-    # Two decades of probability over the colours: on a linear scale only the best would be seen.
-    strength = 1 + math.log10(max(share / best, 1e-2)) / 2
+def _cell_style(share: float) -> dict[str, Any]:
+    # From 0.5 % to 50 %, two decades of probability over the colours: on a linear scale only the
+    # best place would be seen. The same colour means the same probability on every map.
+    strength = min(max(math.log10(max(share, 1e-9) / 0.005) / 2, 0.0), 1.0)
     step = min(int(strength * len(CELL_COLOURS)), len(CELL_COLOURS) - 1)
     return {
         "stroke": False,

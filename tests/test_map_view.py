@@ -135,7 +135,7 @@ def test_cells_are_one_layer_and_leave_out_what_is_negligible(scene):
 def test_a_cell_likelier_than_another_is_darker_and_denser(scene):
     from app.map_view import _cell_style
 
-    likely, less = _cell_style(0.5, 0.5), _cell_style(0.01, 0.5)
+    likely, less = _cell_style(0.5), _cell_style(0.01)
     assert likely["fillOpacity"] > less["fillOpacity"]
     assert likely["fillColor"] != less["fillColor"]
 
