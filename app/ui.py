@@ -52,7 +52,7 @@ def build_ui(page: Page) -> gr.Blocks:
         title=text.TITLE, analytics_enabled=False, delete_cache=(HOUR_S, 24 * HOUR_S)
     ) as blocks:
         gr.HTML(
-            fragments.masthead(len(page.gallery.tiles), handlers.is_rendered(page)),
+            fragments.masthead(len(page.gallery), handlers.is_rendered(page)),
             elem_id="masthead",
             js_on_load=None,
         )

@@ -55,7 +55,7 @@ app.command(
     "--data assets/town --run build/ablation --out docs/results/ablation.json"
 )(ablate)
 app.command(epilog="Example: python -m core results")(results)
-app.command(epilog="Example: python -m core bench assets/examples/park.jpg --repeat 5")(bench)
+app.command(epilog="Example: python -m core bench assets/examples/panorama-1.jpg --repeat 5")(bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -147,6 +147,12 @@ class Localizer:
         ranking = self._look_again(ranking, canvas, heading)
         watch.lap("rerank")
         candidates, confidence = self._places(ranking, canvas.n_bins, heading, top_k)
+        if rows is not None:
+            # Calibrated on whole galleries: in a small circle any photo has a clear first place.
+            everywhere = self._rank(descriptor, canvas, heading, None)
+            everywhere = self._look_again(everywhere, canvas, heading)
+            confidence = self._confidence_in(everywhere, candidates[0].row, canvas.n_bins)
+            watch.lap("confidence")
         return Prediction(
             photo=opened.name,
             fov_deg=opened.fov_deg,
@@ -218,7 +224,10 @@ class Localizer:
                 f"Search area: got {near.radius_m:g} m around {near.centre.lat_deg:.5f}, "
                 f"{near.centre.lon_deg:.5f}, where the gallery has no place. Move or widen it."
             )
-        note = f"Searched {len(rows)} of {len(self.gallery)} places, within {near.radius_m:g} m."
+        note = (
+            f"Searched {len(rows)} of {len(self.gallery)} places, within {near.radius_m:g} m; how "
+            "sure is said as if the whole gallery had been searched."
+        )
         return rows, (note,)
 
     @torch.inference_mode()
@@ -258,6 +267,16 @@ class Localizer:
             for rank, (group, share) in enumerate(zip(groups, merged, strict=True), start=1)
         )
         return candidates[:top_k], view.confidence(merged[0])
+
+    def _confidence_in(self, ranking: Ranking, row: int, n_bins: int) -> float:
+        """Confidence in the place of one row among all that a search of everything found."""
+        view = self.calibration.at(n_bins if self.student.bins else None)
+        ranking, logits = in_order(ranking, view)
+        shares = probabilities(logits)
+        side = self.gallery.manifest.tile_side_m
+        apart = self.gallery.centres_m[ranking.rows] - self.gallery.centres_m[row]
+        near = np.hypot(apart[:, 0], apart[:, 1]) <= side / 2 + 1e-3
+        return view.confidence(float(shares[near].sum()))
 
     def _candidate(
         self,

@@ -25,6 +25,7 @@ __all__ = [
     "contribution_overlay",
     "outline",
     "reliability_figure",
+    "training_figure",
 ]
 
 UInt8Image = npt.NDArray[np.uint8]
@@ -204,3 +205,27 @@ def _legend(axes: Any, loc: str) -> None:
     legend = axes.legend(loc=loc, frameon=False)
     for text in legend.get_texts():
         text.set_color(_INK)
+
+
+def training_figure(log: Sequence[Mapping[str, Any]], window: int = 50) -> Figure:
+    """Accuracy within the batch against steps, one line for each width of view.
+
+    Args:
+        log: lines of a run's log.jsonl; those without an accuracy are left out.
+        window: steps of one width that a point is the mean of.
+
+    """
+    figure, axes = _axes((6.0, 4.0))
+    lines = [line for line in log if "accuracy" in line]
+    widths = sorted({int(line["bins"]) for line in lines}, reverse=True)
+    for width, colour in zip(widths, _SERIES * (1 + len(widths) // 6), strict=False):
+        same = [line for line in lines if line["bins"] == width]
+        steps = [int(line["step"]) for line in same]
+        means = [
+            float(np.mean([line["accuracy"] for line in same[max(0, end - window) : end]]))
+            for end in range(1, len(same) + 1)
+        ]
+        axes.plot(steps, means, color=colour, linewidth=1.4, label=f"{width * 360 / 32:g}°")
+    axes.set(xlabel="step", ylabel="true tile first in its batch", ylim=(0, 1))
+    _legend(axes, loc="lower right")
+    return figure

@@ -101,3 +101,22 @@ def test_wrong_sizes_are_refused_with_what_was_expected() -> None:
         build_model("convnet-s", "mean")
     with pytest.raises(SettingError, match="Model: got 'resnet'"):
         build_model("resnet")
+
+
+def test_timm_encoders_carry_azimuth_bins_too() -> None:
+    model = build_model("timm/resnet10t", "azimuth", (64, 256), (64, 64), dim=4).eval()
+    with torch.inference_mode():
+        assert model.describe_ground(torch.rand(2, 3, 64, 8 * 8)).shape == (2, 8 * 4)
+        assert model.describe_aerial(torch.rand(2, 3, 64, 64)).shape == (2, BINS * 4)
+
+
+def test_l2ltr_describes_by_its_class_token_and_nothing_else() -> None:
+    with torch.device("meta"):
+        model = build_model("l2ltr", "cls", (128, 512), (256, 256))
+        assert model.dim == 768
+        assert model.describe_ground(torch.rand(1, 3, 128, 512)).shape == (1, 768)
+        assert model.describe_aerial(torch.rand(1, 3, 256, 256)).shape == (1, 768)
+    with pytest.raises(SettingError, match="l2ltr describes by its class token"):
+        build_model("l2ltr", "gap")
+    with pytest.raises(SettingError, match="l2ltr describes by its class token"):
+        build_model("saig-s", "cls")

@@ -91,7 +91,8 @@ def test_help_changes_what_is_searched_and_its_chance() -> None:
     settings = [Setting(8), Setting(8, heading_known=True), Setting(8, radius_m=100.0)]
     rows = evaluate_town(town, oracle, settings=settings, count=24)  # type: ignore[arg-type]
     assert rows[2]["chance_25_m"] > 5 * rows[0]["chance_25_m"]
-    assert "median_heading_error_deg" not in rows[1]
+    assert rows[0]["median_heading_error_deg"] < 360 / BINS
+    assert rows[1]["median_heading_error_deg"] is None
     assert rows[1]["heading"] == "known"
 
 

@@ -104,6 +104,17 @@ def test_near_searches_the_circle_only_and_says_so(localizer):
     assert any("of 49 places, within 45 m" in note for note in found.notes)
 
 
+def test_a_small_circle_makes_no_photo_a_confident_match(localizer):
+    """Few places are left in it and all are one; sureness is that of a search of everything."""
+    gallery = localizer.gallery
+    photo = panorama_at(gallery, ROW)
+    elsewhere = localizer.locate(photo, near=SearchArea(gallery.tile(48).place, 25.0))
+    assert elsewhere.candidates[0].probability > 0.99
+    assert elsewhere.confidence < localizer.locate(photo).confidence
+    around = localizer.locate(photo, near=SearchArea(gallery.tile(ROW).place, 25.0))
+    assert around.confidence == pytest.approx(localizer.locate(photo).confidence, abs=1e-6)
+
+
 def test_teacher_scores_the_first_tiles_and_keeps_a_true_first(with_teacher):
     found = with_teacher.locate(panorama_at(with_teacher.gallery, ROW, 3))
     assert found.candidates[0].row == ROW

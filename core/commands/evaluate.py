@@ -42,7 +42,10 @@ COLUMNS = (
 def evaluate(
     student: Annotated[Path, typer.Argument(help="Model folder of the student.")],
     data: Annotated[Path, typer.Option(help="World folder with panoramas.")],
-    teacher: Annotated[Path | None, typer.Option(help="Model folder: adds re-ranked rows.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Teacher's folder; by default the one beside the student.")
+    ] = None,
+    reranked: Annotated[bool, typer.Option(help="Add the teacher's re-ranked rows.")] = True,
     queries: Annotated[int, typer.Option(min=1, help="Panoramas asked, at most.")] = 600,
     seed: Annotated[int, typer.Option(min=0, help="Of the crops' headings.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
@@ -58,7 +61,10 @@ def evaluate(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    models = open_models(student, teacher)
+    beside = student.parent / "teacher"
+    if teacher is None and reranked and beside != student and beside.is_dir():
+        teacher = beside
+    models = open_models(student, teacher if reranked else None)
     town = load_town(data, tile_pixels=models.student.aerial_size[0])
     fitted = models.teacher_config.get("calibration")
     calibration = Calibration.from_config(fitted) if fitted else None
@@ -70,7 +76,7 @@ def evaluate(
         count=queries,
         seed=seed,
     )
-    command = f"evaluate {student} --data {data}" + (f" --teacher {teacher}" if teacher else "")
+    command = f"evaluate {student} --data {data} --queries {queries} --seed {seed}"
     report = {
         "protocol": PROTOCOL,
         "model": str(student),

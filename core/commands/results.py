@@ -41,7 +41,11 @@ def ablate(
     )
     judged = [town for folder in data for town in load_towns(folder.parent, [folder.name])]
     rows = run_ablation(load_towns(worlds), judged, loop, start, run)
-    command = f"ablate --worlds {worlds} --start {start} --steps {steps} --batch {batch}"
+    judges = " ".join(f"--data {folder}" for folder in data)
+    command = (
+        f"ablate --worlds {worlds} --start {start} {judges} --run {run} --out {out} "
+        f"--steps {steps} --batch {batch} --rate {rate:g} --seed {seed}"
+    )
     report = {"steps": steps, "seed": seed, **provenance(command), "rows": rows}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1), encoding="utf-8")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,10 +99,13 @@ def train(
 
     if teacher and start is not None:
         switches = {"interaction": interaction, "contribution": contribution, "heads": heads}
-        written = train_teacher(towns, held_out, loop, run, out, start, **switches)
+        written = train_teacher(
+            towns, held_out, loop, run, out, start, command=_command(), **switches
+        )
     else:
         config = ModelConfig(**built)
-        written = train_student(towns, held_out, loop, run, out, config, start)
+        written = train_student(towns, held_out, loop, run, out, config, start, _command())
+    _draw_curve(run)
     print(f"{written}: trained for {loop.steps} steps on {len(towns)} towns.")
 
 
@@ -132,8 +138,21 @@ def distill(
 
     given = _given(relation=relation, local=local, is_filtered=filter)
     knowledge = dataclasses.replace(DistillationConfig(), **given)
-    written = distil_student(towns, held_out, loop, run, out, start, teacher, knowledge)
+    written = distil_student(towns, held_out, loop, run, out, start, teacher, knowledge, _command())
+    _draw_curve(run)
     print(f"{written}: distilled for {loop.steps} steps on {len(towns)} towns.")
+
+
+def _command() -> str:
+    return "python -m core " + shlex.join(sys.argv[1:])
+
+
+def _draw_curve(run: Path) -> None:
+    """The log of a run as a picture beside it."""
+    from core.viz import training_figure
+
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    training_figure([json.loads(line) for line in lines]).savefig(run / "curve.png", dpi=110)
 
 
 def _prepared(device: str, threads: int | None) -> str:

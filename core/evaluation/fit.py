@@ -57,9 +57,9 @@ class _Described:
         self.descriptors = describe_places(student, town, self.centres)
         self.tokens = None if teacher is None else TownTokens(teacher, town, self.centres)
 
-    def pools(self, bins: int, count: int, seed: int) -> _Pools:
-        """The pools of ``count`` queries of one width."""
-        queries = crop_queries(self.town, bins, count, seed)
+    def pools(self, asked: Town, bins: int, count: int, seed: int) -> _Pools:
+        """The pools of ``count`` queries of one width, taken from this town or from another."""
+        queries = crop_queries(asked, bins, count, seed)
         if bins <= 10:
             queries = framed(queries)
         matches = match(describe_views(self.student, queries), self.descriptors)
@@ -71,6 +71,8 @@ class _Described:
             seen = scores[:, : int(np.isfinite(scores[0]).sum())].astype(np.float64)
         places = self.centres[order]
         distance = np.linalg.norm(queries.places[:, None] - places, axis=2)
+        if asked is not self.town:
+            distance = np.full_like(distance, np.inf)
         similarities = np.take_along_axis(matches.similarity, order, axis=1)
         return _Pools(similarities.astype(np.float64), seen, distance, places)
 
@@ -84,22 +86,35 @@ def _joined(parts: Sequence[_Pools]) -> _Pools:
     )
 
 
-def _fit_view(pools: _Pools, bins: int, paired: bool) -> ViewCalibration:
-    correct = pools.distances <= 25
-    student, teacher = fit_factors(pools.similarities, pools.teacher if paired else None, correct)
-    view = ViewCalibration(bins, student, teacher, 1.0, 0.0)
+def _first_shares(pools: _Pools, view: ViewCalibration) -> tuple[list[float], list[bool]]:
+    """Share of each query's first place, neighbours merged, and whether it is within 25 m."""
     shares, right = [], []
     for query in range(len(pools.similarities)):
-        logits = view.logits(
-            pools.similarities[query], pools.teacher[query] if paired else np.empty(0)
-        )
+        seen = pools.teacher[query] if view.teacher else np.empty(0)
+        logits = view.logits(pools.similarities[query], seen)
         first = int(np.argmax(logits))
         apart = np.linalg.norm(pools.places[query] - pools.places[query, first], axis=1)
         merged = apart <= TILE_SIDE_M / 2 + 1e-3
         shares.append(float(probabilities(logits)[merged].sum()))
-        right.append(bool(correct[query, first]))
-    slope, intercept = fit_confidence(shares, right)
-    return ViewCalibration(bins, student, teacher, slope, intercept)
+        right.append(bool(pools.distances[query, first] <= 25))
+    return shares, right
+
+
+def _fit_view(pools: _Pools, bins: int, paired: bool) -> ViewCalibration:
+    correct = pools.distances <= 25
+    student, teacher = fit_factors(pools.similarities, pools.teacher if paired else None, correct)
+    shares, right = _first_shares(pools, ViewCalibration(bins, student, teacher, 1.0, 0.0))
+    return ViewCalibration(bins, student, teacher, *fit_confidence(shares, right))
+
+
+def _threshold(foreign: Sequence[_Pools], views: Sequence[ViewCalibration]) -> float:
+    """Smallest confidence of a match: more likely right than not, and no more than 2 % of the
+    photos of another town reach it.
+    """
+    said = []
+    for pools, view in zip(foreign, views, strict=True):
+        said += [view.confidence(share) for share in _first_shares(pools, view)[0]]
+    return max(0.5, float(np.quantile(said, 0.98))) if said else 0.5
 
 
 def fit_calibration(
@@ -112,8 +127,9 @@ def fit_calibration(
 ) -> tuple[Calibration, Calibration | None]:
     """Calibration of the student alone, and with the teacher re-ranking.
 
-    Views up to 10 bins are photo frames, as visitors' photos are. A match is called confident when
-    it is more likely right than not.
+    Views up to 10 bins are photo frames, as visitors' photos are. With two towns or more, each
+    town's photos are also asked of the others, where none has a right answer: that sets from which
+    confidence on an answer is called a match.
 
     Args:
         student: an azimuth student.
@@ -124,10 +140,21 @@ def fit_calibration(
         bins: widths to fit.
     """
     described = [_Described(student, teacher, town) for town in towns]
-    alone, paired = [], []
+    own: list[_Pools] = []
+    foreign: list[_Pools] = []
     for width in tqdm(bins, desc="calibrate"):
-        pools = _joined([town.pools(width, count, seed) for town in described])
-        alone.append(_fit_view(pools, width, paired=False))
-        if teacher is not None:
-            paired.append(_fit_view(pools, width, paired=True))
-    return Calibration(tuple(alone)), Calibration(tuple(paired)) if paired else None
+        own.append(_joined([home.pools(home.town, width, count, seed) for home in described]))
+        strangers = [
+            home.pools(other, width, max(1, count // 3), seed)
+            for home in described
+            for other in towns
+            if other is not home.town
+        ]
+        foreign += [_joined(strangers)] if strangers else []
+
+    def fitted(paired: bool) -> Calibration:
+        pairs = zip(own, bins, strict=True)
+        views = tuple(_fit_view(pools, width, paired) for pools, width in pairs)
+        return Calibration(views, _threshold(foreign, views if foreign else ()))
+
+    return fitted(paired=False), fitted(paired=True) if teacher is not None else None

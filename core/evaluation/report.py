@@ -110,8 +110,10 @@ def _figures(
     figures: Row = {f"hit@{k}": recall_at(ranks, k) for k in (1, 5, 10)}
     figures |= {f"within_{r}_m": share_within(error, r) for r in (10, 25, 50)}
     figures["within_25_m@5"] = share_within(near, 25)
+    figures["standard_error_hit@1"] = standard_error(recall_at(ranks, 1), len(scores))
     figures["standard_error_25_m"] = standard_error(share_within(error, 25), len(scores))
     figures["median_error_m"] = float(np.median(error))
+    figures["median_heading_error_deg"] = None  # of the first place; nothing to say if known
     if not setting.heading_known:
         turned = -180.0 + (rolls[index, first] + queries.bins / 2) * 360.0 / BINS
         wrong = angle_difference_deg(turned, queries.heading_deg)

@@ -10,7 +10,8 @@ from torch import nn
 from core.errors import SettingError
 from core.models.convnet import ConvNet, ConvNetConfig
 from core.models.geossk import GeoSSK, GeoSSKConfig
-from core.models.pooling import AzimuthPooling, GapPooling, SmdPooling
+from core.models.l2ltr import L2ltr, L2ltrConfig
+from core.models.pooling import AzimuthPooling, ClsPooling, GapPooling, SmdPooling
 from core.models.saig import saig_d, saig_s, saig_xs
 from core.models.two_branch import TwoBranch
 
@@ -18,19 +19,25 @@ __all__ = ["MODELS", "POOLINGS", "TEACHER", "build_from_config", "build_model", 
 
 Size = tuple[int, int]
 TEACHER = "geossk"
-POOLINGS = ("gap", "smd", "azimuth")
+POOLINGS = ("gap", "smd", "azimuth", "cls")
 
 MODELS: dict[str, Callable[[Size, bool], nn.Module]] = {
     "convnet-s": lambda size, azimuth: ConvNet(ConvNetConfig()),
     "saig-s": lambda size, azimuth: saig_s(size, azimuth=azimuth),
     "saig-d": lambda size, azimuth: saig_d(size, azimuth=azimuth),
     "saig-xs": lambda size, azimuth: saig_xs(size, azimuth=azimuth),
+    "l2ltr": lambda size, azimuth: L2ltr(L2ltrConfig(image_size=size)),
 }
 
 
 def _encoder(name: str, size: Size, azimuth: bool) -> nn.Module:
     if name in MODELS:
         return MODELS[name](size, azimuth)
+    if name.startswith("timm/"):
+        from core.models.timm_encoder import TimmEncoder
+
+        stride = 16 if azimuth else 32
+        return TimmEncoder(name[5:], size, largest_stride=stride, is_wrapped=azimuth)
     raise SettingError(
         f"Model: got {name!r}, expected one of {', '.join(sorted(MODELS))} or timm/<name>."
     )
@@ -41,6 +48,8 @@ def _pooling(name: str, encoder: Any, size: Size, dim: int) -> nn.Module:
     rows, columns = size[0] // stride[0], size[1] // stride[1]
     if name == "gap":
         return GapPooling(channels)
+    if name == "cls":
+        return ClsPooling(channels)
     if name == "smd":
         return SmdPooling(channels, rows * columns)
     return AzimuthPooling(channels, rows, dim)
@@ -59,7 +68,7 @@ def build_model(
 
     Args:
         name: a key of ``MODELS``, or ``timm/<name>``.
-        pooling: ``gap``, ``smd`` or ``azimuth``.
+        pooling: ``gap``, ``smd`` or ``azimuth``; ``cls`` for ``l2ltr``, and no other.
         ground_size: (height, width) of a full canvas in pixels.
         aerial_size: (height, width) of a tile in pixels.
         dim: values per azimuth bin; used by ``azimuth`` only.
@@ -71,6 +80,11 @@ def build_model(
     """
     if pooling not in POOLINGS:
         raise SettingError(f"Pooling: got {pooling!r}, expected one of {', '.join(POOLINGS)}.")
+    if (name == "l2ltr") != (pooling == "cls"):
+        raise SettingError(
+            f"Pooling: got {pooling!r} for {name}; l2ltr describes by its class token (cls), and no "
+            "other model has one."
+        )
     azimuth = pooling == "azimuth"
     polar = azimuth if polar is None else polar
     if azimuth and not polar:

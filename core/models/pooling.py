@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["AzimuthPooling", "GapPooling", "SmdPooling"]
+__all__ = ["AzimuthPooling", "ClsPooling", "GapPooling", "SmdPooling"]
 
 
 class GapPooling(nn.Module):
@@ -55,6 +55,18 @@ class SmdPooling(nn.Module):
         mixed = self.linear1(feature_map.flatten(2))
         mixed = self.linear3(self.linear2(functional.gelu(mixed)))
         return functional.normalize(mixed.transpose(1, 2).flatten(1), dim=1)
+
+
+class ClsPooling(nn.Module):
+    """Marks encoders that describe by a class token of their own (L2LTR); pools nothing.
+
+    Attributes:
+        dim: size D of the descriptor, equal to the channels C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.dim = channels
 
 
 class AzimuthPooling(nn.Module):

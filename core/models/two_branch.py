@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.errors import SettingError
-from core.models.pooling import AzimuthPooling
+from core.models.pooling import AzimuthPooling, ClsPooling
 from core.polar import BINS, polar_view
 
 __all__ = ["Encoder", "TwoBranch"]
@@ -131,10 +131,15 @@ class TwoBranch(nn.Module):
 
     def describe_ground(self, images: Tensor) -> Tensor:
         """Unit descriptors of ground views (B, 3, H, W) in [0, 1]: see ``describe_ground_map``."""
+        if isinstance(self.ground_pool, ClsPooling):
+            return self.ground_encoder.describe((images - self.mean) / self.std)
         return self.describe_ground_map(self.ground_map(images))
 
     def describe_aerial(self, tiles: Tensor) -> Tensor:
         """Unit descriptors (B, D) of tiles (B, 3, S, S) in [0, 1]."""
+        if isinstance(self.aerial_pool, ClsPooling):
+            views = polar_view(tiles, *self.ground_size) if self.polar else tiles
+            return self.aerial_encoder.describe((views - self.mean) / self.std)
         return self.describe_aerial_map(self.aerial_map(tiles))
 
     def ground_tokens(self, images: Tensor) -> Tensor:

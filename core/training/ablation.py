@@ -23,7 +23,7 @@ from core.training.recipes import distil_student, train_teacher
 
 __all__ = ["STUDENTS", "TEACHERS", "run_ablation"]
 
-TEACHERS: dict[str, dict[str, bool]] = {
+TEACHERS: dict[str, dict[str, Any]] = {
     "plain": {"interaction": False, "contribution": False},
     "cim": {"interaction": True, "contribution": False},
     "cim+cf": {"interaction": True, "contribution": True},

@@ -96,14 +96,26 @@ def _save(path: Path, state: dict[str, Any]) -> None:
     os.replace(beside, path)
 
 
-def _resume(path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> int:
+def _identity(config: LoopConfig, towns: Sequence[Town], what: dict[str, Any]) -> str:
+    """What a run must have in common with its checkpoint, as text; its length may be changed."""
+    settings = asdict(config)
+    for name in ("steps", "validate_every", "save_every", "device"):
+        del settings[name]
+    return json.dumps({**settings, "towns": [town.name for town in towns], **what}, sort_keys=True)
+
+
+def _resume(
+    path: Path, objective: nn.Module, optimizer: torch.optim.Optimizer, identity: str
+) -> int:
     if not path.is_file():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["seed"] != seed:
+    if state["identity"] != identity:
+        was, now = json.loads(state["identity"]), json.loads(identity)
+        changed = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
         raise DataError(
-            f"Training run {path.parent}: got seed {seed}, but it was started with {state['seed']}. "
-            "Use its seed, or another folder."
+            f"Training run {path.parent}: got another {', '.join(changed)} than it was started with. "
+            "Use the same, or another folder."
         )
     objective.load_state_dict(state["objective"])
     optimizer.load_state_dict(state["optimizer"])
@@ -142,25 +154,29 @@ def run_loop(
     config: LoopConfig,
     folder: str | Path,
     validate: Callable[[], Figures] | None = None,
+    what: dict[str, Any] | None = None,
 ) -> Path:
     """Train an objective and return the folder with ``state.pt``, ``log.jsonl`` and ``config.json``.
 
     ``validate`` is called every ``validate_every`` steps and at the end; its figures go to the log.
+    ``what`` (JSON) says what is trained and from what, so that a checkpoint of another run is
+    refused.
 
     Raises:
-        DataError: no towns, or a folder that holds a run with another seed.
+        DataError: no towns, or a folder that holds another run.
 
     """
     if not towns:
         raise DataError("Training: got no towns, expected at least one. Build some: make worlds")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")
     objective.to(config.device)
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = [p for p in objective.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.rate, weight_decay=config.decay)
-    first = _resume(folder / "state.pt", objective, optimizer, config.seed)
+    identity = _identity(config, towns, what or {})
+    first = _resume(folder / "state.pt", objective, optimizer, identity)
+    (folder / "config.json").write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")
     pixels: int = objective.tile_pixels  # type: ignore[assignment]
     started, bar = time.monotonic(), tqdm(total=config.steps, initial=first, desc=folder.name)
     for step, batch in _batches(towns, config, pixels, first):
@@ -179,7 +195,7 @@ def run_loop(
         done = step + 1
         if done % config.save_every == 0 or done == config.steps:
             state = {"objective": objective.state_dict(), "optimizer": optimizer.state_dict()}
-            _save(folder / "state.pt", {**state, "step": done, "seed": config.seed})
+            _save(folder / "state.pt", {**state, "step": done, "identity": identity})
         if validate and (done % config.validate_every == 0 or done == config.steps):
             objective.eval()
             _append(folder / "log.jsonl", {"step": step, "validation": validate()})

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from core.checkpoints import load_model, save_model
+from core.checkpoints import load_model, model_hash, save_model
 from core.data.worlds import Town, load_town
 from core.errors import CheckpointError, DataError
 from core.evaluation.report import Setting, evaluate_town
@@ -33,7 +33,14 @@ from core.training.objectives import (
     TeacherObjective,
 )
 
-__all__ = ["ModelConfig", "distil_student", "load_towns", "train_student", "train_teacher"]
+__all__ = [
+    "ModelConfig",
+    "distil_student",
+    "load_towns",
+    "model_card",
+    "train_student",
+    "train_teacher",
+]
 
 VALIDATED = (Setting(32), Setting(16), Setting(8))
 
@@ -83,11 +90,17 @@ def validation_figures(
 
 
 def _record(
-    kind: str, towns: Sequence[Town], loop: LoopConfig, started: float, folder: Path
+    kind: str,
+    towns: Sequence[Town],
+    loop: LoopConfig,
+    started: float,
+    folder: Path,
+    command: str,
 ) -> dict[str, Any]:
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return {
         "kind": kind,
+        "command": command,
         "towns": [town.name for town in towns],
         "panoramas": sum(len(town.panoramas) for town in towns),
         "loop": asdict(loop),
@@ -98,19 +111,21 @@ def _record(
     }
 
 
-def _card(title: str, record: dict[str, Any]) -> str:
+def model_card(title: str, record: dict[str, Any]) -> str:
+    """The card of a trained model, from the training record in its config."""
     loop = record["loop"]
     return (
         f"# {title}\n\n"
         f"Trained on {len(record['towns'])} rendered (synthetic) towns with "
         f"{record['panoramas']} panoramas; seeds of the towns: {', '.join(record['towns'])}. "
         "No test town and no real photo was seen.\n\n"
+        f"- command: `{record['command']}`\n"
         f"- steps {loop['steps']}, peak rate {loop['rate']}, batch {loop['sampling']['batch']}, "
         f"seed {loop['seed']}\n"
         f"- {record['minutes']} minutes in the last sitting on {record['machine']}, "
         f"torch {record['torch']}\n"
         f"- last line of the log: `{json.dumps(record['last'])}`\n\n"
-        "GeoSSK is rebuilt from its abstract; every figure is this project's own. Licence: Apache-2.0.\n"
+        "GeoSSK is rebuilt from its abstract; every figure is this project's own. These weights: CC0.\n"
     )
 
 
@@ -139,6 +154,7 @@ def _run(
     validation: Sequence[Town],
     loop: LoopConfig,
     run: Path,
+    what: dict[str, Any],
     teacher: GeoSSK | None = None,
 ) -> None:
     run_loop(
@@ -147,6 +163,7 @@ def _run(
         loop,
         run,
         (lambda: validation_figures(student, validation, teacher)) if validation else None,
+        what,
     )
 
 
@@ -158,10 +175,11 @@ def train_student(
     out: Path,
     model: ModelConfig | None = None,
     start: Path | None = None,
+    command: str = "",
 ) -> Path:
     """Train a student from scratch, or on from a model folder; write its model folder ``out``.
 
-    ``run`` keeps checkpoint and log: the same call resumes there.
+    ``run`` keeps checkpoint and log: the same call resumes there. ``command`` is for the card.
     """
     started = time.monotonic()
     torch.manual_seed(loop.seed)
@@ -171,10 +189,11 @@ def train_student(
         student, config = build_model(name, **built), {"name": name, "model": built}
     else:
         student, config = _load_student(start)
-    _run(StudentObjective(student), student, towns, validation, loop, run)
-    record = _record("student", towns, loop, started, run)
+    what = {"trained": "student", "model": config["model"], "start": start and model_hash(start)}
+    _run(StudentObjective(student), student, towns, validation, loop, run, what)
+    record = _record("student", towns, loop, started, run, command)
     kept = {"name": config["name"], "model": config["model"], "training": record}
-    save_model(out, student.cpu(), kept, _card(f"Student {config['name']}", record))
+    save_model(out, student.cpu(), kept, model_card(f"Student {config['name']}", record))
     return out
 
 
@@ -185,6 +204,7 @@ def train_teacher(
     run: Path,
     out: Path,
     start: Path,
+    command: str = "",
     **switches: Any,
 ) -> Path:
     """Train a GeoSSK teacher whose branches start as a student's; write its model folder ``out``.
@@ -198,10 +218,11 @@ def train_teacher(
     teacher = build_teacher(base, **switches)
     teacher.base.load_state_dict(student.state_dict())
     loop = replace(loop, sampling=replace(loop.sampling, every_crop=False))
-    _run(TeacherObjective(teacher), student, towns, validation, loop, run, teacher)
-    record = _record("teacher", towns, loop, started, run)
+    what = {"trained": "teacher", "start": model_hash(start), **switches}
+    _run(TeacherObjective(teacher), student, towns, validation, loop, run, what, teacher)
+    record = _record("teacher", towns, loop, started, run, command)
     kept = {"name": TEACHER, "model": {"base": base, **switches}, "training": record}
-    save_model(out, teacher.cpu(), kept, _card("Teacher GeoSSK (reconstruction)", record))
+    save_model(out, teacher.cpu(), kept, model_card("Teacher GeoSSK (reconstruction)", record))
     return out
 
 
@@ -214,6 +235,7 @@ def distil_student(
     start: Path,
     teacher: Path,
     knowledge: DistillationConfig | None = None,
+    command: str = "",
 ) -> Path:
     """Train a student on from a model folder under a frozen teacher; write its folder ``out``."""
     started = time.monotonic()
@@ -221,9 +243,11 @@ def distil_student(
     student, config = _load_student(start)
     loop = replace(loop, sampling=replace(loop.sampling, every_crop=False))
     objective = DistillationObjective(student, _load_teacher(teacher), knowledge)
-    _run(objective, student, towns, validation, loop, run)
-    record = _record("distilled student", towns, loop, started, run)
-    record["knowledge"] = asdict(knowledge or DistillationConfig())
+    told = asdict(knowledge or DistillationConfig())
+    what = {"trained": "distilled", "start": model_hash(start), "teacher": model_hash(teacher)}
+    _run(objective, student, towns, validation, loop, run, {**what, "knowledge": told})
+    record = _record("distilled student", towns, loop, started, run, command)
+    record["knowledge"] = told
     kept = {"name": config["name"], "model": config["model"], "training": record}
-    save_model(out, student.cpu(), kept, _card(f"Distilled student {config['name']}", record))
+    save_model(out, student.cpu(), kept, model_card(f"Distilled student {config['name']}", record))
     return out
