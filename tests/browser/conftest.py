@@ -17,6 +17,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -151,20 +152,36 @@ def town(tiny_raster, tiny_student, tiny_teacher, tmp_path_factory) -> Iterator[
     for name in ("examples", "photos"):
         (folder / name).mkdir()
     write_photos(folder, gallery)
-    port = free_port()
-    log = (folder / "page.log").open("w")
-    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port)]
-    for name in ("gallery", "student", "teacher", "examples"):
-        command += [f"--{name}", str(folder / name)]
-    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
-    try:
-        url = f"http://127.0.0.1:{port}/"
-        wait_for(url, process, folder / "page.log")
+    names = ("gallery", "student", "teacher", "examples")
+    arguments = [part for name in names for part in (f"--{name}", str(folder / name))]
+    with served(arguments, folder) as url:
         yield Town(url, gallery, folder / "photos")
-    finally:
-        process.terminate()
-        process.wait(20)
-        log.close()
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory) -> Iterator[str]:
+    """Address of the page on the town and models of this repository, or a skip without them."""
+    for part in ("town/manifest.json", "models/student/config.json", "models/teacher/config.json"):
+        if not (ROOT / "assets" / part).is_file():
+            pytest.skip(f"assets/{part} is not there: make train writes it")
+    with served([], tmp_path_factory.mktemp("shipped")) as url:
+        yield url
+
+
+@contextmanager
+def served(arguments: list[str], folder: Path) -> Iterator[str]:
+    """Run app.py on a free port, its words in a log in ``folder``; yields its address."""
+    port = free_port()
+    url, log = f"http://127.0.0.1:{port}/", folder / "page.log"
+    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), *arguments]
+    with log.open("w") as words:
+        process = subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT, cwd=folder)
+        try:
+            wait_for(url, process, log)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(20)
 
 
 def free_port() -> int:

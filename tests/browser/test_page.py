@@ -26,14 +26,14 @@ WAIT_MS = 60_000
 
 
 @contextmanager
-def opened(browser, town, width=1400, height=1000, theme="light") -> Iterator:
+def opened(browser, url, width=1400, height=1000, theme="light") -> Iterator:
     """A fresh visitor's page, ready to use, that fails on errors in its scripts."""
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
     context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(f"{town.url}?__theme={theme}")
+    page.goto(f"{url}?__theme={theme}")
     page.wait_for_selector("#locate")
     page.frame_locator("#map iframe").locator(".leaflet-image-layer").wait_for()
     yield page
@@ -43,7 +43,7 @@ def opened(browser, town, width=1400, height=1000, theme="light") -> Iterator:
 
 @pytest.fixture
 def page(browser, town):
-    with opened(browser, town) as page:
+    with opened(browser, town.url) as page:
         yield page
 
 
@@ -248,7 +248,7 @@ def test_a_file_name_is_never_markup(page, town):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 390])
 def test_it_fits_the_window(browser, town, width, theme, tmp_path):
-    with opened(browser, town, width, 900, theme) as page:
+    with opened(browser, town.url, width, 900, theme) as page:
         choose_example(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         is_dark = page.evaluate("document.body.classList.contains('dark')")
@@ -259,8 +259,52 @@ def test_it_fits_the_window(browser, town, width, theme, tmp_path):
         assert (tmp_path / "page.png").stat().st_size > 10_000
 
 
+def call(request, town, endpoint: str, values: list) -> tuple[str, str]:
+    """Ask an endpoint as a program does; the last event and its data."""
+    address = f"{town.url}gradio_api/call/{endpoint}"
+    event = request.post(address, data={"data": values}).json()["event_id"]
+    lines = request.get(f"{address}/{event}").text().strip().splitlines()
+    return lines[-2].removeprefix("event: "), lines[-1].removeprefix("data: ")
+
+
+def test_the_endpoints_answer_programs(browser, town):
+    content = (town.photos.parent / "examples" / "panorama.jpg").read_bytes()
+    context = browser.new_context()
+    file = {"name": "panorama.jpg", "mimeType": "image/jpeg", "buffer": content}
+    [path] = context.request.post(f"{town.url}gradio_api/upload", multipart={"files": file}).json()
+    photo = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    kind, data = call(context.request, town, "locate", [photo, *[None] * 5])
+    assert kind == "complete"
+    [record] = json.loads(data)
+    assert record["candidates"][0]["tile_id"] == town.gallery.tile_ids[EXAMPLE_ROW]
+    assert set(record) == {
+        "photo", "fov_deg", "fov_source", "confident", "heading_deg", "candidates", "timings_ms",
+    }  # fmt: skip
+    kind, data = call(context.request, town, "explain", [photo, *[None] * 5, 2])
+    assert kind == "complete"
+    assert json.loads(data)[0]["rank"] == 2
+    kind, data = call(context.request, town, "locate", [photo, 400, *[None] * 4])
+    assert kind == "error"
+    assert "Traceback" not in data
+    secret = {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}
+    assert call(context.request, town, "locate", [secret, *[None] * 5])[0] == "error"
+    context.close()
+
+
+@pytest.mark.parametrize("example", [0, -1])
+def test_the_shipped_town_answers(browser, shipped, example):
+    with opened(browser, shipped) as page:
+        assert page.locator("#examples .cv-example").count() >= 3
+        page.locator("#examples .cv-example").nth(example).click()
+        page.wait_for_selector("#candidates .cv-card")
+        frame(page).locator(".cv-pin").first.wait_for()
+        assert frame(page).locator(".cv-truth").count() == 1
+        assert "to the true place" in page.locator("#verdict").inner_text()
+        open_explanation(page)
+
+
 def test_the_proxy_would_hear_of_another_host(browser, town):
-    with opened(browser, town) as page:
+    with opened(browser, town.url) as page:
         page.evaluate("fetch('http://fonts.example.com/face.css').catch(() => null)")
         page.wait_for_timeout(300)
     assert "fonts.example.com" in town.hosts_asked
@@ -270,7 +314,7 @@ def test_the_proxy_would_hear_of_another_host(browser, town):
 def test_nothing_asks_another_host(browser, town):
     """Last in the file, so that the proxy has heard everything that the tests before it did."""
     asked: list[str] = []
-    with opened(browser, town) as page:
+    with opened(browser, town.url) as page:
         page.context.on("request", lambda request: asked.append(request.url))
         page.reload()
         page.wait_for_selector("#locate")
