@@ -138,3 +138,25 @@ def test_views_outside_a_photo_frame_are_mid_grey() -> None:
     assert torch.allclose(views.permute(0, 2, 3, 1)[hidden], torch.tensor(127 / 255))
     assert views.shape == (24, 3, 64, 64)
     assert tiles.shape == (6, 3, 128, 128)
+
+
+def test_neighbours_are_negatives_a_grid_step_away() -> None:
+    town = telling_town()
+    config = SamplingConfig(
+        batch=6, widths=((8, 1.0),), mirror=False, every_crop=False, neighbours=3, offset_m=9.6
+    )
+    batch = sample_batch(town, config, 128, np.random.default_rng(1))
+    assert batch.tiles.shape[0] == 24
+    assert batch.views.shape[0] == 6
+    assert batch.true_columns.tolist() == list(range(6))
+    assert batch.ignored.shape == (6, 24)
+    middle = batch.tiles[:, 60:68, 60:68, :2].astype(float).mean(axis=(1, 2)) / 255
+    places = (middle - 0.5) * town.size_m
+    for place in range(6):
+        own = [place + 6 * k for k in range(1, 4)]
+        assert not batch.ignored[place, own].any()
+        steps = np.abs(places[own] - places[place])
+        on_grid = (np.abs(steps / 19.2 - np.rint(steps / 19.2)) < 0.15).all()
+        at_border = np.abs(places[own]).max() > town.half_extent_m - 3
+        assert on_grid or at_border
+        assert steps.max() > 10 or at_border

@@ -18,10 +18,13 @@ from rasterio.enums import Resampling
 
 from core.errors import WorldError
 
-__all__ = ["TILE_SIDE_M", "PhotoQueries", "Town", "load_photos", "load_town"]
+__all__ = ["GRID_STEP_M", "TILE_SIDE_M", "PhotoQueries", "Town", "load_photos", "load_town"]
 
 TILE_SIDE_M = 76.8
 """Side of a tile on the ground: 256 px at 0.3 m."""
+
+GRID_STEP_M = 19.2
+"""Distance of two neighbouring places of a gallery: a quarter of a tile."""
 
 UInt8 = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float64]

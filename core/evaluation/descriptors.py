@@ -13,14 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from core.data.worlds import Town
+from core.data.worlds import GRID_STEP_M, Town
 from core.geo import grid_centres
 from core.models.azimuth import roll_similarity
 from core.models.two_branch import TwoBranch
 from core.polar import BINS, to_batch
 
 __all__ = [
-    "GRID_STEP_M",
     "Matches",
     "Queries",
     "crop_queries",
@@ -30,7 +29,6 @@ __all__ = [
     "town_grid",
 ]
 
-GRID_STEP_M = 19.2
 Float = npt.NDArray[np.float64]
 CHUNK = 64
 

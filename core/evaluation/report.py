@@ -16,10 +16,9 @@ import torch
 from tqdm import tqdm
 
 from core.data.transforms import photo_mask
-from core.data.worlds import Town
+from core.data.worlds import GRID_STEP_M, Town
 from core.evaluation.calibration import Calibration, ViewCalibration
 from core.evaluation.descriptors import (
-    GRID_STEP_M,
     Float,
     Matches,
     Queries,

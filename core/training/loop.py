@@ -53,7 +53,10 @@ class LoopConfig:
 
 
 class Objective(Protocol):
-    """What is trained and how it is scored; also an ``nn.Module`` holding every trained parameter."""
+    """What is trained and how it is scored; also an ``nn.Module`` holding every trained parameter.
+
+    It may have a ``slow`` module, one that was trained before and is only to be adjusted.
+    """
 
     tile_pixels: int
 
@@ -136,7 +139,7 @@ def _train_step(
 ) -> Figures:
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, config)
+        group["lr"] = learning_rate(step, config) * group["share"]
     kind = torch.device(config.device).type
     with torch.autocast(kind, torch.bfloat16, enabled=config.bfloat16):
         loss, figures = objective(batch, generator, config.device)
@@ -146,6 +149,18 @@ def _train_step(
     norm = torch.nn.utils.clip_grad_norm_(trained, config.clip)
     optimizer.step()
     return {"loss": float(loss.detach()), "gradient": float(norm), **figures}
+
+
+def _groups(objective: nn.Module) -> list[dict[str, Any]]:
+    """Parameters with their share of the learning rate; what an objective calls slow has a tenth."""
+    slow = getattr(objective, "slow", None)
+    late = {id(p) for p in slow.parameters()} if slow is not None else set()
+    trained = [p for p in objective.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if id(p) not in late], "share": 1.0},
+        {"params": [p for p in trained if id(p) in late], "share": 0.1},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def run_loop(
@@ -172,8 +187,7 @@ def run_loop(
     folder.mkdir(parents=True, exist_ok=True)
     objective.to(config.device)
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trained = [p for p in objective.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.rate, weight_decay=config.decay)
+    optimizer = torch.optim.AdamW(_groups(objective), lr=config.rate, weight_decay=config.decay)
     identity = _identity(config, towns, what or {})
     first = _resume(folder / "state.pt", objective, optimizer, identity)
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")

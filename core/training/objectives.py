@@ -96,7 +96,8 @@ class TeacherObjective(nn.Module):
     """L_T = InfoNCE(T) + InfoNCE(S_teacher): after and before interaction (geossk.md, section 5).
 
     Every pair of the batch is met at the roll that the teacher's own descriptors find best, as at
-    inference; nothing is told of the true roll but through the second term.
+    inference; nothing is told of the true roll but through the second term. The branches come from a
+    trained student: they learn at a tenth of the rate, their batch statistics stay as they are.
     """
 
     def __init__(self, teacher: GeoSSK) -> None:
@@ -105,6 +106,17 @@ class TeacherObjective(nn.Module):
         self.scale = LearnedScale(temperature=1 / 14)
         self.plain_scale = LearnedScale(temperature=1 / 14)
         self.tile_pixels = teacher.aerial_size[0]
+
+    @property
+    def slow(self) -> nn.Module:
+        """The two branches."""
+        return self.teacher.base
+
+    def train(self, mode: bool = True) -> TeacherObjective:
+        """Training mode for all but the batch statistics of the branches."""
+        super().train(mode)
+        self.teacher.base.eval()
+        return self
 
     def forward(
         self, batch: Batch, generator: torch.Generator, device: str

@@ -42,6 +42,7 @@ __all__ = [
     "train_teacher",
 ]
 
+NEIGHBOURS = 3
 VALIDATED = (Setting(32), Setting(16), Setting(8))
 
 

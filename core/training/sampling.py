@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.data.transforms import change_light, photo_mask, soften
-from core.data.worlds import Town
+from core.data.worlds import GRID_STEP_M, Town
 from core.polar import BINS, to_batch
 
 __all__ = ["Batch", "SamplingConfig", "sample_batch", "to_model_views"]
@@ -35,7 +35,9 @@ class SamplingConfig:
     it as well and is no negative. ``local_share``: share of the batches whose places are neighbours,
     so that its negatives look alike. ``photo_share``: share of the views up to 12 bins wide that
     are cut to the frame of a perspective photo. ``every_crop``: each panorama gives all its crops
-    of the step's width; else one, so that views and tiles are as many.
+    of the step's width; else one, so that views and tiles are as many. ``neighbours``: beside each
+    place's own tile so many of the tiles around it on the gallery grid, as negatives; what re-ranks
+    must tell the nearest place from the next.
     """
 
     batch: int = 96
@@ -54,6 +56,7 @@ class SamplingConfig:
     local_share: float = 0.5
     photo_share: float = 0.4
     every_crop: bool = True
+    neighbours: int = 0
     mirror: bool = True
 
 
@@ -82,6 +85,16 @@ def _choose_places(town: Town, config: SamplingConfig, random: Generator) -> npt
     distance = np.hypot(*(town.places - centre).T)
     pool = np.argsort(distance, kind="stable")[: 2 * count]
     return random.choice(pool, count, replace=False)
+
+
+def _with_neighbours(
+    centres: npt.NDArray[np.float64], count: int, random: Generator
+) -> npt.NDArray[np.float64]:
+    """The centres (B, 2) and, behind them, ``count`` grid neighbours of each: (B * (1 + count), 2)."""
+    around = np.array([(e, n) for e in (-1, 0, 1) for n in (-1, 0, 1) if (e, n) != (0, 0)])
+    chosen = np.stack([random.choice(8, count, replace=False) for _ in centres], axis=1)
+    steps = around[chosen] * GRID_STEP_M  # count, B, 2
+    return np.concatenate([centres, (centres[None] + steps).reshape(-1, 2)])
 
 
 def _cut_views(
@@ -115,6 +128,7 @@ def sample_batch(town: Town, config: SamplingConfig, tile_pixels: int, random: G
     places, heading = town.places[chosen], town.heading_deg[chosen]
     limit = town.half_extent_m
     centres = places + random.uniform(-config.offset_m, config.offset_m, places.shape)
+    centres = _with_neighbours(np.clip(centres, -limit, limit), config.neighbours, random)
     tiles = town.crop_tiles(centres, tile_pixels)
 
     canvases = town.panoramas[chosen]
@@ -131,7 +145,11 @@ def sample_batch(town: Town, config: SamplingConfig, tile_pixels: int, random: G
     # The first bin of the full canvas lies half a turn left of its heading.
     first = (np.tile(heading, crops) - 180.0 + 180.0) * BINS / 360.0 + starts
     distance = np.linalg.norm(places[:, None] - np.clip(centres, -limit, limit)[None], axis=2)
-    ignored = (distance < config.also_true_m) & ~np.eye(len(chosen), dtype=bool)
+    # A place's own tiles are told apart by distance alone; other places' tiles may be as good.
+    own = np.tile(np.eye(len(chosen), dtype=bool), (1, 1 + config.neighbours))
+    nearer = distance <= np.diag(distance)[:, None]  # at the border, where tiles are moved inwards
+    ignored = np.where(own, nearer, distance < config.also_true_m)
+    np.fill_diagonal(ignored, False)
     return Batch(
         views=np.ascontiguousarray(views),
         seen=_frames(views.shape[:3], bins, config, random),
