@@ -35,8 +35,8 @@ TRAIN := --worlds build/worlds/train --validation build/worlds/validation
 train: .venv/test.stamp
 	$(CORE) train $(TRAIN) --steps 2600 --rate 0.0015 --batch 96 --validate-every 1300 \
 	--run build/runs/student --out assets/models/student
-	$(CORE) train $(TRAIN) --teacher --start assets/models/student --steps 700 --rate 0.0008 \
-	--batch 32 --run build/runs/teacher --out assets/models/teacher
+	$(CORE) train $(TRAIN) --teacher --start assets/models/student --steps 1200 --rate 0.001 \
+	--batch 12 --run build/runs/teacher --out assets/models/teacher
 	$(CORE) calibrate assets/models/student --teacher assets/models/teacher \
 	--validation build/worlds/validation
 	$(CORE) gallery build assets/town --model assets/models/student --out assets/town
