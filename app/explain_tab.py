@@ -46,7 +46,7 @@ def build_explain_tab(page: Page, tab: gr.Tab, locate_tab: LocateTab) -> None:
 
     drawn = [ground, aerial, words, legend]
     settings = [mode, opacity]
-    whole = {
+    whole: dict[str, Any] = {
         "fn": handlers.spoken(partial(_explain, page)),
         "inputs": [locate_tab.answer, locate_tab.selected, *settings],
         "outputs": [pair, lit, place, *drawn],

@@ -127,14 +127,19 @@ def spoken(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except CoreError as error:
-            raise gr.Error(fragments.esc(error), title=text.ERROR_TITLE, duration=20) from error
+            raise _told(fragments.esc(error)) from error
         except gr.Error:
             raise
         except Exception as error:
             log.exception("unforeseen failure in %s", getattr(function, "__name__", "a handler"))
-            raise gr.Error(text.UNFORESEEN, title=text.ERROR_TITLE, duration=20) from error
+            raise _told(text.UNFORESEEN) from error
 
     return wrapper
+
+
+def _told(sentence: str) -> gr.Error:
+    # Without its own traceback in the log: a visitor's mistake is no failure of the server.
+    return gr.Error(sentence, title=text.ERROR_TITLE, duration=20, print_exception=False)
 
 
 def read_photo(page: Page, path: str | None) -> Note | None:

@@ -291,6 +291,8 @@ def _locate(
     page: Page, controls: _Controls, memory: _Memory, values: dict[Any, Any]
 ) -> tuple[Any, ...]:
     path, note, own = values[controls.photo], values[memory.note], values[controls.own_place] or []
+    if note is None or note.path != str(path):
+        note, own = None, []  # what was said of another photo is not said of this one
     near_on = values[controls.near_on]
     by_hand = values[controls.fov_mode] == text.FOV_HAND
     compass = values[controls.heading_mode] == text.HEADING_COMPASS

@@ -106,7 +106,7 @@ def file_url(path: Path) -> str:
     return "gradio_api/file=" + quote(str(path.resolve()), safe="/:")
 
 
-class _OfflineMap(folium.Map):  # type: ignore[misc]
+class _OfflineMap(folium.Map):
     """A Folium map that loads our own copies of Leaflet and jQuery, and nothing else."""
 
     default_js = [  # noqa: RUF012 - Folium reads them from the class
