@@ -187,20 +187,34 @@ class GeoSSK(nn.Module):
         rolls = self._checked_rolls(ground, aerial, rolls)
         asked = self._project(ground, self.base.ground_pool, self.base.aerial_pool, False)
         told = self._project(aerial, self.base.aerial_pool, self.base.ground_pool, True)
-        forward_bias, backward_bias = self._biases(asked.columns, asked.columns)
+        biases = self._biases(asked.columns, asked.columns)
+        by_query = len(ground) < len(aerial)
         scores, matched = [], []
-        # One reference at a time: its (Q, H, N, M) attention stays in the processor's cache.
-        for index in range(len(aerial)):
-            met = self._meet(told, index, rolls[:, index], asked.columns)
-            query, place = asked.bins, met.bins
-            if self.config.interaction:
-                forward = self._attend_forward(asked, told, index, forward_bias[rolls[:, index]])
-                query = query + self._message(forward, asked.gate, told.spoken[index])
-                backward = self._attend_backward(asked, met, backward_bias)
-                place = place + self._message(backward, met.gate, asked.spoken)
-                matched += [forward[index]] if index < len(ground) else []
-            scores.append(self._cosine(query, place))
-        return torch.stack(scores, dim=1), torch.stack(matched) if matched else None
+        # One image of the smaller side at a time, against all of the other side: few, full steps,
+        # and attention (P, H, N, M) that stays small.
+        for index in range(min(len(ground), len(aerial))):
+            if by_query:
+                pairs = asked.of(index, len(aerial)), told, rolls[index]
+            else:
+                pairs = asked, told.of(index, len(ground)), rolls[:, index]
+            score, forward = self._score_pairs(*pairs, biases)
+            scores.append(score)
+            matched += [] if forward is None else [forward[index]]
+        stacked = torch.stack(scores, dim=0 if by_query else 1)
+        return stacked, torch.stack(matched) if matched else None
+
+    def _score_pairs(
+        self, asked: _Projected, told: _Projected, rolls: Tensor, biases: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Cosines (P,) of P pairs, and the attention (P, H, N, M) from ground to aerial."""
+        met = self._meet(told, rolls, asked.columns)
+        query, place, forward = asked.bins, met.bins, None
+        if self.config.interaction:
+            forward = self._attend_forward(asked, told, biases[0][rolls])
+            query = query + self._message(forward, asked.gate, told.spoken)
+            backward = self._attend_backward(asked, met, biases[1])
+            place = place + self._message(backward, met.gate, asked.spoken)
+        return self._cosine(query, place), forward
 
     @torch.no_grad()
     def interact(self, ground: Tensor, aerial: Tensor, roll: int | None = None) -> Interaction:
@@ -210,8 +224,8 @@ class GeoSSK(nn.Module):
         asked = self._project(ground, self.base.ground_pool, self.base.aerial_pool, False)
         told = self._project(aerial, self.base.aerial_pool, self.base.ground_pool, True)
         forward_bias, backward_bias = self._biases(asked.columns, BINS)
-        forward = self._attend_forward(asked, told, 0, forward_bias[rolls[:, 0]])
-        around = self._meet(told, 0, rolls[:, 0], BINS)
+        forward = self._attend_forward(asked, told, forward_bias[rolls[:, 0]])
+        around = self._meet(told, rolls[:, 0], BINS)
         backward = self._attend_backward(asked, around, backward_bias)
         if self.base.bins is not None:  # back from the roll's columns to the polar view's own
             grid = backward.unflatten(2, (self.rows, BINS))
@@ -260,30 +274,28 @@ class GeoSSK(nn.Module):
         heads: Tensor = projected.unflatten(2, (self.config.heads, -1)).transpose(1, 2)
         return heads
 
-    def _meet(self, told: _Projected, index: int, roll: Tensor, columns: int) -> _Projected:
-        """One reference as each query meets it: its columns from the query's roll on, (Q, ...)."""
-        one = told.of(index, len(roll))
+    def _meet(self, told: _Projected, rolls: Tensor, columns: int) -> _Projected:
+        """The references (P, ...) as their queries meet them: ``columns`` from the roll (P,) on."""
         if self.base.bins is None:
-            return one
-        meets = (roll[:, None] + torch.arange(columns, device=roll.device)) % BINS
-        query = told.query[index].unflatten(1, (self.rows, BINS))[:, :, meets]
-        gate = told.gate[index].unflatten(0, (self.rows, BINS))[:, meets]
+            return told
+        meets = (rolls[:, None] + torch.arange(columns, device=rolls.device)) % BINS
+        pair = torch.arange(len(rolls), device=rolls.device)[:, None]
+        query = told.query.unflatten(2, (self.rows, BINS)).permute(0, 3, 1, 2, 4)[pair, meets]
+        gate = told.gate.unflatten(1, (self.rows, BINS)).transpose(1, 2)[pair, meets]
         return replace(
-            one,
-            query=query.permute(2, 0, 1, 3, 4).flatten(2, 3),
-            gate=gate.transpose(0, 1).flatten(1),
-            bins=told.bins[index][meets],
+            told,
+            query=query.permute(0, 2, 3, 1, 4).flatten(2, 3),
+            gate=gate.transpose(1, 2).flatten(1),
+            bins=told.bins[pair, meets],
         )
 
-    def _attend_forward(
-        self, asked: _Projected, told: _Projected, index: int, bias: Tensor
-    ) -> Tensor:
-        """Ground asks, one reference answers: (Q, H, N, M), each row summing to 1."""
-        logits = asked.query @ told.key[index].transpose(1, 2) + bias
-        return (logits + told.gate[index].clamp_min(1e-6).log()).softmax(dim=3)
+    def _attend_forward(self, asked: _Projected, told: _Projected, bias: Tensor) -> Tensor:
+        """Ground asks, its reference answers: (P, H, N, M), each row summing to 1."""
+        logits = asked.query @ told.key.transpose(2, 3) + bias
+        return (logits + told.gate.clamp_min(1e-6).log()[:, None, None, :]).softmax(dim=3)
 
     def _attend_backward(self, asked: _Projected, met: _Projected, bias: Tensor) -> Tensor:
-        """The met columns of a reference ask, ground answers: (Q, H, M', N)."""
+        """The met columns of a reference ask, ground answers: (P, H, M', N)."""
         logits = met.query @ asked.key.transpose(2, 3) + bias
         return (logits + asked.gate.clamp_min(1e-6).log()[:, None, None, :]).softmax(dim=3)
 
@@ -306,9 +318,9 @@ class GeoSSK(nn.Module):
         return forward.flatten(4, 5).flatten(2, 3), backward.flatten(3, 4).flatten(1, 2)
 
     def _message(self, attention: Tensor, gate: Tensor, spoken: Tensor) -> Tensor:
-        """What a view takes in, pooled: (Q, bins, D).
+        """What a view takes in, pooled: (P, bins, D).
 
-        attention (Q, H, takers, givers), gate (Q, takers), spoken (Q or 1, H, rows, givers, D).
+        attention (P, H, takers, givers), gate (P, takers), spoken (P, H, rows, givers, D).
         """
         weighted = attention * gate[:, None, :, None]
         if self.base.bins is None:
@@ -317,7 +329,7 @@ class GeoSSK(nn.Module):
         return pooled
 
     def _cosine(self, query: Tensor, place: Tensor) -> Tensor:
-        """Cosine (Q,) of bins (Q, n, D); with azimuth bins those of the place have equal length."""
+        """Cosine (P,) of bins (P, n, D); with azimuth bins those of the place have equal length."""
         if self.base.bins is None:
             return F.cosine_similarity(query[:, 0], place[:, 0], dim=1)
         met = F.normalize(place, dim=2) / query.shape[1] ** 0.5
