@@ -153,11 +153,12 @@ class Localizer:
             everywhere = self._look_again(everywhere, canvas, heading)
             confidence = self._confidence_in(everywhere, candidates[0].row, canvas.n_bins)
             watch.lap("confidence")
+        bins = canvas.n_bins if self.student.bins else None
         return Prediction(
             photo=opened.name,
             fov_deg=opened.fov_deg,
             fov_source=opened.fov_source,
-            confident=confidence >= self.calibration.confident_threshold,
+            confident=confidence >= self.calibration.at(bins).threshold,
             confidence=confidence,
             heading_deg=candidates[0].heading_deg,
             candidates=candidates,
@@ -266,7 +267,7 @@ class Localizer:
             self._candidate(rank, ranking, group.members[0], share, n_bins, heading)
             for rank, (group, share) in enumerate(zip(groups, merged, strict=True), start=1)
         )
-        return candidates[:top_k], view.confidence(merged[0])
+        return candidates[:top_k], view.confidence(merged[0], float(ranking.similarities[0]))
 
     def _confidence_in(self, ranking: Ranking, row: int, n_bins: int) -> float:
         """Confidence in the place of one row among all that a search of everything found."""
@@ -276,7 +277,9 @@ class Localizer:
         side = self.gallery.manifest.tile_side_m
         apart = self.gallery.centres_m[ranking.rows] - self.gallery.centres_m[row]
         near = np.hypot(apart[:, 0], apart[:, 1]) <= side / 2 + 1e-3
-        return view.confidence(float(shares[near].sum()))
+        if not near.any():
+            return 0.0
+        return view.confidence(float(shares[near].sum()), float(ranking.similarities[near].max()))
 
     def _candidate(
         self,

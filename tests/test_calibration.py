@@ -55,29 +55,32 @@ def test_factors_are_recovered_from_data_they_made() -> None:
     assert none == 0.0
 
 
-def test_confidence_follows_how_often_such_shares_were_right() -> None:
-    """Overconfident shares: those of 0.9 are right half the time."""
+def test_confidence_follows_how_often_such_answers_were_right() -> None:
+    """Shares that promise too much, and a similarity that tells right from wrong besides."""
     random = np.random.default_rng(2)
-    shares = np.where(random.random(4000) < 0.5, 0.9, 0.2)
-    right = random.random(4000) < np.where(shares > 0.5, 0.5, 0.05)
-    slope, intercept = fit_confidence(list(shares), list(right))
-    view = ViewCalibration(8, 1.0, 0.0, slope, intercept)
-    assert view.confidence(0.9) == pytest.approx(0.5, abs=0.04)
-    assert view.confidence(0.2) == pytest.approx(0.05, abs=0.02)
-    assert view.confidence(1.0) <= 1
+    shares = np.where(random.random(6000) < 0.5, 0.9, 0.2)
+    similarities = np.where(random.random(6000) < 0.5, 0.8, 0.3)
+    chance = np.where(shares > 0.5, 0.5, 0.1) * np.where(similarities > 0.5, 1.5, 0.5)
+    right = random.random(6000) < chance
+    fitted = fit_confidence(list(shares), list(similarities), list(right))
+    view = ViewCalibration(8, 1.0, 0.0, fitted[0], fitted[2], likeness=fitted[1])
+    for share, similarity, expected in ((0.9, 0.8, 0.75), (0.9, 0.3, 0.25), (0.2, 0.8, 0.15)):
+        assert view.confidence(share, similarity) == pytest.approx(expected, abs=0.07)
+    assert view.confidence(1.0, 0.8) <= 1
 
 
 def test_nothing_right_gives_a_small_finite_confidence() -> None:
-    slope, intercept = fit_confidence([0.5, 0.6, 0.7] * 20, [False] * 60)
-    assert 0 < ViewCalibration(8, 1, 0, slope, intercept).confidence(0.6) < 0.1
+    slope, likeness, intercept = fit_confidence([0.5, 0.6, 0.7] * 20, [0.4] * 60, [False] * 60)
+    view = ViewCalibration(8, 1, 0, slope, intercept, likeness)
+    assert 0 < view.confidence(0.6, 0.4) < 0.1
 
 
 def test_config_round_trip_and_nearest_width() -> None:
-    wide = ViewCalibration(32, 30.0, 0.0, 1.2, -0.3)
-    calibration = Calibration((VIEW, wide), 0.6)
+    wide = ViewCalibration(32, 30.0, 0.0, 1.2, -0.3, 2.0, 0.7)
+    calibration = Calibration((VIEW, wide))
     again = Calibration.from_config(calibration.to_config())
     assert again == calibration
     assert again.at(10) == VIEW
     assert again.at(30) == wide
     assert again.at(None) == wide
-    assert Calibration.from_config({}).confident_threshold == 0.5
+    assert Calibration.from_config({}).at(8).threshold == 0.5

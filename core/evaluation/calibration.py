@@ -23,13 +23,18 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class ViewCalibration:
-    """Fitted numbers for views of ``bins`` azimuth bins. ``teacher`` is 0 where none re-ranks."""
+    """Fitted numbers for views of ``bins`` azimuth bins. ``teacher`` is 0 where none re-ranks.
+
+    ``threshold``: smallest confidence at which an answer counts as a match.
+    """
 
     bins: int
     student: float
     teacher: float
     slope: float
     intercept: float
+    likeness: float = 0.0
+    threshold: float = 0.5
 
     def logits(self, similarities: FloatArray, teacher_scores: FloatArray) -> FloatArray:
         """Logits (K,) of tiles in the student's order, of which the teacher saw the first T.
@@ -44,11 +49,18 @@ class ViewCalibration:
         filled = np.concatenate([seen, np.full(len(student) - len(seen), seen.min())])
         return np.asarray(student + self.teacher * filled)
 
-    def confidence(self, share: float) -> float:
-        """Probability in [0, 1] that the first place is within 25 m, from its softmax share."""
+    def confidence(self, share: float, similarity: float) -> float:
+        """Probability in [0, 1] that the first place is within 25 m.
+
+        Args:
+            share: of the first place in the softmax over the pool.
+            similarity: the student's, of the first place; a photo from elsewhere may have a clear
+                first place, but none that is much like it.
+        """
         share = min(max(share, 1e-9), 1 - 1e-9)
         log_odds = np.log(share / (1 - share))
-        return float(1 / (1 + np.exp(-(self.slope * log_odds + self.intercept))))
+        z = self.slope * log_odds + self.likeness * similarity + self.intercept
+        return float(1 / (1 + np.exp(-z)))
 
 
 UNFITTED = ViewCalibration(bins=32, student=20.0, teacher=0.0, slope=1.0, intercept=0.0)
@@ -59,19 +71,16 @@ class Calibration:
     """What validation towns say of a model's scores; stands in a model's config.json.
 
     ``views``: one entry for each width that was fitted, by bins; others take the nearest.
-    ``confident_threshold``: smallest confidence at which an answer counts as a match.
     """
 
     views: tuple[ViewCalibration, ...] = (UNFITTED,)
-    confident_threshold: float = 0.5
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Calibration:
         """From the ``calibration`` part of a model's configuration; empty gives the unfitted one."""
         if not config:
             return cls()
-        views = tuple(ViewCalibration(**view) for view in config["views"])
-        return cls(views, float(config["confident_threshold"]))
+        return cls(tuple(ViewCalibration(**view) for view in config["views"]))
 
     def to_config(self) -> dict[str, Any]:
         """The JSON that ``from_config`` reads."""
@@ -125,21 +134,31 @@ def fit_factors(
     return float(factors[0]), float(factors[1]) if seen is not None else 0.0
 
 
-def fit_confidence(shares: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
-    """Slope and intercept of the logistic map from the first place's share to being right.
+def fit_confidence(
+    shares: Sequence[float], similarities: Sequence[float], right: Sequence[bool]
+) -> tuple[float, float, float]:
+    """Slope, likeness and intercept of the logistic map from a first place to being right.
 
-    Platt's targets keep both finite where all answers are right, or none.
+    Platt's targets keep them finite where all answers are right, or none; a weak pull towards a
+    slope of one and no likeness keeps few data from saying much.
+
+    Args:
+        shares: of the first places in the softmax over their pools.
+        similarities: the student's, of the same places.
+        right: whether the place was within 25 m.
     """
     from scipy.optimize import minimize
 
     share = np.clip(np.asarray(shares, np.float64), 1e-9, 1 - 1e-9)
+    like = np.asarray(similarities, np.float64)
     hit = np.asarray(right, bool)
     log_odds = np.log(share / (1 - share))
     target = np.where(hit, (hit.sum() + 1) / (hit.sum() + 2), 1 / ((~hit).sum() + 2))
 
     def loss(parameters: npt.NDArray[np.float64]) -> float:
-        z = np.exp(parameters[0]) * log_odds + parameters[1]
-        return float((np.logaddexp(0, z) - target * z).mean())
+        z = np.exp(parameters[0]) * log_odds + parameters[1] * like + parameters[2]
+        pull = parameters[0] ** 2 + (parameters[1] / 20) ** 2
+        return float((np.logaddexp(0, z) - target * z).sum() + 0.1 * pull)
 
-    found = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-4})
-    return float(np.exp(found.x[0])), float(found.x[1])
+    found = minimize(loss, np.zeros(3), method="BFGS")
+    return float(np.exp(found.x[0])), float(found.x[1]), float(found.x[2])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -86,35 +86,44 @@ def _joined(parts: Sequence[_Pools]) -> _Pools:
     )
 
 
-def _first_shares(pools: _Pools, view: ViewCalibration) -> tuple[list[float], list[bool]]:
-    """Share of each query's first place, neighbours merged, and whether it is within 25 m."""
-    shares, right = [], []
+@dataclass(frozen=True)
+class _Firsts:
+    """First places of many queries: their shares, neighbours merged, similarities, rightness."""
+
+    shares: list[float]
+    similarities: list[float]
+    right: list[bool]
+
+
+def _firsts(pools: _Pools, view: ViewCalibration) -> _Firsts:
+    found = _Firsts([], [], [])
     for query in range(len(pools.similarities)):
         seen = pools.teacher[query] if view.teacher else np.empty(0)
         logits = view.logits(pools.similarities[query], seen)
         first = int(np.argmax(logits))
         apart = np.linalg.norm(pools.places[query] - pools.places[query, first], axis=1)
         merged = apart <= TILE_SIDE_M / 2 + 1e-3
-        shares.append(float(probabilities(logits)[merged].sum()))
-        right.append(bool(pools.distances[query, first] <= 25))
-    return shares, right
+        found.shares.append(float(probabilities(logits)[merged].sum()))
+        found.similarities.append(float(pools.similarities[query, first]))
+        found.right.append(bool(pools.distances[query, first] <= 25))
+    return found
 
 
-def _fit_view(pools: _Pools, bins: int, paired: bool) -> ViewCalibration:
+def _fit_view(pools: _Pools, foreign: _Pools | None, bins: int, paired: bool) -> ViewCalibration:
+    """One width: factors, then confidence, then what counts as a match: more likely right than not,
+    and no more than 2 % of the photos of another town.
+    """
     correct = pools.distances <= 25
     student, teacher = fit_factors(pools.similarities, pools.teacher if paired else None, correct)
-    shares, right = _first_shares(pools, ViewCalibration(bins, student, teacher, 1.0, 0.0))
-    return ViewCalibration(bins, student, teacher, *fit_confidence(shares, right))
-
-
-def _threshold(foreign: Sequence[_Pools], views: Sequence[ViewCalibration]) -> float:
-    """Smallest confidence of a match: more likely right than not, and no more than 2 % of the
-    photos of another town reach it.
-    """
-    said = []
-    for pools, view in zip(foreign, views, strict=True):
-        said += [view.confidence(share) for share in _first_shares(pools, view)[0]]
-    return max(0.5, float(np.quantile(said, 0.98))) if said else 0.5
+    view = ViewCalibration(bins, student, teacher, 1.0, 0.0)
+    own = _firsts(pools, view)
+    slope, likeness, intercept = fit_confidence(own.shares, own.similarities, own.right)
+    view = replace(view, slope=slope, likeness=likeness, intercept=intercept)
+    if foreign is None:
+        return view
+    said = _firsts(foreign, view)
+    confidences = map(view.confidence, said.shares, said.similarities)
+    return replace(view, threshold=max(0.5, float(np.quantile(list(confidences), 0.98))))
 
 
 def fit_calibration(
@@ -140,21 +149,18 @@ def fit_calibration(
         bins: widths to fit.
     """
     described = [_Described(student, teacher, town) for town in towns]
-    own: list[_Pools] = []
-    foreign: list[_Pools] = []
+    alone: list[ViewCalibration] = []
+    paired: list[ViewCalibration] = []
     for width in tqdm(bins, desc="calibrate"):
-        own.append(_joined([home.pools(home.town, width, count, seed) for home in described]))
+        own = _joined([home.pools(home.town, width, count, seed) for home in described])
         strangers = [
             home.pools(other, width, max(1, count // 3), seed)
             for home in described
             for other in towns
             if other is not home.town
         ]
-        foreign += [_joined(strangers)] if strangers else []
-
-    def fitted(paired: bool) -> Calibration:
-        pairs = zip(own, bins, strict=True)
-        views = tuple(_fit_view(pools, width, paired) for pools, width in pairs)
-        return Calibration(views, _threshold(foreign, views if foreign else ()))
-
-    return fitted(paired=False), fitted(paired=True) if teacher is not None else None
+        foreign = _joined(strangers) if strangers else None
+        alone.append(_fit_view(own, foreign, width, paired=False))
+        if teacher is not None:
+            paired.append(_fit_view(own, foreign, width, paired=True))
+    return Calibration(tuple(alone)), Calibration(tuple(paired)) if paired else None
