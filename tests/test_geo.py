@@ -29,7 +29,8 @@ METRES = st.floats(-5000, 5000)
 def test_metres_and_degrees_are_inverse(lat: float, lon: float, east: float, north: float) -> None:
     frame = LocalFrame(Place(lat, lon))
     back = frame.to_metres(frame.to_place(east, north))
-    assert back == pytest.approx((east, north), abs=1e-4)
+    # A millimetre: PROJ takes what lies within 1e-10 radians (0.64 mm) of the origin for the origin.
+    assert back == pytest.approx((east, north), abs=1e-3)
 
 
 @given(lat=LATITUDES, lon=LONGITUDES, azimuth=st.floats(0, 359.9), length=st.floats(1, 20_000))
