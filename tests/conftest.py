@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -22,6 +23,10 @@ from core.models.two_branch import TwoBranch
 from core.polar import roll_canvas, tile_to_polar
 from core.records import Place
 from core.tiles import RasterSource
+
+# A deadline per example measures the machine, not the code: speed is the benchmark's business.
+hypothesis.settings.register_profile("crossview", deadline=None)
+hypothesis.settings.load_profile("crossview")
 
 TINY_SIDE_M = 192.0
 TINY_TILE_PX = 128
