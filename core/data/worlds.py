@@ -87,19 +87,24 @@ def _read_world_json(folder: Path) -> dict[str, object]:
             f"World {folder}: got no world.json, expected a rendered world. "
             "Build one with: python -m core world build --seed 1 --out DIR"
         )
-    record: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+        float(str(record["size_m"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise WorldError(
+            f"World {folder}: world.json is damaged ({error}). Build the world again."
+        ) from error
     return record
 
 
 def _read_panoramas(folder: Path, files: list[str]) -> UInt8:
     packed = folder / "panoramas.npy"
-    if packed.is_file():
-        return np.asarray(np.load(packed, mmap_mode="r"), dtype=np.uint8)
     try:
-        images = [np.asarray(Image.open(folder / name).convert("RGB")) for name in files]
-    except OSError as error:
-        raise WorldError(f"World {folder}: a panorama cannot be read ({error}).") from error
-    return np.stack(images)
+        if packed.is_file():
+            return np.asarray(np.load(packed, mmap_mode="r"), dtype=np.uint8)
+        return np.stack([np.asarray(Image.open(folder / name).convert("RGB")) for name in files])
+    except (OSError, ValueError, EOFError) as error:
+        raise WorldError(f"World {folder}: its panoramas cannot be read ({error}).") from error
 
 
 def _read_mosaic(folder: Path, size_m: float, pixels: int) -> tuple[UInt8, float]:
@@ -126,7 +131,7 @@ def load_town(folder: str | Path, tile_pixels: int = 128) -> Town:
         table = parquet.read_table(
             folder / "panoramas.parquet", columns=["file", "east_m", "north_m", "heading_deg"]
         )
-    except OSError as error:
+    except (OSError, ValueError, KeyError) as error:
         raise WorldError(f"World {folder}: panoramas.parquet cannot be read ({error}).") from error
     mosaic, pixel_m = _read_mosaic(folder, size_m, tile_pixels)
     columns = {name: table[name].to_pylist() for name in table.column_names}
@@ -151,7 +156,7 @@ def load_photos(folder: str | Path) -> PhotoQueries:
     folder = Path(folder)
     try:
         table = parquet.read_table(folder / "photos.parquet")
-    except OSError as error:
+    except (OSError, ValueError, KeyError) as error:
         raise WorldError(f"World {folder}: photos.parquet cannot be read ({error}).") from error
     columns = {name: table[name].to_pylist() for name in table.column_names if name != "geometry"}
     return PhotoQueries(

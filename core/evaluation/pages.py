@@ -131,6 +131,8 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
     """
     reports = _read(Path(folder))
     towns = [report for report in reports if report["file"].startswith("town")]
+    if not towns:
+        raise DataError(f"Results {folder}: got no town-*.json, expected one. Run: make results")
     parts = [
         "# Results\n\nWritten by `make results` from the JSON in `docs/results/`; not edited by hand. "
         "All towns are rendered (synthetic); the test towns were never trained or tuned on. "

@@ -1,0 +1,48 @@
+"""Worlds as data: read as they were written, and damaged ones refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from core.data.worlds import load_photos, load_town
+from core.errors import WorldError
+
+
+def test_a_town_is_read_with_its_places_and_imagery(tiny_world: Path) -> None:
+    town = load_town(tiny_world, tile_pixels=128)
+    assert town.panoramas.shape == (24, 64, 256, 3)
+    assert town.places.shape == (24, 2)
+    assert town.mosaic.shape[0] == round(town.size_m / town.pixel_m)
+    assert town.pixel_m == pytest.approx(0.6, rel=0.01)
+    assert len(town.crop_tiles(town.places[:3], 128)) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("world.json", b"{"),
+        ("world.json", json.dumps({"seed": 1}).encode()),
+        ("panoramas.npy", b"no array"),
+        ("panoramas.parquet", b"no table"),
+        ("aerial.tif", b"no raster"),
+    ],
+)
+def test_a_damaged_world_is_refused_by_name(
+    tiny_world: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    copy = tmp_path / "world"
+    shutil.copytree(tiny_world, copy)
+    (copy / name).write_bytes(content)
+    with pytest.raises(WorldError, match="World "):
+        load_town(copy)
+
+
+def test_missing_parts_are_named(tiny_world: Path, tmp_path: Path) -> None:
+    with pytest.raises(WorldError, match=r"got no world\.json"):
+        load_town(tmp_path)
+    with pytest.raises(WorldError, match=r"photos\.parquet"):
+        load_photos(tiny_world)
