@@ -31,7 +31,6 @@ GPS_SHOW = "Show it on the map"
 GPS_SEARCH = "Search around it"
 MAP_TITLE = "Map of the candidate places"
 TRUTH = "Where the photo was really taken"
-DOWNLOAD = "Take the result with you"
 
 WAITING = "Choose a photo to begin"
 READY = "Ready: press Locate"

@@ -20,7 +20,7 @@ import torch
 from core.canvas import GroundCanvas
 from core.checkpoints import load_model, model_hash
 from core.errors import CheckpointError, SettingError
-from core.evaluation.calibration import Calibration, probabilities
+from core.evaluation.calibration import POOL, RERANKED, Calibration, probabilities
 from core.explain import Explanation, explain_pair, ground_batch
 from core.gallery import Gallery
 from core.geo import wrap_deg
@@ -32,12 +32,8 @@ from core.ranking import Ranking, in_order, look_again, rank_tiles, whole_roll
 from core.records import Candidate, Prediction, SearchArea
 from core.search import heading_from_roll
 
-__all__ = ["POOL", "RERANKED", "Localizer", "tile_describer"]
+__all__ = ["Localizer", "tile_describer"]
 
-RERANKED = 20
-"""Pairs that the teacher looks at."""
-POOL = 128
-"""Tiles that share the probability; neighbours among them are merged into places."""
 MAX_PLACES = 100
 
 FloatArray = npt.NDArray[np.float32]

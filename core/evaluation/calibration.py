@@ -16,7 +16,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Calibration", "ViewCalibration", "fit_confidence", "fit_factors", "probabilities"]
+__all__ = [
+    "POOL",
+    "RERANKED",
+    "Calibration",
+    "ViewCalibration",
+    "fit_confidence",
+    "fit_factors",
+    "probabilities",
+]
+
+POOL = 128
+"""Tiles that share the probability of an answer, when it is fitted and when it is given."""
+RERANKED = 20
+"""How many of the student's first tiles the teacher looks at, likewise."""
 
 FloatArray = npt.NDArray[np.floating[Any]]
 

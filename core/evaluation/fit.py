@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from core.data.worlds import TILE_SIDE_M, Town
 from core.evaluation.calibration import (
+    POOL,
     Calibration,
     ViewCalibration,
     fit_confidence,
@@ -29,11 +30,9 @@ from core.evaluation.rerank import TownTokens, rerank
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 
-__all__ = ["FITTED_BINS", "POOL", "fit_calibration"]
+__all__ = ["FITTED_BINS", "fit_calibration"]
 
 FITTED_BINS = (32, 24, 16, 12, 10, 8, 6, 5)
-POOL = 128
-"""Tiles that share the probability of an answer; the Localizer takes as many."""
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,12 @@ import torch
 from torch import Tensor
 
 from core.data.worlds import Town
-from core.evaluation.calibration import ViewCalibration
+from core.evaluation.calibration import RERANKED, ViewCalibration
 from core.evaluation.descriptors import Float, Matches, Queries
 from core.models.geossk import GeoSSK
 from core.polar import BINS, to_batch
 
-__all__ = ["RERANKED", "TownTokens", "combined", "rerank"]
-
-RERANKED = 20
-"""How many of the student's first places the teacher looks at."""
+__all__ = ["TownTokens", "combined", "rerank"]
 
 
 class TownTokens:

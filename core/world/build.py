@@ -11,7 +11,6 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import numpy.typing as npt
 import rasterio
 from PIL import Image
 from rasterio import Affine
@@ -277,9 +276,3 @@ def build_towns(jobs: list[TownJob], out_root: Path, workers: int = 0) -> list[P
             f"none: {'; '.join(failed)}. Build them again or leave their seeds out."
         )
     return [root / job.name for job in jobs]
-
-
-def read_picture(path: Path) -> npt.NDArray[np.uint8]:
-    """The aerial picture of a world (n, n, 3)."""
-    with rasterio.open(path) as source:
-        return np.asarray(np.moveaxis(source.read(), 0, -1))
