@@ -38,7 +38,8 @@ def build_api(page: Page) -> None:
             asked,
             answer,
             api_name="locate",
-            api_description="Candidate places of a street photo, as python -m core locate --json.",
+            api_description="Candidate places of an uploaded street photo (a web address is "
+            "refused), as python -m core locate --json.",
             concurrency_id="model",
         )
         gr.Button("explain").click(
@@ -60,7 +61,9 @@ def locate_record(
     near_lon_deg: float | None = None,
     near_radius_m: float | None = None,
 ) -> Record:
-    """The object that ``python -m core locate --json`` prints for the same photo."""
+    """The object that ``python -m core locate --json`` prints for the same photo, but that the
+    photo is named by its file name: the folder is the server's own.
+    """
     near = _near(near_lat_deg, near_lon_deg, near_radius_m)
     answer = handlers.locate(page, photo, None, Ask(fov_deg, heading_deg, near))
     return prediction_record(answer.prediction)

@@ -48,7 +48,7 @@ def build_explain_tab(page: Page, tab: gr.Tab, locate_tab: LocateTab) -> None:
     settings = [mode, opacity]
     whole: dict[str, Any] = {
         "fn": handlers.spoken(partial(_explain, page)),
-        "inputs": [locate_tab.answer, locate_tab.selected, *settings],
+        "inputs": [locate_tab.photo, locate_tab.answer, locate_tab.selected, *settings],
         "outputs": [pair, lit, place, *drawn],
         "api_visibility": "private",
         "show_progress": "minimal",
@@ -92,8 +92,14 @@ def _picture(label: str, elem_id: str, scale: int) -> gr.Image:
 
 
 def _explain(
-    page: Page, answer: Answer | None, selected: int | None, mode: str, opacity: float
+    page: Page,
+    photo: str | None,
+    answer: Answer | None,
+    selected: int | None,
+    mode: str,
+    opacity: float,
 ) -> tuple[Any, ...]:
+    answer = handlers.answer_to(photo, answer)
     pair = handlers.explain(page, answer, selected)
     if pair is None or answer is None:
         nothing = (None, None, fragments.explained(text.EXPLAIN_WAITING), "")

@@ -17,16 +17,16 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 import numpy as np
-from gradio.utils import get_upload_folder
 
 from app import fragments, text
 from app.drawings import Pair, sharp_canvas
 from app.map_view import BaseMap, Cells, MapScene, build_document, frame_html
 from app.privacy import strip_place
+from app.uploads import is_upload, upload_folder
 from core.errors import CoreError, PhotoError, SettingError
 from core.geo import distance_m
 from core.output import write_predictions
-from core.photos import open_photo
+from core.photos import Photo, open_photo
 from core.records import Candidate, Place, Prediction, SearchArea
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "Ask",
     "Note",
     "Page",
+    "answer_to",
     "area_record",
     "explain",
     "is_rendered",
@@ -145,27 +146,34 @@ def _told(sentence: str) -> gr.Error:
 def read_photo(page: Page, path: str | None) -> Note | None:
     """Open a photo, note what its file says, and take its place out of an uploaded file.
 
-    Raises PhotoError where the file is no usable picture; None for no photo.
+    An upload that is no usable picture is not kept: nobody can say what it tells. Raises PhotoError
+    then; None for no photo.
     """
     if not path:
         return None
-    photo = open_photo(path)
-    if not page.is_example(path) and _is_upload(path):
-        strip_place(Path(path))
+    is_example = page.is_example(path)
+    photo = open_photo(path) if is_example or not is_upload(path) else _opened_upload(Path(path))
     size = (photo.image.shape[1], photo.image.shape[0])
-    own_place = photo.place is not None and not page.is_example(path)
+    own_place = photo.place is not None and not is_example
     facts = fragments.facts(photo.fov_deg, photo.fov_source, size, photo.heading_deg, own_place)
-    return Note(path, photo.place, photo.heading_deg, photo.fov_deg, facts, page.is_example(path))
+    return Note(path, photo.place, photo.heading_deg, photo.fov_deg, facts, is_example)
 
 
-def _is_upload(path: str) -> bool:
-    return Path(path).resolve().is_relative_to(_upload_folder())
+def _opened_upload(path: Path) -> Photo:
+    _require_kept(path)
+    try:
+        photo = open_photo(path)
+        strip_place(path)
+    except Exception:
+        path.unlink(missing_ok=True)
+        raise
+    return photo
 
 
-def _upload_folder() -> Path:
-    folder = Path(get_upload_folder()).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _require_kept(path: Path) -> None:
+    """Raises PhotoError where an upload was refused before, or has expired."""
+    if not path.exists():
+        raise PhotoError(text.not_kept(path.name))
 
 
 def search_area(
@@ -199,6 +207,7 @@ def locate(page: Page, path: str | None, note: Note | None, ask: Ask) -> Answer:
     if note is None or note.path != path:
         note = read_photo(page, path)
         assert note is not None
+    _require_kept(Path(path))
     found = page.localizer.locate(
         path, fov_deg=ask.fov_deg, heading_deg=ask.heading_deg, near=ask.near, top_k=SHADED
     )
@@ -206,11 +215,16 @@ def locate(page: Page, path: str | None, note: Note | None, ask: Ask) -> Answer:
     return Answer(note, ask, prediction, found.candidates)
 
 
+def answer_to(photo: str | None, answer: Answer | None) -> Answer | None:
+    """The answer, if it is one to this photo; None for that to another, which came too late."""
+    return answer if answer is not None and answer.note.path == photo else None
+
+
 def write_files(answer: Answer | None) -> list[Any]:
     """The answer as files to take along, one per entry of DOWNLOADS, as download button updates."""
     if answer is None or not answer.prediction.candidates:
         return [gr.update(interactive=False)] * len(DOWNLOADS)
-    folder = Path(tempfile.mkdtemp(dir=_upload_folder()))
+    folder = Path(tempfile.mkdtemp(dir=upload_folder()))
     stem = re.sub(r"[^\w-]+", "_", Path(answer.prediction.photo).stem)[:60] or "photo"
     updates = []
     for name in DOWNLOADS:

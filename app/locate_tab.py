@@ -28,14 +28,25 @@ CARD_EVENTS = (
 EXAMPLE_EVENTS = (
     "crossviewPage.attachButtons(element, '.cv-example', 'index', (data) => trigger('pick', data));"
 )
+# An answer comes when it comes, and the photo may be another by then. Only the browser knows which
+# it shows at that moment, so it is the browser that shows an answer, or lets it lie.
+IS_ANSWERED = "photo && arrived && photo.path === arrived.photo"
+UNCHANGED = f"Array({5 + len(handlers.DOWNLOADS)}).fill({{__type__: 'update'}})"
+SHOW_ANSWER = f"(photo, arrived) => {IS_ANSWERED} ? arrived.shown : {UNCHANGED}"
+AFTER_ANSWER = f"(photo, arrived) => {{ if ({IS_ANSWERED}) crossviewPage.answered(); }}"
+FORGET_ANSWER = (
+    f"(photo, arrived, blank) => {IS_ANSWERED} ? [arrived, ...{UNCHANGED}] "
+    ": [null, ...(photo ? blank.ready : blank.idle)]"
+)
 SHOW_NEAR = "(near, picking) => { crossviewPage.showNear(near, picking); }"
 GENTLE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 @dataclass(frozen=True)
 class LocateTab:
-    """The parts that other tabs need: the answer and the choice of a place are shared."""
+    """The parts that other tabs need: photo, answer and the choice of a place are shared."""
 
+    photo: gr.Image
     answer: gr.State
     selected: gr.State
     explain_button: gr.Button
@@ -66,6 +77,11 @@ class _Results:
     downloads: tuple[gr.DownloadButton, ...]
     explain: gr.Button
 
+    @property
+    def shown(self) -> list[Any]:
+        """What an answer changes, in the order of ``_arrived``."""
+        return [self.verdict, self.map, self.legend, self.cards, self.after, *self.downloads]
+
 
 @dataclass(frozen=True)
 class _Memory:
@@ -89,7 +105,7 @@ def build_locate_tab(page: Page) -> LocateTab:
     _connect_answer(page, controls, results, memory)
     for choice in (results.map.pick, results.cards.pick):
         choice(_chosen_rank, None, memory.selected, **GENTLE)
-    return LocateTab(memory.answer, memory.selected, results.explain)
+    return LocateTab(controls.photo, memory.answer, memory.selected, results.explain)
 
 
 def _build_controls(page: Page) -> _Controls:
@@ -188,10 +204,8 @@ def _connect_answer(page: Page, controls: _Controls, results: _Results, memory: 
         controls.photo, controls.fov_mode, controls.fov, controls.heading_mode, controls.heading,
         controls.near_on, controls.radius, controls.own_place, memory.note, memory.centre,
     }  # fmt: skip
-    outputs = [
-        memory.answer, memory.selected, results.verdict, results.map, results.legend,
-        results.cards, results.after,
-    ]  # fmt: skip
+    arrived = gr.JSON(None, visible="hidden", elem_id="arrived")
+    blank = gr.JSON(_blank(page), visible="hidden", elem_id="blank")
 
     def run(values: dict[Any, Any]) -> tuple[Any, ...]:
         return _locate(page, controls, memory, values)
@@ -212,25 +226,32 @@ def _connect_answer(page: Page, controls: _Controls, results: _Results, memory: 
         answered = trigger(
             handlers.spoken(run),
             known,
-            outputs,
+            [memory.answer, memory.selected, arrived],
             api_visibility="private",
             show_progress="minimal",
             show_progress_on=results.verdict,
             concurrency_id="model",
         )
-        answered.success(None, None, js="() => { crossviewPage.answered(); }", **GENTLE)
-        answered.success(
-            handlers.spoken(handlers.write_files), memory.answer, list(results.downloads), **GENTLE
+        about = [controls.photo, arrived]
+        shown = answered.success(None, about, results.shown, js=SHOW_ANSWER, **GENTLE)
+        shown.success(None, about, js=AFTER_ANSWER, **GENTLE)
+        shown.success(
+            handlers.spoken(_files), [controls.photo, memory.answer], [*results.downloads], **GENTLE
         )
     controls.photo.change(
-        handlers.spoken(partial(_forget, page)), controls.photo, outputs, **GENTLE
-    )
-    controls.own_place.input(
-        handlers.spoken(partial(_redraw, page)),
-        [memory.answer, memory.selected, controls.own_place],
-        outputs[2:6],
+        None,
+        [controls.photo, arrived, blank],
+        [arrived, *results.shown],
+        js=FORGET_ANSWER,
         **GENTLE,
     )
+    redrawn = controls.own_place.input(
+        handlers.spoken(partial(_redraw, page)),
+        [controls.photo, memory.answer, memory.selected, controls.own_place],
+        arrived,
+        **GENTLE,
+    )
+    redrawn.success(None, [controls.photo, arrived], results.shown, js=SHOW_ANSWER, **GENTLE)
 
 
 def _photo_changed(page: Page, path: str | None) -> tuple[Any, ...]:
@@ -304,23 +325,37 @@ def _locate(
     answer = handlers.locate(page, path, note, ask)
     pieces = handlers.show(page, answer, 1, ask.near, near_on, text.GPS_SHOW in own)
     found = bool(answer.prediction.candidates)
-    return answer, 1 if found else None, *pieces, gr.update(visible=found)
+    # The files of the last answer must not be taken for this one's, which are still to be written.
+    return answer, 1 if found else None, _arrived(answer, pieces, gr.update(interactive=False))
 
 
-def _forget(page: Page, path: str | None) -> tuple[Any, ...]:
-    """The state before an answer: an old one is no answer to a new photo. An example is left
-    alone, as its own answer is on the way already.
+def _arrived(answer: Answer, pieces: tuple[str, ...], download: dict[str, Any]) -> dict[str, Any]:
+    """What the browser needs to show an answer: which photo it is about, and ``_Results.shown``."""
+    after = gr.update(visible=bool(answer.prediction.candidates))
+    downloads = [download] * len(handlers.DOWNLOADS)
+    return {"photo": answer.note.path, "shown": [*pieces, after, *downloads]}
+
+
+def _blank(page: Page) -> dict[str, list[Any]]:
+    """What stands in an answer's place, in the order of ``_Results.shown``: without a photo (idle),
+    and with one (ready).
     """
-    if path and page.is_example(path):
-        return (gr.skip(),) * 7
-    verdict, *rest = handlers.show(page, None, None, None, False)
-    if path:
-        verdict = fragments.waiting(text.READY)
-    return None, None, verdict, *rest, gr.update(visible=False)
+    idle, *pieces = handlers.show(page, None, None, None, False)
+    downloads = [gr.update(interactive=False)] * len(handlers.DOWNLOADS)
+    rest = [*pieces, gr.update(visible=False), *downloads]
+    return {"idle": [idle, *rest], "ready": [fragments.waiting(text.READY), *rest]}
+
+
+def _files(photo: str | None, answer: Answer | None) -> list[Any]:
+    return handlers.write_files(handlers.answer_to(photo, answer))
 
 
 def _redraw(
-    page: Page, answer: Answer | None, selected: int | None, own: list[str]
-) -> tuple[str, str, str, str]:
-    near = answer.ask.near if answer is not None else None
-    return handlers.show(page, answer, selected, near, False, text.GPS_SHOW in own)
+    page: Page, photo: str | None, answer: Answer | None, selected: int | None, own: list[str]
+) -> dict[str, Any]:
+    """The same answer, with or without the photo's own place."""
+    answer = handlers.answer_to(photo, answer)
+    if answer is None:
+        return gr.skip()
+    shown = handlers.show(page, answer, selected, answer.ask.near, False, text.GPS_SHOW in own)
+    return _arrived(answer, shown, gr.update())

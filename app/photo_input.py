@@ -6,6 +6,8 @@ from typing import Any
 
 import gradio as gr
 
+from app.uploads import checked_path
+
 __all__ = ["photo_input"]
 
 
@@ -22,7 +24,7 @@ def photo_input(**options: Any) -> gr.Image:
     def hand_over(payload: Any) -> Any:
         if payload is None or (payload.url and payload.url.startswith("data:")):
             return usual(payload)
-        return payload.path
+        return payload.path and checked_path(payload.path)
 
     image.preprocess = hand_over  # type: ignore[method-assign]
     return image

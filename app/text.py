@@ -64,6 +64,10 @@ FACTORS_WORDS = (
 ERROR_TITLE = "That did not work"
 UNFORESEEN = "Something went wrong on this machine. Try again, or try another photo."
 NO_PHOTO = "Photo: got none, expected a street photo. Upload one or pick an example first."
+NOT_UPLOADED = (
+    "Photo: got an address or a path that nobody uploaded, expected an uploaded file. Upload the "
+    "picture first, then name the path that the upload answers."
+)
 NEAR_MISSING = (
     "Search circle: got no centre, expected a place on the map. Click the map where you believe "
     'the camera was, or untick "Somewhere around here".'
@@ -72,6 +76,14 @@ CLAIMED_PLACE = "Where the photo says it was taken"
 
 FACTOR_ENDS = ("less than an even share", "more")
 ATTENTION_ENDS = ("no attention", "most attention")
+
+
+def not_kept(name: str) -> str:
+    """What is said of an uploaded file that is there no more."""
+    return (
+        f"Photo {name}: got a file that was refused or has expired, expected one that is still "
+        "kept. Upload it again, or choose another."
+    )
 
 
 def searched(places: int) -> str:

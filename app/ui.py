@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from starlette.middleware import Middleware
 
 from app import fragments, handlers, text
 from app.api import build_api
@@ -14,6 +15,7 @@ from app.explain_tab import build_explain_tab
 from app.handlers import Page
 from app.locate_tab import build_locate_tab
 from app.map_view import WEB, BaseMap
+from app.uploads import LocalFileRoute, UploadsOnly
 from core.localizer import Localizer
 
 __all__ = ["build_ui", "launch_options", "open_page", "serve_files"]
@@ -48,7 +50,7 @@ def open_page(
 
 def build_ui(page: Page) -> gr.Blocks:
     """The whole page around an opened Localizer."""
-    with gr.Blocks(
+    with UploadsOnly(
         title=text.TITLE, analytics_enabled=False, delete_cache=(HOUR_S, 24 * HOUR_S)
     ) as blocks:
         gr.HTML(
@@ -87,6 +89,7 @@ def launch_options() -> dict[str, Any]:
         "pwa": False,
         "quiet": True,
         "run_history": False,
+        "app_kwargs": {"middleware": [Middleware(LocalFileRoute)]},
     }
 
 

@@ -1,4 +1,4 @@
-"""A model folder: config.json, model.safetensors (float16) and card.md.
+"""A model folder: config.json, model.safetensors (float16, or as config says) and card.md.
 
 ``config.json`` holds ``format``, ``name`` and ``model`` (what ``build_model`` is given), and
 whatever else belongs to the model: training record, metrics, calibration. Loading builds the model
@@ -11,13 +11,17 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import safetensors.torch
 import torch
 
 from core.errors import CheckpointError, CoreError
+
+if TYPE_CHECKING:
+    from core.models.geossk import GeoSSK
+    from core.models.two_branch import TwoBranch
 
 __all__ = [
     "CARD",
@@ -26,6 +30,8 @@ __all__ = [
     "check_fit",
     "load_model",
     "load_state",
+    "load_student",
+    "load_teacher",
     "model_hash",
     "save_model",
 ]
@@ -35,7 +41,7 @@ WEIGHTS = "model.safetensors"
 CARD = "card.md"
 FORMAT = 1
 
-REMARKS = ("calibration", "metrics", "training", "weights_sha256")
+REMARKS = ("calibration", "metrics", "protocol", "source", "training", "weights_sha256")
 """Parts of the config that change no descriptor, and so not the model's hash either."""
 
 StateDict = dict[str, torch.Tensor]
@@ -51,7 +57,8 @@ def save_model(
 
     Args:
         folder: made if missing.
-        model: its state is stored, floating-point tensors as float16.
+        model: its state is stored, floating-point tensors as float16, or as float32 where the
+            config's ``precision`` says so: an authors' weights are not rounded.
         config: JSON values with ``name`` and ``model``, as ``build_model(name, **model)`` takes
             them.
         card: Markdown for people: data, seeds, minutes, machine, command, metrics.
@@ -67,7 +74,10 @@ def save_model(
             f"Model {folder}: got a config without 'name' or 'model', expected what build_model "
             "takes. Add them."
         )
-    tensors = {name: _stored(name, tensor, folder) for name, tensor in model.state_dict().items()}
+    dtype = torch.float32 if config.get("precision") == "float32" else torch.float16
+    tensors = {
+        name: _stored(name, tensor, folder, dtype) for name, tensor in model.state_dict().items()
+    }
     content = safetensors.torch.save(tensors, metadata={"format": "pt"})
     full = {**config, "format": FORMAT, "weights_sha256": hashlib.sha256(content).hexdigest()}
     try:
@@ -140,6 +150,43 @@ def load_model(folder: str | Path) -> tuple[torch.nn.Module, dict[str, Any]]:
     return model.eval(), config
 
 
+def load_student(folder: str | Path) -> tuple[TwoBranch, dict[str, Any]]:
+    """``load_model`` of a folder that must hold a two-branch student.
+
+    Raises:
+        CheckpointError: as ``load_model``, or another kind of model.
+
+    """
+    from core.models.two_branch import TwoBranch
+
+    model, config = load_model(folder)
+    if not isinstance(model, TwoBranch):
+        raise _wrong_kind(folder, config, "a two-branch student")
+    return model, config
+
+
+def load_teacher(folder: str | Path) -> tuple[GeoSSK, dict[str, Any]]:
+    """``load_model`` of a folder that must hold a GeoSSK teacher.
+
+    Raises:
+        CheckpointError: as ``load_model``, or another kind of model.
+
+    """
+    from core.models.geossk import GeoSSK
+
+    model, config = load_model(folder)
+    if not isinstance(model, GeoSSK):
+        raise _wrong_kind(folder, config, "a GeoSSK teacher")
+    return model, config
+
+
+def _wrong_kind(folder: str | Path, config: dict[str, Any], expected: str) -> CheckpointError:
+    return CheckpointError(
+        f"Model {folder}: got another kind of model, {config['name']}, expected {expected}. Check "
+        "which of the two folders is the student."
+    )
+
+
 def check_fit(what: str, expected: StateDict, got: StateDict) -> None:
     """Refuse weights that are not exactly a model's.
 
@@ -185,14 +232,14 @@ def model_hash(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _stored(name: str, tensor: torch.Tensor, folder: Path) -> torch.Tensor:
+def _stored(name: str, tensor: torch.Tensor, folder: Path, dtype: torch.dtype) -> torch.Tensor:
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
-        tensor = tensor.half()
+        tensor = tensor.to(dtype)
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(
-                f"Model {folder}: got tensor {name!r} with values beyond float16, expected finite "
-                "weights. The training diverged: lower its learning rate."
+                f"Model {folder}: got tensor {name!r} with values beyond {str(dtype)[6:]}, expected "
+                "finite weights. The training diverged: lower its learning rate."
             )
     # A copy of its own: safetensors refuses tensors that share memory.
     return tensor.clone().contiguous()

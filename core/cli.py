@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from core.commands.bench import bench
 from core.commands.calibrate import calibrate
+from core.commands.convert import convert
 from core.commands.evaluate import evaluate
 from core.commands.gallery import gallery_app
 from core.commands.locate import locate
@@ -54,6 +55,9 @@ app.command(
     epilog="Example: python -m core ablate --worlds build/train --start assets/models/student "
     "--data assets/town --run build/ablation --out docs/results/ablation.json"
 )(ablate)
+app.command(
+    epilog="Example: python -m core convert model_checkpoint.pth --out my-saig --data-set cvact-val"
+)(convert)
 app.command(epilog="Example: python -m core results")(results)
 app.command(epilog="Example: python -m core bench assets/examples/panorama-1.jpg --repeat 5")(bench)
 

@@ -17,17 +17,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from core.canvas import UNSEEN
 from core.errors import SettingError
 from core.models.geossk import GeoSSK
 from core.polar import BINS, RINGS, sector_map, to_batch
 from core.search import heading_from_roll, refine_roll
+from core.views import canvas_bins, ground_batch
 
 __all__ = [
     "Explanation",
-    "canvas_bins",
     "explain_pair",
-    "ground_batch",
     "ground_patch_at",
     "heading_from_attention",
     "patch_box",
@@ -77,35 +75,6 @@ class Explanation:
     attention_heading_deg: float
 
 
-def canvas_bins(canvas: npt.NDArray[np.generic]) -> int:
-    """Azimuth bins n of a canvas (h, w, ...): a full canvas is four times as wide as high."""
-    height, width = int(canvas.shape[0]), int(canvas.shape[1])
-    bins, rest = divmod(width * BINS, 4 * height)
-    if rest or not 1 <= bins <= BINS:
-        raise SettingError(
-            f"Canvas: got {width} x {height} px, expected 1 to {BINS} bins of {height / 8:g} px. "
-            "Make it with core.photos.ground_canvas."
-        )
-    return bins
-
-
-def ground_batch(
-    canvas: UInt8Image, ground_size: tuple[int, int], device: str = "cpu", whole: bool = False
-) -> Tensor:
-    """A canvas (h, w, 3) of n bins as a model input (1, 3, H, n * W / 32) in [0, 1].
-
-    ``whole``: put it in the middle of a full canvas, mid-grey around it, (1, 3, H, W); a model
-    with a global descriptor wants it so.
-    """
-    bins = canvas_bins(canvas)
-    if whole and bins < BINS:
-        full = np.full((canvas.shape[0], canvas.shape[1] * BINS // bins, 3), UNSEEN, np.uint8)
-        left = (full.shape[1] - canvas.shape[1]) // 2
-        full[:, left : left + canvas.shape[1]] = canvas
-        canvas, bins = full, BINS
-    return to_batch([canvas], (ground_size[0], bins * ground_size[1] // BINS), device)
-
-
 @torch.inference_mode()
 def explain_pair(
     teacher: GeoSSK,
@@ -130,7 +99,7 @@ def explain_pair(
 
     """
     bins, roll = canvas_bins(canvas), int(roll) % BINS
-    ground = teacher.ground_tokens(ground_batch(canvas, teacher.ground_size, device))
+    ground = teacher.ground_tokens(ground_batch([canvas], teacher.ground_size, device))
     aerial = teacher.aerial_tokens(to_batch([tile], teacher.aerial_size, device))
     if ground.shape[1] != RINGS * bins or aerial.shape[1] != RINGS * BINS:
         raise SettingError(

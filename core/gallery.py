@@ -24,7 +24,7 @@ import pyarrow.parquet
 from core.errors import GalleryError, SettingError
 from core.gallery_build import BuildReport, GallerySettings, SkippedTile, build_gallery
 from core.gallery_manifest import INDEX, TILES, Manifest, file_hash
-from core.geo import LocalFrame
+from core.geo import LocalFrame, group_places
 from core.index import TileIndex
 from core.records import Place, SearchArea, Tile
 from core.tiles import RasterSource
@@ -217,20 +217,13 @@ class Gallery:
         results = np.asarray(rows, np.int64).reshape(-1)
         values = np.asarray(scores, np.float64).reshape(-1)
         limit = self.manifest.tile_side_m / 2 if min_distance_m is None else min_distance_m
-        leaders: list[int] = []
-        members: list[list[int]] = []
-        for position in np.lexsort((results, -values)):
-            if results[position] < 0:
-                continue
-            offsets = self.centres_m[leaders] - self.centres_m[results[position]]
-            # A grid of quarter tiles has neighbours exactly half a tile away: they belong.
-            near = np.flatnonzero(np.hypot(offsets[:, 0], offsets[:, 1]) <= limit + 1e-3)
-            if len(near):
-                members[near[0]].append(int(position))
-            else:
-                leaders.append(int(results[position]))
-                members.append([int(position)])
-        return [PlaceGroup(row, tuple(group)) for row, group in zip(leaders, members, strict=True)]
+        found = np.lexsort((results, -values))
+        found = found[results[found] >= 0]
+        groups = group_places(self.centres_m[results[found]], values[found], limit)
+        return [
+            PlaceGroup(int(results[found[group[0]]]), tuple(int(found[at]) for at in group))
+            for group in groups
+        ]
 
     def require_model(
         self, model_id: str, model_hash: str, model_path: str | Path | None = None

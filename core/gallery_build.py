@@ -12,7 +12,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from filelock import FileLock, Timeout
 
 from core.errors import GalleryError, RasterError, SettingError
 from core.gallery_journal import CHUNK_TILES, Chunk, Journal, Plan, write_text
@@ -119,9 +122,41 @@ def build_gallery(
 
     Raises:
         RasterError: the imagery cannot be read, or no tile of it is seen enough.
-        GalleryError: the model's descriptors are unusable, or ``out`` holds other imagery.
+        GalleryError: the model's descriptors are unusable, ``out`` holds other imagery, or another
+            build is at work in it.
 
     """
+    with _alone_in(Path(out)):
+        return _build(source, out, describe, model_id, model_hash, settings, on_progress)
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """One build in a folder at a time; the lock lies outside, so that the folder stays clean."""
+    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:24]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"crossview-{name}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise GalleryError(
+            f"Gallery {out}: got a second build while one is at work in this folder, expected one "
+            "at a time. Wait for it, or choose another --out."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _build(
+    source: str | Path,
+    out: str | Path,
+    describe: Describe,
+    model_id: str,
+    model_hash: str,
+    settings: GallerySettings | None,
+    on_progress: Progress | None,
+) -> BuildReport:
     settings = settings or GallerySettings()
     raster_path, out = _raster_of(Path(source)), Path(out)
     raster = RasterSource.open(raster_path)

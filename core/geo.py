@@ -24,6 +24,7 @@ __all__ = [
     "bearing_deg",
     "distance_m",
     "grid_centres",
+    "group_places",
     "local_crs",
     "wrap_deg",
 ]
@@ -128,3 +129,35 @@ def grid_centres(
     easts, norths = axis(west_m, east_m), axis(south_m, north_m)[::-1]
     grid_north, grid_east = np.meshgrid(norths, easts, indexing="ij")
     return np.stack([grid_east.ravel(), grid_north.ravel()], axis=-1)
+
+
+def group_places(
+    centres_m: npt.ArrayLike, scores: npt.ArrayLike, limit_m: float
+) -> list[tuple[int, ...]]:
+    """Merge scored points that are the same place.
+
+    The best point becomes a place; every other within ``limit_m`` of a better place joins the best
+    such place; so on downwards. Ties go to the earlier point.
+
+    Args:
+        centres_m: (n, 2) metres east and north.
+        scores: (n,), larger is better.
+        limit_m: in metres; a millimetre more counts as well, since a grid of quarter tiles has
+            neighbours exactly half a tile away.
+
+    Returns:
+        Positions of the points of every place, its best one first; the best place first.
+
+    """
+    centres = np.asarray(centres_m, np.float64).reshape(-1, 2)
+    leaders: list[int] = []
+    members: list[list[int]] = []
+    for position in np.argsort(-np.asarray(scores, np.float64), kind="stable"):
+        offsets = centres[leaders] - centres[position]
+        near = np.flatnonzero(np.hypot(offsets[:, 0], offsets[:, 1]) <= limit_m + 1e-3)
+        if len(near):
+            members[near[0]].append(int(position))
+        else:
+            leaders.append(int(position))
+            members.append([int(position)])
+    return [tuple(group) for group in members]

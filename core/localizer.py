@@ -18,10 +18,10 @@ import numpy.typing as npt
 import torch
 
 from core.canvas import GroundCanvas
-from core.checkpoints import load_model, model_hash
-from core.errors import CheckpointError, SettingError
+from core.checkpoints import load_student, load_teacher, model_hash
+from core.errors import SettingError
 from core.evaluation.calibration import POOL, RERANKED, Calibration, probabilities
-from core.explain import Explanation, explain_pair, ground_batch
+from core.explain import Explanation, explain_pair
 from core.gallery import Gallery
 from core.geo import wrap_deg
 from core.models.geossk import GeoSSK
@@ -31,6 +31,7 @@ from core.polar import BINS, to_batch
 from core.ranking import Ranking, in_order, look_again, rank_tiles, whole_roll
 from core.records import Candidate, Prediction, SearchArea
 from core.search import heading_from_roll
+from core.views import ground_batch
 
 __all__ = ["Localizer", "tile_describer"]
 
@@ -90,16 +91,11 @@ class Localizer:
             CheckpointError: a model folder is missing, damaged, or holds the wrong kind of model.
 
         """
-        describing, config = load_model(student)
-        if not isinstance(describing, TwoBranch):
-            raise _wrong_kind(student, "a two-branch student")
+        describing, config = load_student(student)
         looking: GeoSSK | None = None
         if teacher is not None:
             # The calibration of the two together stands with the one that looks last.
-            model, config = load_model(teacher)
-            if not isinstance(model, GeoSSK):
-                raise _wrong_kind(teacher, "a GeoSSK teacher")
-            looking = model
+            looking, config = load_teacher(teacher)
         opened = Gallery.open(gallery)
         opened.require_model(Path(student).name, model_hash(student), student)
         calibration = Calibration.from_config(config.get("calibration", {}))
@@ -149,12 +145,11 @@ class Localizer:
             everywhere = self._look_again(everywhere, canvas, heading)
             confidence = self._confidence_in(everywhere, candidates[0].row, canvas.n_bins)
             watch.lap("confidence")
-        bins = canvas.n_bins if self.student.bins else None
         return Prediction(
             photo=opened.name,
             fov_deg=opened.fov_deg,
             fov_source=opened.fov_source,
-            confident=confidence >= self.calibration.at(bins).threshold,
+            confident=confidence >= self.calibration.at(canvas.n_bins).threshold,
             confidence=confidence,
             heading_deg=candidates[0].heading_deg,
             candidates=candidates,
@@ -179,13 +174,14 @@ class Localizer:
 
         Raises:
             PhotoError: the photo cannot be used.
-            SettingError: there is no teacher, or no such row.
+            SettingError: there is no teacher, a global one, or no such row.
 
         """
-        if self.teacher is None:
+        if self.teacher is None or self.teacher.base.bins is None:
+            got = "no teacher" if self.teacher is None else "a teacher with a global descriptor"
             raise SettingError(
-                "Explanation: got no teacher, expected one. Open the localizer with a teacher's "
-                "model folder."
+                f"Explanation: got {got}, expected one with azimuth bins. Open the localizer with "
+                "its model folder."
             )
         tile = self.gallery.tile_image(row)
         _, canvas = self.view(photo, fov_deg)
@@ -231,7 +227,8 @@ class Localizer:
     def _describe(self, canvas: GroundCanvas) -> FloatArray:
         """Descriptor (n * D,) of an azimuth student, (D,) of a global one."""
         is_global = self.student.bins is None
-        batch = ground_batch(canvas.image, self.student.ground_size, self.device, whole=is_global)
+        size = self.student.ground_size
+        batch = ground_batch([canvas.image], size, self.device, whole=is_global)
         return self.student.describe_ground(batch)[0].float().cpu().numpy()
 
     def _rank(
@@ -254,20 +251,22 @@ class Localizer:
         self, ranking: Ranking, n_bins: int, heading: float | None, top_k: int
     ) -> tuple[tuple[Candidate, ...], float]:
         """Distinct places with their shares of probability, and the confidence in the first."""
-        view = self.calibration.at(n_bins if self.student.bins else None)
+        view = self.calibration.at(n_bins)
         ranking, logits = in_order(ranking, view)
         shares = probabilities(logits)
         groups = self.gallery.distinct_places(ranking.rows, logits)
         merged = [float(shares[list(group.members)].sum()) for group in groups]
+        order = np.argsort([-share for share in merged], kind="stable")
         candidates = tuple(
-            self._candidate(rank, ranking, group.members[0], share, n_bins, heading)
-            for rank, (group, share) in enumerate(zip(groups, merged, strict=True), start=1)
+            self._candidate(rank, ranking, groups[at].members[0], merged[at], n_bins, heading)
+            for rank, at in enumerate(order, start=1)
         )
-        return candidates[:top_k], view.confidence(merged[0], float(ranking.similarities[0]))
+        first = candidates[0]
+        return candidates[:top_k], view.confidence(first.probability, first.similarity)
 
     def _confidence_in(self, ranking: Ranking, row: int, n_bins: int) -> float:
         """Confidence in the place of one row among all that a search of everything found."""
-        view = self.calibration.at(n_bins if self.student.bins else None)
+        view = self.calibration.at(n_bins)
         ranking, logits = in_order(ranking, view)
         shares = probabilities(logits)
         side = self.gallery.manifest.tile_side_m
@@ -316,13 +315,6 @@ class _Stopwatch:
 
     def timings_ms(self) -> dict[str, float]:
         return {**self._laps, "total": 1000 * (perf_counter() - self._started)}
-
-
-def _wrong_kind(folder: str | Path, expected: str) -> CheckpointError:
-    return CheckpointError(
-        f"Model folder {folder}: got another kind of model, expected {expected}. Check which of "
-        "the two folders is the student."
-    )
 
 
 def _checked_top_k(top_k: int) -> int:

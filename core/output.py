@@ -1,7 +1,8 @@
 """Predictions as records and files: JSON, GeoJSON, CSV, GeoPackage.
 
 Every file holds one row or feature per candidate, so a folder of photos becomes one table; where
-several photos share a file, the column ``photo`` tells them apart.
+several photos share a file, the column ``photo`` tells them apart: ``locate`` writes each photo's
+path there, as it was typed.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from PIL import Image
 from core.records import Place
 
 __all__ = [
+    "GPANO_VALUE",
     "MAX_FOV_DEG",
     "MAX_PINHOLE_DEG",
     "MIN_FOV_DEG",
@@ -26,6 +27,8 @@ __all__ = [
     "read_orientation",
 ]
 
+GPANO_VALUE = r"GPano:(\w+)(?:\s*=\s*[\"']|\s*>)\s*([^\"'<]{1,64})"
+"""A pattern for one value of GPano: an attribute's or an element's name, and what it says."""
 MIN_FOV_DEG = 5.0
 MAX_FOV_DEG = 360.0
 MAX_PINHOLE_DEG = 150.0
@@ -224,7 +227,7 @@ def _panorama(image: Image.Image) -> PanoramaHint | None:
     if not isinstance(xmp, str) or "GPano" not in xmp:
         return None
     # A pattern, not an XML parser: a packet of entities must not be able to fill the memory.
-    pairs = re.findall(r"GPano:(\w+)(?:\s*=\s*[\"']|\s*>)\s*([^\"'<]{1,64})", xmp[:_MAX_XMP_BYTES])
+    pairs = re.findall(GPANO_VALUE, xmp[:_MAX_XMP_BYTES])
     values = {key: text.strip() for key, text in pairs}
     if values.get("ProjectionType", "equirectangular").lower() != "equirectangular":
         return None

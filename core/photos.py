@@ -9,6 +9,7 @@ read but never used here.
 from __future__ import annotations
 
 import io
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +49,8 @@ MAX_PIXELS = 80_000_000
 MIN_SIDE_PIXELS = 32
 MAX_SIDE_PIXELS = 4096
 """Longer pictures are shrunk on opening: the canvas is 512 pixels wide."""
+BAND_PIXELS = 4_000_000
+"""How much of a picture is turned into RGB at a time."""
 GUESSED_FOV_DEG = 65.0
 
 _READABLE = "JPEG, PNG, WebP, TIFF, BMP or GIF"
@@ -62,7 +65,8 @@ _TURNS = {
 }
 """What makes a picture upright, by EXIF orientation."""
 
-PhotoSource = str | Path | bytes | npt.NDArray[np.uint8] | Image.Image
+UInt8Image = npt.NDArray[np.uint8]
+PhotoSource = str | Path | bytes | UInt8Image | Image.Image
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Photo:
     ``notes``: what a visitor should know, a sentence each.
     """
 
-    image: npt.NDArray[np.uint8]
+    image: UInt8Image
     name: str
     fov_deg: float
     fov_source: str
@@ -168,7 +172,7 @@ def _size_sentence(label: str, size: int) -> str:
     )
 
 
-def _from_array(array: npt.NDArray[np.uint8]) -> Image.Image:
+def _from_array(array: UInt8Image) -> Image.Image:
     good_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not good_shape or array.size == 0:
         raise PhotoError(
@@ -220,45 +224,93 @@ def _check_size(picture: Image.Image, label: str) -> None:
         )
 
 
-def _decoded(picture: Image.Image, label: str) -> npt.NDArray[np.uint8]:
+def _decoded(picture: Image.Image, label: str) -> UInt8Image:
     """Pixels of the first frame: upright, uint8 (H, W, 3), at most 4096 on the longer side."""
     try:
         # JPEG decodes straight to a half, quarter or eighth of its size; other formats ignore it.
         picture.draft(None, (MAX_SIDE_PIXELS, MAX_SIDE_PIXELS))
         picture.load()
         orientation = read_orientation(picture)
-        rgb = _to_rgb(picture)
-        rgb.thumbnail((MAX_SIDE_PIXELS, MAX_SIDE_PIXELS), Image.Resampling.BOX)
-        if orientation in _TURNS:
-            rgb = rgb.transpose(_TURNS[orientation])
-        return np.array(rgb, np.uint8)
+        shrunk = _shrunk(picture)
+        if orientation not in _TURNS:
+            return shrunk
+        return np.array(Image.fromarray(shrunk).transpose(_TURNS[orientation]), np.uint8)
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:  # damaged pixel data makes the decoders throw anything
         raise PhotoError(_damaged_sentence(label)) from error
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    """Any Pillow mode as a new RGB image; transparent parts become the canvas's mid-grey."""
-    if picture.mode.startswith("I") or picture.mode == "F":
-        return _stretched(np.asarray(picture, np.float64))
+def _shrunk(picture: Image.Image) -> UInt8Image:
+    """A decoded picture of any mode as uint8 (H, W, 3), at most 4096 on the longer side.
+
+    Band by band, as 80 million pixels of 16 bit or with transparency would take gigabytes if they
+    were turned into RGB before they are shrunk.
+    """
+    width, height = _shrunk_size(picture.size)
+    value_range = _value_range(picture) if _is_deep(picture) else None
+    step = picture.height / height
+    rows = max(1, int(BAND_PIXELS / (picture.width * step)))
+    shrunk = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        first, last = int(top * step), min(math.ceil(bottom * step), picture.height)
+        band = _to_rgb(picture.crop((0, first, picture.width, last)), value_range)
+        # The box may begin and end inside a row of pixels: no seam shows where two bands meet.
+        box = (0, top * step - first, band.width, min(bottom * step - first, band.height))
+        part = band.resize((width, bottom - top), Image.Resampling.BOX, box)
+        shrunk[top:bottom] = np.asarray(part)
+    return shrunk
+
+
+def _shrunk_size(size: tuple[int, int]) -> tuple[int, int]:
+    share = min(1.0, MAX_SIDE_PIXELS / max(size))
+    return max(1, round(size[0] * share)), max(1, round(size[1] * share))
+
+
+def _to_rgb(picture: Image.Image, value_range: tuple[float, float] | None) -> Image.Image:
+    """Any Pillow mode as RGB; transparent parts become the canvas's mid-grey.
+
+    ``value_range``: what becomes 0 and 255 in a picture of deep grey.
+    """
+    if value_range is not None:
+        return _stretched(np.asarray(picture, np.float64), *value_range)
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         layer = picture.convert("RGBA")
         ground = Image.new("RGBA", layer.size, (127, 127, 127, 255))
         return Image.alpha_composite(ground, layer).convert("RGB")
-    return picture.convert("RGB") if picture.mode != "RGB" else picture.copy()
+    return picture.convert("RGB")
 
 
-def _stretched(values: npt.NDArray[np.float64]) -> Image.Image:
-    """Deep grey (16, 32 bit, float) as 8 bit: its 0.5 to 99.5 percent range becomes 0 to 255.
+def _is_deep(picture: Image.Image) -> bool:
+    """Whether its pixels are grey of 16 or 32 bit, or floats."""
+    return picture.mode.startswith("I") or picture.mode == "F"
+
+
+def _value_range(picture: Image.Image) -> tuple[float, float]:
+    """The 0.5 and 99.5 percentiles of deep grey, over its finite pixels.
 
     Cameras fill 10, 12, 14 or 16 of the bits and do not say how many, hence the percentiles.
     """
-    finite = np.isfinite(values)
-    if not finite.any():
+    kind = np.asarray(picture.crop((0, 0, 1, 1))).dtype
+    values, filled = np.empty(picture.width * picture.height, kind), 0
+    rows = max(1, BAND_PIXELS // picture.width)
+    for top in range(0, picture.height, rows):
+        box = (0, top, picture.width, min(top + rows, picture.height))
+        band = np.asarray(picture.crop(box))
+        finite = band[np.isfinite(band)]
+        values[filled : filled + finite.size] = finite
+        filled += finite.size
+    if not filled:
         raise ValueError("no finite pixel")
-    low, high = np.percentile(values[finite], (0.5, 99.5))
-    scaled = (np.where(finite, values, low) - low) / max(high - low, 1e-9) * 255
+    low, high = np.percentile(values[:filled], (0.5, 99.5), overwrite_input=True)
+    return float(low), float(high)
+
+
+def _stretched(values: npt.NDArray[np.float64], low: float, high: float) -> Image.Image:
+    """Deep grey as 8 bit: ``low`` to ``high`` becomes 0 to 255."""
+    values = np.where(np.isfinite(values), values, low)
+    scaled = (values - low) / max(high - low, 1e-9) * 255
     grey = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
 
@@ -277,9 +329,7 @@ def _notes(picture: Image.Image, metadata: PhotoMetadata) -> list[str]:
     return notes
 
 
-def _described(
-    image: npt.NDArray[np.uint8], name: str, metadata: PhotoMetadata, notes: list[str]
-) -> Photo:
+def _described(image: UInt8Image, name: str, metadata: PhotoMetadata, notes: list[str]) -> Photo:
     """Put the field of view to an upright picture, by the order in the module's docstring."""
     height, width = image.shape[:2]
     heading, horizon, is_panorama = metadata.heading_deg, 0.5, True

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from core.evaluation.calibration import ViewCalibration
-from core.explain import canvas_bins, ground_batch
 from core.models.geossk import GeoSSK
 from core.polar import BINS, to_batch
 from core.search import (
@@ -22,8 +21,9 @@ from core.search import (
     roll_from_heading,
     search_all_rolls,
 )
+from core.views import canvas_bins, ground_batch
 
-__all__ = ["Ranking", "in_order", "look_again", "rank_tiles", "whole_roll"]
+__all__ = ["Ranking", "in_order", "look_again", "rank_tiles", "score_places", "whole_roll"]
 
 UInt8Image = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
@@ -104,28 +104,51 @@ def look_again(
         heading_deg: where known; used for rolls that the student does not know.
         device: where the teacher is.
 
-    Each pair is looked at under the whole roll nearest to the student's. A global student knows
-    none: then the teacher tries all of them and its best one becomes the tile's roll, unless the
-    teacher is global too.
+    Each place is looked at from every standpoint, near the student's roll. A global student knows
+    none: then the teacher tries the rolls next to the one its own descriptors find best, and its
+    best one becomes the tile's roll, unless the teacher is global too.
 
     """
     count = len(tiles)
     if not count:
         return ranking
     is_global = teacher.base.bins is None
-    batch = ground_batch(canvas, teacher.ground_size, device, whole=is_global)
+    batch = ground_batch([canvas], teacher.ground_size, device, whole=is_global)
     ground = teacher.ground_tokens(batch)
-    aerial = teacher.aerial_tokens(to_batch(tiles, teacher.aerial_size, device))
-    known = np.zeros(count, np.float32) if is_global else ranking.rolls[:count]
-    tried = _rolls_to_try(known, heading_deg, canvas_bins(canvas))
-    looks = [teacher.pair_scores(ground, aerial, _row(rolls, device)) for rolls in tried]
+    places = teacher.standpoint_tokens(to_batch(tiles, teacher.aerial_size, device))
+    known, bins = ranking.rolls[:count], canvas_bins(canvas)
+    seen, met = score_places(teacher, ground, places, known, bins, heading_deg)
+    return replace(ranking, teacher_scores=seen, rolls=np.concatenate([met, ranking.rolls[count:]]))
+
+
+def score_places(
+    teacher: GeoSSK,
+    ground: Tensor,
+    places: Tensor,
+    rolls: FloatArray,
+    n_bins: int,
+    heading_deg: float | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    """Teacher's scores (T,) of T places, and the rolls (T,) at which it met them.
+
+    Args:
+        teacher: in evaluation mode.
+        ground: tokens (1, N, C) of one view of ``n_bins`` azimuth bins.
+        places: ``standpoint_tokens`` (T, S, M, C).
+        rolls: (T,) of the student; where nan, an azimuth teacher finds its own, and a global one
+            leaves them as they are.
+        n_bins: azimuth bins of the view.
+        heading_deg: as for ``look_again``.
+
+    """
+    if teacher.base.bins is None:
+        return teacher.place_scores(ground, places)[0].float().cpu().numpy(), rolls
+    tried = _rolls_to_try(teacher, ground, places, rolls, n_bins, heading_deg)
+    looks = [teacher.place_scores(ground, places, row[None]) for row in tried]
     scores = torch.cat(looks).float().cpu().numpy()
-    best, each = scores.argmax(axis=0), np.arange(count)
-    seen = scores[best, each]
-    rolls = ranking.rolls.copy()
-    if not is_global:
-        rolls[:count] = np.where(np.isnan(rolls[:count]), tried[best, each], rolls[:count])
-    return replace(ranking, teacher_scores=seen, rolls=rolls)
+    best, each = scores.argmax(axis=0), np.arange(len(rolls))
+    met = np.where(np.isnan(rolls), tried.cpu().numpy()[best, each], rolls).astype(np.float32)
+    return scores[best, each], met
 
 
 def in_order(ranking: Ranking, view: ViewCalibration) -> tuple[Ranking, npt.NDArray[np.float64]]:
@@ -144,15 +167,22 @@ def in_order(ranking: Ranking, view: ViewCalibration) -> tuple[Ranking, npt.NDAr
     return ordered, logits[order]
 
 
-def _row(rolls: IntArray, device: str) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(rolls))[None].to(device)
-
-
-def _rolls_to_try(rolls: FloatArray, heading_deg: float | None, n_bins: int) -> IntArray:
-    """Whole rolls (tries, T) at which the teacher looks at each of T tiles."""
+def _rolls_to_try(
+    teacher: GeoSSK,
+    ground: Tensor,
+    places: Tensor,
+    rolls: FloatArray,
+    n_bins: int,
+    heading_deg: float | None,
+) -> Tensor:
+    """Whole rolls (tries, T) at which an azimuth teacher looks at each of T places."""
     if not np.isnan(rolls).any():
-        return np.rint(rolls).astype(np.int64)[None] % BINS
-    if heading_deg is not None:
-        known = whole_roll(roll_from_heading(heading_deg, n_bins))
-        return np.full((1, len(rolls)), known, dtype=np.int64)
-    return np.repeat(np.arange(BINS, dtype=np.int64)[:, None], len(rolls), axis=1)
+        whole = np.rint(rolls).astype(np.int64) % BINS
+    elif heading_deg is not None:
+        whole = np.full(len(rolls), whole_roll(roll_from_heading(heading_deg, n_bins)))
+    else:
+        curve = teacher.plain_similarity(ground, places.flatten(0, 1))[0]
+        best = curve.unflatten(0, places.shape[:2]).amax(dim=1).argmax(dim=1)
+        # No standpoint is the place's middle: the best of them may lie a bin off.
+        return (best + torch.arange(-1, 2, device=best.device)[:, None]) % BINS
+    return torch.from_numpy(whole)[None].to(ground.device)

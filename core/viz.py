@@ -23,7 +23,9 @@ __all__ = [
     "attention_overlay",
     "canvas_regions",
     "contribution_overlay",
+    "layer_attention_figure",
     "outline",
+    "position_figure",
     "reliability_figure",
     "training_figure",
 ]
@@ -229,3 +231,73 @@ def training_figure(log: Sequence[Mapping[str, Any]], window: int = 50) -> Figur
     axes.set(xlabel="step", ylabel="true tile first in its batch", ylim=(0, 1))
     _legend(axes, loc="lower right")
     return figure
+
+
+def position_figure(similarity: FloatArray) -> Figure:
+    """Small maps, one per token: how alike its learned position is to every other (L2LTR, Figure 3).
+
+    The map of a token stands where the token does; of large grids every second, third ... row or
+    column of tokens is shown, and the axes say which.
+
+    Args:
+        similarity: (h, w, h, w) in [-1, 1], see ``core.explain_layers.position_similarity``.
+
+    """
+    height, width = similarity.shape[2:]
+    rows, columns = _thinned(height), _thinned(width)
+    # One picture with gaps instead of an axes per map, which would take matplotlib many seconds.
+    maps = similarity[np.ix_(rows, columns)]
+    gapped = np.pad(maps, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+    mosaic = gapped.transpose(0, 2, 1, 3).reshape(len(rows) * (height + 1), -1)[:-1, :-1]
+    figure, axes = _axes((9.0, 0.8 + min(7.6 * mosaic.shape[0] / mosaic.shape[1], 9.0)))
+    image = axes.imshow(mosaic, vmin=-1, vmax=1, cmap=_heat_map(), interpolation="nearest")
+    axes.grid(visible=False)
+    axes.set_xticks(_middles(len(columns), width), [str(column + 1) for column in columns])
+    axes.set_yticks(_middles(len(rows), height), [str(row + 1) for row in rows])
+    axes.set(xlabel="column of the token", ylabel="row of the token")
+    bar = figure.colorbar(image, ax=axes, label="cosine similarity", ticks=[-1, 0, 1])
+    bar.ax.tick_params(colors=_INK)
+    bar.ax.yaxis.label.set_color(_INK)
+    return figure
+
+
+def layer_attention_figure(maps: FloatArray) -> Figure:
+    """One map per layer: which tokens it attended to, each in colours from 0 to its own largest.
+
+    Args:
+        maps: (L, h, w), shares of tokens, see ``core.explain_layers.descriptor_map``. The title of a
+            map says how many times an even share, 1 / (h w), its largest value is.
+
+    """
+    from matplotlib.figure import Figure
+
+    count, height, width = maps.shape
+    across = min(count, max(1, round((1.5 * count * height / width) ** 0.5)))
+    down = -(-count // across)
+    panel = min(9.0 / across * height / width, 3.0)
+    figure = Figure(figsize=(9.0, down * (panel + 0.3)), layout="constrained")
+    figure.patch.set_alpha(0)
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for number, (axes, values) in enumerate(zip(panels, maps, strict=False), start=1):
+        peak = float(values.max())
+        axes.imshow(values, vmin=0, vmax=peak or 1.0, cmap=_heat_map(), interpolation="nearest")
+        axes.set_title(f"layer {number}: {peak * height * width:.1f} x", color=_INK, fontsize=8)
+    for axes in panels:
+        axes.set_axis_off()
+    return figure
+
+
+def _heat_map() -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("heat", _HEAT / 255)
+
+
+def _thinned(count: int) -> list[int]:
+    """Which of ``count`` maps, each ``count`` px long, to show so that they fit in some 300 px."""
+    return list(range(0, count, -(-count * (count + 1) // 300)))
+
+
+def _middles(maps: int, length: int) -> list[float]:
+    """Where the middles of maps lie that are ``length`` px long with a gap of one between them."""
+    return [number * (length + 1) + (length - 1) / 2 for number in range(maps)]

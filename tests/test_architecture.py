@@ -177,6 +177,12 @@ def test_worlds_know_no_model():
     assert not breaches(inside("core.world"), *forbidden, "core.localizer", "core.gallery")
 
 
+def test_benchmarks_are_files_and_arrays():
+    data = [*inside("core.data.benchmarks"), "core.data.safa_polar"]
+    assert not breaches(data, "core", "app", allowed={"core.errors", *data})
+    assert third_party(data) <= {"numpy", "scipy", "PIL"}
+
+
 def test_the_shipped_program_never_renders():
     shipped = [name for name in modules() if not is_of(name, "core.world", "core.commands.world")]
     assert not breaches(shipped, "embreex", "trimesh", "core.world")

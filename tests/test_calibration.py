@@ -82,5 +82,4 @@ def test_config_round_trip_and_nearest_width() -> None:
     assert again == calibration
     assert again.at(10) == VIEW
     assert again.at(30) == wide
-    assert again.at(None) == wide
     assert Calibration.from_config({}).at(8).threshold == 0.5

@@ -72,9 +72,9 @@ def test_json_is_one_object_as_the_design_says(run, folder):
     assert code == 0
     assert err == ""
     found = json.loads(out)
-    assert found["photo"] == f"row{ROW}.png"
+    assert found["photo"] == str(folder / "photos" / f"row{ROW}.png")
     assert found["candidates"][0]["tile_id"] == "r0002c0003"
-    assert found["candidates"][0]["teacher_score"] > 0.9
+    assert found["candidates"][0]["teacher_score"] > 0.7  # from four standpoints, none the camera
     assert len(found["candidates"]) == 3
     assert abs((found["heading_deg"] + 180) % 360 - 180) < 2
     assert set(found) == {
@@ -85,19 +85,38 @@ def test_json_is_one_object_as_the_design_says(run, folder):
 def test_words_for_a_person(run, folder):
     code, out, _ = run(folder / "photos" / f"row{ROW}.png", "--no-rerank")
     assert code == 0
-    assert out.startswith(f"row{ROW}.png: ")
+    assert out.startswith(f"{folder / 'photos' / f'row{ROW}.png'}: ")
     assert "tile r0002c0003" in out.splitlines()[2]
 
 
 def test_a_folder_of_photos_becomes_one_file(run, folder, tmp_path):
     code, out, _ = run(folder / "photos", "--json", "--out", tmp_path / "a.csv", "--top-k", "2")
     assert code == 0
-    assert [json.loads(line)["photo"] for line in out.splitlines()] == ["row17.png", "row30.png"]
+    paths = [str(folder / "photos" / name) for name in ("row17.png", "row30.png")]
+    assert [json.loads(line)["photo"] for line in out.splitlines()] == paths
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["photo"], row["rank"]) for row in rows] == [
-        ("row17.png", "1"), ("row17.png", "2"), ("row30.png", "1"), ("row30.png", "2"),
+        (paths[0], "1"), (paths[0], "2"), (paths[1], "1"), (paths[1], "2"),
     ]  # fmt: skip
+
+
+def test_two_photos_of_one_name_are_told_apart_by_their_paths(run, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("monday", "tuesday"):
+        Path(name).mkdir()
+        shutil.copy(folder / "photos" / f"row{ROW}.png", Path(name) / "walk.png")
+    Path("tuesday/walk.jpg").write_text("no picture")
+    code, out, err = run(
+        "monday", "tuesday/walk.png", "tuesday/walk.jpg", "--json", "--out", "a.csv"
+    )
+    assert code == 1
+    located = ["monday/walk.png", "tuesday/walk.png"]
+    assert [json.loads(line)["photo"] for line in out.splitlines()] == located
+    with Path("a.csv").open(newline="") as file:
+        assert list(dict.fromkeys(row["photo"] for row in csv.DictReader(file))) == located
+    assert one_sentence(err)
+    assert err.startswith("error: Photo tuesday/walk.jpg: ")
 
 
 def test_one_bad_photo_does_not_stop_the_others(run, folder, tmp_path):
@@ -107,7 +126,7 @@ def test_one_bad_photo_does_not_stop_the_others(run, folder, tmp_path):
     assert code == 1
     assert one_sentence(err)
     assert "text.jpg" in err
-    assert json.loads(out)["photo"] == good.name
+    assert json.loads(out)["photo"] == str(good)
     assert json.loads((tmp_path / "a.geojson").read_text())["features"]
 
 
@@ -264,7 +283,7 @@ def test_a_raster_without_crs_is_one_sentence(folder, tmp_path, capsys):
 def test_a_teacher_cannot_describe_a_gallery(folder, tmp_path, tiny_raster, capsys):
     build = ["gallery", "build", str(tiny_raster), "--out", str(tmp_path / "out")]
     assert main([*build, "--model", str(folder / "teacher")]) == 1
-    assert "cannot describe a gallery" in capsys.readouterr().err
+    assert "expected a two-branch student" in capsys.readouterr().err
 
 
 def test_gallery_info_and_verify(folder, capsys):
@@ -369,7 +388,7 @@ def test_bench_times_the_very_command_and_a_warm_answer(folder, capsys, monkeypa
     assert timings["warm locate"]["runs"] == 2
     assert commands[-1][1:4] == ["-m", "core", "locate"]
     assert main(commands[-1][3:]) == 0
-    assert json.loads(capsys.readouterr().out)["photo"] == "row17.png"
+    assert json.loads(capsys.readouterr().out)["photo"] == photo
     assert main(["bench", photo, *places]) == 0
     assert "x warm" in capsys.readouterr().out
 

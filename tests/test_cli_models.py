@@ -93,6 +93,27 @@ def test_train_teacher_distil_give_models_that_load(tiny_world, tmp_path, capsys
     assert "distilled for 1 steps on 1 towns" in capsys.readouterr().out
 
 
+def test_ablate_trains_and_judges_every_arm(models, tiny_world, tmp_path, capsys):
+    out = tmp_path / "docs" / "ablation.json"
+    arguments = ["ablate", "--worlds", str(tiny_world.parent), "--start", str(models / "student")]
+    arguments += ["--data", str(tiny_world), "--run", str(tmp_path / "arms"), "--out", str(out)]
+    assert main([*arguments, "--steps", "1", "--batch", "4", "--queries", "5"]) == 0
+    rows = json.loads(out.read_text())["rows"]
+    arms = {(row["kind"], row["arm"]) for row in rows}
+    assert arms == {
+        ("start", "before"),
+        *(("teacher", arm) for arm in ("plain", "cim", "cim+cf")),
+        *(("student", arm) for arm in ("alone", "sskd", "sskd+ikf")),
+    }
+    assert all(row["reranked"] == (row["kind"] == "teacher") for row in rows)
+    assert {row["queries"] for row in rows} == {5}
+    assert len(rows) == 7 * 3
+    assert "sskd+ikf" in capsys.readouterr().out
+    taught = load_state(tmp_path / "arms" / "sskd")[0]["training"]["knowledge"]
+    assert taught["is_filtered"] is False
+    assert load_state(tmp_path / "arms" / "plain")[0]["model"]["interaction"] is False
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
@@ -105,7 +126,7 @@ def test_train_teacher_distil_give_models_that_load(tiny_world, tmp_path, capsys
         (
             ["distill", "--worlds", "worlds", "--run", "r", "--out", "o", "--start", "student",
              "--teacher", "student"],
-            "expected a geossk",
+            "expected a GeoSSK teacher",
         ),
         (["calibrate", "student", "--validation", "nowhere"], "got 0 towns"),
     ],

@@ -10,9 +10,7 @@ import torch
 
 from core.errors import SettingError
 from core.explain import (
-    canvas_bins,
     explain_pair,
-    ground_batch,
     ground_patch_at,
     heading_from_attention,
     patch_box,
@@ -96,25 +94,9 @@ def test_attention_between_two_bins_gives_the_angle_between():
     assert heading == pytest.approx(heading_from_roll(5.5, 8))
 
 
-def test_canvas_must_be_whole_bins():
-    assert canvas_bins(np.zeros((64, 256, 3))) == 32
-    with pytest.raises(SettingError, match="100 x 128"):
-        canvas_bins(np.zeros((128, 100, 3)))
-    with pytest.raises(SettingError, match="expected 1 to 32"):
-        canvas_bins(np.zeros((128, 1024, 3)))
-
-
 def test_a_teacher_with_another_grid_is_refused():
     with pytest.raises(SettingError, match="64 tile tokens, expected 20 and 128"):
         explain_pair(CoarseTeacher(), canvas(5), TILE, 0)
-
-
-def test_batch_for_a_global_model_is_a_whole_canvas_with_the_photo_in_the_middle():
-    batch = ground_batch(canvas(5), (128, 512), whole=True)
-    assert batch.shape == (1, 3, 128, 512)
-    photo = torch.full((80,), 90 / 255)
-    torch.testing.assert_close(batch[0, 0, 5, 216:296], photo)
-    torch.testing.assert_close(batch[0, 0, 5, :216], torch.full((216,), 127 / 255))
 
 
 @pytest.mark.parametrize("patch", [0, 4, 7, 19])

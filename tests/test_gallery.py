@@ -286,6 +286,23 @@ def test_cut_off_chunk_is_done_again(raster: Path, built: Path, tmp_path: Path) 
             build_gallery(raster, out, describe, "toy", "f00d", on_progress=stop)
 
 
+def test_a_second_build_in_a_folder_is_refused_and_harms_nothing(
+    raster: Path, built: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "g"
+    refused = []
+
+    def build_again(done: int, total: int) -> None:
+        with pytest.raises(GalleryError, match="one at a time"):
+            build_gallery(raster, out, describe, "other", "beef")
+        refused.append(done)
+
+    build_gallery(raster, out, describe, "toy", "f00d", on_progress=build_again)
+    assert refused
+    assert hashes(out) == hashes(built)
+    build_gallery(raster, out, describe, "toy", "f00d")  # the lock is free again
+
+
 def test_a_journal_of_another_model_is_not_used(raster: Path, tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt

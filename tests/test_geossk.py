@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from core.errors import SettingError
 from core.models import build_model
-from core.models.geossk import GeoSSK, GeoSSKConfig, contribution_factor
+from core.models.geossk import SHARPNESS, STANDPOINTS, GeoSSK, GeoSSKConfig, contribution_factor
 from core.polar import BINS
 
 CHANNELS, ROWS = 128, 4
@@ -117,6 +117,56 @@ def test_a_score_does_not_depend_on_the_other_pairs() -> None:
     together = teacher.pair_scores(ground, aerial, rolls)
     alone = teacher.pair_scores(ground[1:2], aerial[2:3], rolls[1:2, 2:3])
     assert float(together[1, 2]) == pytest.approx(float(alone), abs=1e-6)
+
+
+@torch.no_grad()
+def test_a_place_is_the_mean_exponential_of_its_standpoints() -> None:
+    teacher = make_teacher()
+    ground = tokens(2, 8, 5)
+    places = torch.stack([tokens(3, BINS, seed) for seed in (11, 12, 13, 14)], dim=1)
+    rolls = torch.tensor([[0, 5, 31], [30, 17, 2]])
+    scores = teacher.place_scores(ground, places, rolls)
+    for q in range(2):
+        for r in range(3):
+            looks = []
+            for stand in range(4):
+                seen = places[r : r + 1, stand]
+                curve = teacher.plain_similarity(ground[q : q + 1], seen)[0, 0]
+                near = [(int(rolls[q, r]) + turn) % BINS for turn in (-1, 0, 1)]
+                best = max(near, key=lambda roll, curve=curve: float(curve[roll]))
+                pair = teacher.pair_scores(ground[q : q + 1], seen, torch.tensor([[best]]))
+                looks.append(math.exp(SHARPNESS * float(pair)))
+            assert float(scores[q, r]) == pytest.approx(
+                math.log(sum(looks) / 4) / SHARPNESS, abs=2e-5
+            )
+
+
+@torch.no_grad()
+def test_standpoints_lie_in_the_quarters_of_a_grid_cell() -> None:
+    teacher = make_teacher()
+    tiles = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    seen = teacher.standpoint_tokens(tiles)
+    assert seen.shape == (2, 4, ROWS * BINS, CHANNELS)
+    half_side_m, half_cell_m = 38.4, 9.6
+    for (east, north), tokens_there in zip(STANDPOINTS, seen.unbind(1), strict=True):
+        assert abs(east) * half_side_m == pytest.approx(half_cell_m / 2)
+        assert abs(north) * half_side_m == pytest.approx(half_cell_m / 2)
+        moved = teacher.base.aerial_tokens(tiles, (east, north))
+        torch.testing.assert_close(tokens_there, moved)
+    assert len(set(STANDPOINTS)) == 4
+
+
+@torch.no_grad()
+def test_a_tile_that_is_not_turned_polar_has_one_standpoint() -> None:
+    torch.manual_seed(2)
+    base = build_model("convnet-s", "gap", (64, 256), (64, 64), dim=6, polar=False)
+    teacher = GeoSSK(base).eval()
+    tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(4))
+    ground = tokens(2, BINS, 1)
+    places = teacher.standpoint_tokens(tiles)
+    assert places.shape[:2] == (3, 1)
+    scores = teacher.place_scores(ground, places)
+    torch.testing.assert_close(scores, teacher.pair_scores(ground, places[:, 0]))
 
 
 @torch.no_grad()

@@ -19,7 +19,6 @@ from app.api import explain_record, locate_record
 from app.drawings import AERIAL_SIDE, Lit, clicked_patch, draw, first_patch
 from app.handlers import Ask, Page
 from app.map_view import BaseMap
-from app.privacy import strip_place
 from core.errors import PhotoError, SettingError
 from core.localizer import Localizer
 from core.output import prediction_record
@@ -29,11 +28,6 @@ from core.records import Place, SearchArea
 
 ROW = 17
 CAMERA_IFD, GPS_IFD, FOCAL_35MM = 0x8769, 0x8825, 0xA405
-XMP = (
-    b"http://ns.adobe.com/xap/1.0/\x00<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:Description "
-    b'exif:GPSLatitude="52,5.1N" exif:GPSLongitude="5,6.2E" GPano:FullPanoWidthPixels="640"/>'
-    b"<exif:GPSAltitude>12</exif:GPSAltitude></x:xmpmeta>"
-)
 
 
 def exif_of_a_phone() -> Image.Exif:
@@ -47,16 +41,6 @@ def exif_of_a_phone() -> Image.Exif:
 def noise(side: int = 96) -> Image.Image:
     values = np.random.default_rng(1).integers(0, 255, (side, side * 4 // 3, 3), dtype=np.uint8)
     return Image.fromarray(values)
-
-
-def exif_of(path: Path) -> Image.Exif:
-    with Image.open(path) as picture:
-        return picture.getexif()
-
-
-def pixels_of(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture)
 
 
 @pytest.fixture(scope="module")
@@ -80,74 +64,14 @@ def phone(tmp_path) -> Path:
     return path
 
 
-# Privacy
+# Uploads
 
 
-def test_a_jpeg_loses_its_place_and_nothing_else(phone):
-    before, pixels = open_photo(phone), pixels_of(phone)
-    scan = phone.read_bytes().split(b"\xff\xda", 1)[1]
-    assert before.place is not None
-    assert strip_place(phone)
-    after = open_photo(phone)
-    assert after.place is None
-    assert after.fov_deg == before.fov_deg
-    assert exif_of(phone)[0x010F] == "Maker"
-    assert phone.read_bytes().split(b"\xff\xda", 1)[1] == scan
-    assert np.array_equal(pixels_of(phone), pixels)
-
-
-def test_the_place_in_xmp_is_blanked_and_the_panorama_kept(tmp_path):
-    path = tmp_path / "pano.jpg"
-    noise().save(path)
-    plain = path.read_bytes()
-    segment = b"\xff\xe1" + (len(XMP) + 2).to_bytes(2, "big") + XMP
-    path.write_bytes(plain[:2] + segment + plain[2:])
-    length = path.stat().st_size
-    assert strip_place(path)
-    content = path.read_bytes()
-    assert len(content) == length
-    assert b"GPSL" not in content
-    assert b"GPSA" not in content
-    assert b'GPano:FullPanoWidthPixels="640"' in content
-
-
-@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_other_formats_lose_their_place_and_keep_their_pixels(tmp_path, kind):
-    path = tmp_path / f"photo.{kind.lower()}"
-    options = {"lossless": True} if kind == "WEBP" else {}
-    noise().save(path, kind, exif=exif_of_a_phone(), **options)
-    assert open_photo(path).place is not None
-    assert strip_place(path)
-    assert open_photo(path).place is None
-    assert exif_of(path).get_ifd(CAMERA_IFD)[FOCAL_35MM] == 28
-    assert np.array_equal(pixels_of(path), np.asarray(noise()))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"no picture",
-        b"\xff\xd8",
-        b"\xff\xd8\xff\xe1\x00",
-        b"\xff\xd8\xff\xe1\xff\xffExif",
-        b"\xff\xd8\xff\xe1\x00\x00xx",
-    ],
-)
-def test_broken_files_are_left_as_they_are(tmp_path, content):
-    path = tmp_path / "broken.jpg"
-    path.write_bytes(content)
-    assert not strip_place(path)
-    assert path.read_bytes() == content
-    assert [entry.name for entry in tmp_path.iterdir()] == ["broken.jpg"]
-
-
-def test_a_photo_without_a_place_is_not_touched(tmp_path):
-    path = tmp_path / "plain.jpg"
-    noise().save(path)
-    before = path.read_bytes()
-    assert not strip_place(path)
-    assert path.read_bytes() == before
+@pytest.fixture
+def uploads(tmp_path, monkeypatch) -> Path:
+    """What the page takes for the folder of its uploads."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    return tmp_path
 
 
 def test_only_uploads_are_rewritten(page, phone, monkeypatch, tmp_path):
@@ -158,6 +82,34 @@ def test_only_uploads_are_rewritten(page, phone, monkeypatch, tmp_path):
     again = handlers.read_photo(page, str(phone))
     assert phone.read_bytes() != before
     assert again.place == note.place  # the visitor's session remembers it
+    assert open_photo(phone).place is None
+
+
+@pytest.mark.parametrize("kind", ["cut off", "unknown", "too large", "cannot be cleaned"])
+def test_a_refused_upload_is_not_kept(page, uploads, kind, monkeypatch):
+    path = uploads / "refused.jpg"
+    side = 6500 if kind == "too large" else 200
+    image = Image.new("L", (2 * side, side)) if kind == "too large" else noise(side)
+    image.save(path, exif=exif_of_a_phone())
+    content = path.read_bytes()
+    if kind == "cut off":
+        path.write_bytes(content[: len(content) // 2])
+    if kind == "unknown":
+        path.write_bytes(b"\x00\x00\x00\x18ftypheic" + content[2:])
+    if kind == "cannot be cleaned":
+        monkeypatch.setattr("app.privacy._clean_segment", lambda *_: int("no number"))
+    with pytest.raises(PhotoError, match=r"refused\.jpg"):
+        handlers.read_photo(page, str(path))
+    assert list(uploads.iterdir()) == []
+    for again in (handlers.read_photo, lambda *asked: handlers.locate(*asked, None, Ask())):
+        with pytest.raises(PhotoError, match=r"refused\.jpg: .* Upload it again"):
+            again(page, str(path))
+
+
+def test_an_upload_is_located_after_its_place_is_gone(page, phone, uploads):
+    answer = handlers.locate(page, str(phone), None, Ask())
+    assert answer.note.place is not None
+    assert answer.prediction.fov_source == "EXIF 35 mm focal length"
     assert open_photo(phone).place is None
 
 
@@ -211,6 +163,14 @@ def test_the_example_is_found_and_its_files_written(page, answer, tmp_path, monk
     assert endings == [".geojson", ".csv", ".gpkg"]
     collection = json.loads(Path(updates[0]["value"]).read_text())
     assert len(collection["features"]) == len(answer.prediction.candidates)
+
+
+def test_an_answer_to_another_photo_is_none(page, answer, phone):
+    own = str(page.examples[0])
+    assert handlers.answer_to(own, answer) is answer
+    for other in (str(phone), None):
+        assert handlers.answer_to(other, answer) is None
+    assert handlers.answer_to(own, None) is None
 
 
 def test_nothing_to_write_without_an_answer():

@@ -73,6 +73,20 @@ def test_candidates_are_distinct_places_that_share_all_probability(localizer):
     assert sum(candidate.probability for candidate in found.candidates) == pytest.approx(1)
 
 
+def test_places_come_in_the_order_of_their_probability(tiny_gallery, tiny_student):
+    # So flat that a place with many tiles outweighs one whose best tile is better.
+    flat = Calibration((ViewCalibration(32, 1.0, 0, 1, 0),))
+    localizer = Localizer(tiny_gallery, tiny_student, calibration=flat)
+    reordered = 0
+    for row in (0, 6, 24, 42, 48):
+        found = localizer.locate(panorama_at(tiny_gallery, row), top_k=100).candidates
+        shares = [candidate.probability for candidate in found]
+        assert shares == sorted(shares, reverse=True)
+        assert [candidate.rank for candidate in found] == list(range(1, len(found) + 1))
+        reordered += found[0].similarity < max(candidate.similarity for candidate in found)
+    assert reordered
+
+
 def test_a_part_of_a_panorama_finds_its_place_and_heading(localizer):
     # 10 bins that begin 90 degrees right of south, seen as equal angles.
     part = panorama_at(localizer.gallery, ROW)[:, 8 * 16 : 24 * 16]
@@ -118,7 +132,7 @@ def test_a_small_circle_makes_no_photo_a_confident_match(localizer):
 def test_teacher_scores_the_first_tiles_and_keeps_a_true_first(with_teacher):
     found = with_teacher.locate(panorama_at(with_teacher.gallery, ROW, 3))
     assert found.candidates[0].row == ROW
-    assert 0.9 < found.candidates[0].teacher_score <= 1
+    assert 0.7 < found.candidates[0].teacher_score <= 1
     assert found.timings_ms["rerank"] > 0
 
 
@@ -133,13 +147,13 @@ def test_teacher_overrules_the_student(with_teacher, monkeypatch):
         tiles.append(row)
         return original(row)
 
-    def prefer_second(ground, aerial, rolls):
+    def prefer_second(ground, places, rolls):
         import torch
 
-        return torch.tensor([[1.0 if row == second else 0.0 for row in tiles[-len(aerial) :]]])
+        return torch.tensor([[1.0 if row == second else 0.0 for row in tiles[-len(places) :]]])
 
     monkeypatch.setattr(with_teacher.gallery, "tile_image", remember)
-    monkeypatch.setattr(with_teacher.teacher, "pair_scores", prefer_second)
+    monkeypatch.setattr(with_teacher.teacher, "place_scores", prefer_second)
     after = with_teacher.locate(photo)
     assert len(tiles) == 20
     assert after.candidates[0].row == second
@@ -185,7 +199,9 @@ def test_explanation_of_a_candidate(with_teacher):
     assert seen.phi_aerial.sum() == pytest.approx(1, abs=1e-4)
     np.testing.assert_allclose(seen.ground_to_aerial.sum(axis=1), 1, atol=1e-4)
     np.testing.assert_allclose(seen.aerial_to_ground.sum(axis=1), 1, atol=1e-4)
-    assert seen.teacher_score == pytest.approx(first.teacher_score, abs=1e-4)
+    # The picture was taken in the middle of the tile, where the explanation looks from; the place's
+    # score is that of four standpoints around it.
+    assert 1 >= seen.teacher_score > first.teacher_score
 
 
 def test_explanation_finds_the_roll_where_none_is_given(with_teacher):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -441,6 +442,66 @@ def test_long_pictures_are_shrunk_without_changing_their_angle(tmp_path: Path) -
     assert photo.name == "wide view.jpg"
     assert max(photo.image.shape) == 4096
     assert photo.fov_deg == pytest.approx(2 * math.degrees(math.atan(36 / 48)), abs=1e-6)
+
+
+# ---- large pictures
+
+
+def at_once(image: Image.Image) -> np.ndarray:
+    """The slow way: widen the whole picture to RGB, then shrink it."""
+    if image.mode in ("I;16", "F"):
+        values = np.asarray(image, np.float64)
+        low, high = np.percentile(values, (0.5, 99.5))
+        grey = np.clip(np.rint((values - low) / (high - low) * 255), 0, 255)
+        image = Image.fromarray(grey.astype(np.uint8))
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (127, 127, 127, 255)), image)
+    rgb = image.convert("RGB")
+    rgb.thumbnail((4096, 4096), Image.Resampling.BOX)
+    return np.asarray(rgb).astype(int)
+
+
+def tall_noise(mode: str) -> Image.Image:
+    """Noise of 700 x 6001 pixels, of which no two rows and no two channels are alike."""
+    rng = np.random.default_rng(4)
+    if mode == "RGBA":
+        return Image.fromarray(rng.integers(0, 256, (6001, 700, 4), dtype=np.uint8))
+    deep = rng.normal(900, 300, (6001, 700)).clip(0, 4095)
+    return Image.fromarray(deep.astype(np.uint16 if mode == "I;16" else np.float32))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "I;16", "F"])
+@pytest.mark.parametrize("band", [1_000, 300_000, 4_000_000])
+def test_bands_change_nothing(mode: str, band: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.photos.BAND_PIXELS", band)
+    image = tall_noise(mode)
+    expected = at_once(image)
+    shrunk = open_photo(image).image
+    assert shrunk.shape == expected.shape == (4096, 478, 3)
+    assert np.abs(shrunk - expected).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "I;16", "F"])
+def test_never_is_more_than_a_band_widened(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole picture of 80 million pixels as RGB, or as numbers, is what took gigabytes."""
+    monkeypatch.setattr("core.photos.BAND_PIXELS", 200_000)
+    image = tall_noise(mode)
+    largest = []
+    usual = Image.Image.convert
+
+    def convert(picture: Image.Image, *arguments: Any, **options: Any) -> Image.Image:
+        largest.append(picture.width * picture.height)
+        return usual(picture, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "convert", convert)
+    tracemalloc.start()
+    open_photo(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert max(largest) <= 200_000 + 2 * image.width
+    # Numpy's share: the answer, the deep values once, and a band of doubles with its mask.
+    itemsize = {"RGBA": 0, "I;16": 2, "F": 4}[mode]
+    assert peak < 1.3 * (4096 * 478 * 3 + 6001 * 700 * itemsize) + 200_000 * 8 * 5
 
 
 # ---- bad input: one sentence each

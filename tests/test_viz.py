@@ -14,7 +14,9 @@ from core.viz import (
     attention_overlay,
     canvas_regions,
     contribution_overlay,
+    layer_attention_figure,
     outline,
+    position_figure,
     reliability_figure,
 )
 
@@ -104,4 +106,43 @@ def test_accuracy_figure_has_a_line_per_series():
     figure = accuracy_figure([90, 180, 360], {"student": [0.2, 0.5, 0.9], "teacher": [0.3, 0.6, 1]})
     assert [line.get_label() for line in figure.axes[0].lines] == ["student", "teacher"]
     np.testing.assert_allclose(figure.axes[0].lines[1].get_ydata(), [30, 60, 100])
+    assert drawn(figure)[..., 3].any()
+
+
+def test_position_figure_puts_each_map_where_its_token_stands():
+    similarity = np.random.default_rng(0).uniform(-1, 1, (2, 5, 2, 5))
+    figure = position_figure(similarity)
+    shown = figure.axes[0].images[0].get_array()
+    assert shown.shape == (2 * 3 - 1, 5 * 6 - 1)
+    np.testing.assert_array_equal(shown[3:5, 12:17], similarity[1, 2])
+    assert np.ma.getmaskarray(shown)[2].all()
+    assert np.ma.getmaskarray(shown)[:, 5].all()
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == list("12345")
+    assert figure.axes[0].get_xticks().tolist() == [2, 8, 14, 20, 26]
+    assert drawn(figure)[..., 3].any()
+
+
+@pytest.mark.parametrize(
+    ("grid", "columns"), [((1, 1), 1), ((4, 1), 1), ((16, 16), 16), ((8, 32), 8), ((3, 120), 3)]
+)
+def test_position_figure_thins_large_grids_and_says_so(grid, columns):
+    similarity = np.random.default_rng(0).uniform(-1, 1, (*grid, *grid))
+    axes = position_figure(similarity).axes[0]
+    assert len(axes.get_xticks()) == columns
+    last = int(axes.get_xticklabels()[-1].get_text()) - 1
+    shown = axes.images[0].get_array()
+    assert shown.shape[1] < 400
+    np.testing.assert_array_equal(shown[: grid[0], -grid[1] :], similarity[0, last])
+
+
+@pytest.mark.parametrize(("count", "grid"), [(1, (2, 2)), (7, (4, 32)), (5, (9, 1))])
+def test_layer_attention_figure_has_a_panel_per_layer(count, grid):
+    maps = np.random.default_rng(0).uniform(size=(count, *grid))
+    maps[0] = 0
+    figure = layer_attention_figure(maps)
+    panels = [axes for axes in figure.axes if axes.images]
+    assert len(panels) == count
+    np.testing.assert_array_equal(panels[-1].images[0].get_array(), maps[-1])
+    times = maps[-1].max() * grid[0] * grid[1]
+    assert panels[-1].get_title() == f"layer {count}: {times:.1f} x"
     assert drawn(figure)[..., 3].any()

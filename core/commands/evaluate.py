@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.commands.provenance import provenance
-from core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from core.models.geossk import GeoSSK
@@ -77,6 +76,7 @@ def evaluate(
         seed=seed,
     )
     command = f"evaluate {student} --data {data} --queries {queries} --seed {seed}"
+    command += "" if reranked else " --no-reranked"
     report = {
         "protocol": PROTOCOL,
         "model": str(student),
@@ -111,25 +111,13 @@ def open_models(student: Path, teacher: Path | None) -> OpenModels:
         CheckpointError: a folder is missing, damaged, or holds another kind of model.
 
     """
-    from core.checkpoints import load_model
-    from core.models.geossk import GeoSSK
-    from core.models.two_branch import TwoBranch
+    from core.checkpoints import load_student, load_teacher
 
-    model, config = load_model(student)
-    if not isinstance(model, TwoBranch):
-        raise _wrong_kind(student, "a two-branch student")
+    model, config = load_student(student)
     if teacher is None:
         return OpenModels(model, config, None, {})
-    looking, looking_config = load_model(teacher)
-    if not isinstance(looking, GeoSSK):
-        raise _wrong_kind(teacher, "a GeoSSK teacher")
+    looking, looking_config = load_teacher(teacher)
     return OpenModels(model, config, looking, looking_config)
-
-
-def _wrong_kind(folder: Path, expected: str) -> CheckpointError:
-    return CheckpointError(
-        f"Model folder {folder}: got another kind of model, expected {expected}. Check the path."
-    )
 
 
 def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.commands.devices import checked_device
-from core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from core.gallery import BuildReport
@@ -48,19 +47,13 @@ def build(
     """Describe the places of a raster with a student, and index them."""
     from tqdm import tqdm
 
-    from core.checkpoints import load_model, model_hash
+    from core.checkpoints import load_student, model_hash
     from core.gallery import GallerySettings, build_gallery
     from core.localizer import tile_describer
-    from core.models.two_branch import TwoBranch
 
     settings = GallerySettings(tile_side_m, tile_pixels, step_m, min_coverage, index_kind)
     device = checked_device(device)
-    student, _ = load_model(model)
-    if not isinstance(student, TwoBranch):
-        raise CheckpointError(
-            f"Model folder {model}: got another kind of model, expected a two-branch student. A "
-            "teacher looks at pairs and cannot describe a gallery."
-        )
+    student, _ = load_student(model)
     describe = tile_describer(student.to(device), device)
     # An absolute path would tie the gallery to this machine.
     name = model.name if model.is_absolute() else model.as_posix()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,15 +86,21 @@ def _located(
     area: SearchArea | None,
     top_k: int,
 ) -> Iterable[Prediction]:
-    """Predictions of all photos that can be used; the others are named on stderr."""
+    """Predictions of all photos that can be used; the others are named on stderr.
+
+    Both name a photo by its path as typed: two folders may hold files of the same name.
+    """
     from tqdm import tqdm
 
     # A bar only for several photos, and only where somebody watches.
     for file in tqdm(files, unit="photo", disable=True if len(files) == 1 else None):
         try:
-            yield localizer.locate(file, fov_deg, heading_deg, area, top_k)
+            found = localizer.locate(file, fov_deg, heading_deg, area, top_k)
         except PhotoError as error:
-            print(f"error: {error}", file=sys.stderr)
+            sentence = str(error).replace(f"Photo {file.name}:", f"Photo {file}:", 1)
+            print(f"error: {sentence}", file=sys.stderr)
+        else:
+            yield replace(found, photo=str(file))
 
 
 def photo_files(paths: Sequence[Path]) -> list[Path]:

@@ -23,6 +23,7 @@ def ablate(
     steps: Annotated[int, typer.Option(min=1, help="Steps of every arm.")] = 300,
     batch: Annotated[int, typer.Option(min=2, help="Panoramas per step.")] = 32,
     rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 3e-4,
+    queries: Annotated[int, typer.Option(min=1, help="Panoramas asked, at most.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same batches.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
 ) -> None:
@@ -40,11 +41,12 @@ def ablate(
         steps=steps, rate=rate, seed=seed, warmup=20, sampling=SamplingConfig(batch=batch)
     )
     judged = [town for folder in data for town in load_towns(folder.parent, [folder.name])]
-    rows = run_ablation(load_towns(worlds), judged, loop, start, run)
+    rows = run_ablation(load_towns(worlds), judged, loop, start, run, queries)
     judges = " ".join(f"--data {folder}" for folder in data)
     command = (
         f"ablate --worlds {worlds} --start {start} {judges} --run {run} --out {out} "
-        f"--steps {steps} --batch {batch} --rate {rate:g} --seed {seed}"
+        f"--steps {steps} --batch {batch} --rate {rate:g} --queries {queries} "
+        f"--seed {seed}"
     )
     report = {"steps": steps, "seed": seed, **provenance(command), "rows": rows}
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -32,13 +32,13 @@ TeacherFlag = Annotated[
 Interaction = Annotated[bool, typer.Option(help="Teacher: cross-view attention (CIM).")]
 Contribution = Annotated[bool, typer.Option(help="Teacher: contribution gates (CF).")]
 Heads = Annotated[int, typer.Option(min=1, help="Teacher: attention heads.")]
-Model = Annotated[str, typer.Option(help="Student: a name in core.models.MODELS.")]
-Pooling = Annotated[str, typer.Option(help="Student: azimuth, gap or smd.")]
+Model = Annotated[str, typer.Option(help="Student: a name in core.models.MODELS, or timm/<name>.")]
+Pooling = Annotated[str, typer.Option(help="Student: azimuth, gap or smd; cls for l2ltr.")]
 GroundSize = Annotated[
     str, typer.Option(metavar="HEIGHTxWIDTH", help="Student: pixels of a full canvas.")
 ]
 AerialSize = Annotated[str, typer.Option(metavar="HEIGHTxWIDTH", help="Student: pixels of a tile.")]
-Dim = Annotated[int, typer.Option(min=1, help="Student: values per azimuth bin.")]
+Dim = Annotated[int, typer.Option(min=1, help="Student: values per azimuth bin, with azimuth.")]
 Relation = Annotated[
     float | None, typer.Option(min=0, help="Weight of the knowledge between images.")
 ]
@@ -50,7 +50,10 @@ Batch = Annotated[int | None, typer.Option(min=2, help="Panoramas per step.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same batches.")]
 ValidateEvery = Annotated[int | None, typer.Option(min=1, help="Steps between validations.")]
 SaveEvery = Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")]
-Bfloat16 = Annotated[bool, typer.Option(help="Compute in bfloat16 where it is safe.")]
+Bfloat16 = Annotated[
+    bool | None,
+    typer.Option(help="Compute in bfloat16; by default where the device is made for it."),
+]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
 
@@ -76,7 +79,7 @@ def train(
     seed: Seed = 0,
     validate_every: ValidateEvery = None,
     save_every: SaveEvery = None,
-    bfloat16: Bfloat16 = True,
+    bfloat16: Bfloat16 = None,
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
@@ -125,7 +128,7 @@ def distill(
     seed: Seed = 0,
     validate_every: ValidateEvery = None,
     save_every: SaveEvery = None,
-    bfloat16: Bfloat16 = True,
+    bfloat16: Bfloat16 = None,
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
@@ -174,7 +177,7 @@ def _loop(
     seed: int,
     validate_every: int | None,
     save_every: int | None,
-    bfloat16: bool,
+    bfloat16: bool | None,
     device: str,
 ) -> LoopConfig:
     """The recipe's own settings, and what was typed instead."""

@@ -99,10 +99,9 @@ class Calibration:
         """The JSON that ``from_config`` reads."""
         return asdict(self)
 
-    def at(self, bins: int | None) -> ViewCalibration:
-        """The fitted view nearest in width; a global student (None) has one for the full circle."""
-        wanted = 32 if bins is None else bins
-        return min(self.views, key=lambda view: abs(view.bins - wanted))
+    def at(self, bins: int) -> ViewCalibration:
+        """The fitted view nearest in width to one of so many azimuth bins."""
+        return min(self.views, key=lambda view: abs(view.bins - bins))
 
 
 def probabilities(logits: FloatArray) -> FloatArray:

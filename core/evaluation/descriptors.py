@@ -1,7 +1,7 @@
 """Describe a town's grid of places and its queries with a model; find first places.
 
-The protocol: a query is matched with every place of the grid at every roll; nothing is known of its
-heading unless a row says so.
+The protocol: a query is matched with every place of the grid, at every roll where the model keeps
+azimuth; nothing is known of its heading unless a row says so.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from core.geo import grid_centres
 from core.models.azimuth import roll_similarity
 from core.models.two_branch import TwoBranch
 from core.polar import BINS, to_batch
+from core.views import ground_batch
 
 __all__ = [
     "Matches",
@@ -45,7 +46,10 @@ class Queries:
 
 @dataclass(frozen=True)
 class Matches:
-    """Best similarity (Q, R) over the rolls, and the roll (Q, R) in bins, fractional, it had."""
+    """Best similarity (Q, R) over the rolls, and the roll (Q, R) in bins, fractional, it had.
+
+    A global model knows no rolls: they are nan.
+    """
 
     similarity: npt.NDArray[np.float32]
     roll: npt.NDArray[np.float32]
@@ -89,21 +93,27 @@ def describe_places(model: TwoBranch, town: Town, centres: Float, device: str = 
 
 @torch.inference_mode()
 def describe_views(model: TwoBranch, queries: Queries, device: str = "cpu") -> Tensor:
-    """Descriptors (Q, n * D) float32 of the views."""
+    """Descriptors float32 of the views: (Q, n * D) of n azimuth bins, (Q, D) of a global model."""
     model.eval()
-    height, width = model.ground_size
-    size = (height, queries.bins * width // BINS)
     parts = []
     for start in range(0, len(queries.views), CHUNK):
-        batch = to_batch(queries.views[start : start + CHUNK], size, device)
+        views = queries.views[start : start + CHUNK]
+        batch = ground_batch(views, model.ground_size, device, whole=model.bins is None)
         parts.append(model.describe_ground(batch).float().cpu())
     return torch.cat(parts)
 
 
 def match(
-    queries: Tensor, places: Tensor, heading_deg: Float | None = None, bins: int = BINS
+    queries: Tensor, places: Tensor, heading_deg: Float | None = None, bins: int | None = BINS
 ) -> Matches:
-    """Best similarity over all rolls, or at the known heading (linear between its two rolls)."""
+    """Best similarity over all rolls, or at the known heading (linear between its two rolls).
+
+    ``bins``: azimuth bins of a place's descriptor; None for global ones, which are compared as they
+    are and for which a heading says nothing.
+    """
+    if bins is None:
+        similarity = (queries @ places.T).numpy()
+        return Matches(similarity, np.full_like(similarity, np.nan))
     size = places.shape[1] // bins
     count = queries.shape[1] // size
     best, roll = [], []

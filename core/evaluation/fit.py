@@ -27,6 +27,7 @@ from core.evaluation.descriptors import (
 )
 from core.evaluation.report import framed
 from core.evaluation.rerank import TownTokens, rerank
+from core.geo import group_places
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 
@@ -61,7 +62,9 @@ class _Described:
         queries = crop_queries(asked, bins, count, seed)
         if bins <= 10:
             queries = framed(queries)
-        matches = match(describe_views(self.student, queries), self.descriptors)
+        matches = match(
+            describe_views(self.student, queries), self.descriptors, bins=self.student.bins
+        )
         order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :POOL]
         seen = np.empty((len(order), 0))
         if self.tokens is not None:
@@ -99,10 +102,12 @@ def _firsts(pools: _Pools, view: ViewCalibration) -> _Firsts:
     for query in range(len(pools.similarities)):
         seen = pools.teacher[query] if view.teacher else np.empty(0)
         logits = view.logits(pools.similarities[query], seen)
-        first = int(np.argmax(logits))
-        apart = np.linalg.norm(pools.places[query] - pools.places[query, first], axis=1)
-        merged = apart <= TILE_SIDE_M / 2 + 1e-3
-        found.shares.append(float(probabilities(logits)[merged].sum()))
+        shares = probabilities(logits)
+        groups = group_places(pools.places[query], logits, TILE_SIDE_M / 2)
+        merged = [float(shares[list(group)].sum()) for group in groups]
+        best = int(np.argmax(merged))
+        first = groups[best][0]
+        found.shares.append(merged[best])
         found.similarities.append(float(pools.similarities[query, first]))
         found.right.append(bool(pools.distances[query, first] <= 25))
     return found
@@ -140,7 +145,7 @@ def fit_calibration(
     confidence on an answer is called a match.
 
     Args:
-        student: an azimuth student.
+        student: whose similarities are to become probabilities.
         teacher: its teacher, or None.
         towns: validation towns; never a test town.
         count: queries per town and width.

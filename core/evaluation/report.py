@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+from core.canvas import UNSEEN
 from core.data.transforms import photo_mask
 from core.data.worlds import GRID_STEP_M, Town
 from core.evaluation.calibration import Calibration, ViewCalibration
@@ -82,7 +83,7 @@ def framed(queries: Queries) -> Queries:
     """The same views cut to the frame of a level 4:3 photo; the rest mid-grey."""
     _, height, width, _ = queries.views.shape
     seen = photo_mask(height, width, queries.bins * 360.0 / BINS, 0.75, 0.0)
-    return replace(queries, views=np.where(seen[None, :, :, None], queries.views, np.uint8(127)))
+    return replace(queries, views=np.where(seen[None, :, :, None], queries.views, np.uint8(UNSEEN)))
 
 
 def _within_radius(matches: Matches, distance: Float, radius_m: float | None) -> Matches:
@@ -112,8 +113,9 @@ def _figures(
     figures["standard_error_hit@1"] = standard_error(recall_at(ranks, 1), len(scores))
     figures["standard_error_25_m"] = standard_error(share_within(error, 25), len(scores))
     figures["median_error_m"] = float(np.median(error))
-    figures["median_heading_error_deg"] = None  # of the first place; nothing to say if known
-    if not setting.heading_known:
+    # Of the first place; nothing to say if it is known, or if the model knows no rolls.
+    figures["median_heading_error_deg"] = None
+    if not setting.heading_known and not np.isnan(rolls).all():
         turned = -180.0 + (rolls[index, first] + queries.bins / 2) * 360.0 / BINS
         wrong = angle_difference_deg(turned, queries.heading_deg)
         figures["median_heading_error_deg"] = float(np.median(wrong))
@@ -157,7 +159,7 @@ def _rows_of(
         queries = framed(queries)
     distance = np.linalg.norm(queries.places[:, None] - centres[None], axis=2)
     heading = queries.heading_deg if setting.heading_known else None
-    matches = match(describe_views(student, queries), descriptors, heading)
+    matches = match(describe_views(student, queries), descriptors, heading, student.bins)
     matches = _within_radius(matches, distance, setting.radius_m)
     chance = {"chance_25_m": _chance(distance, setting.radius_m)}
     row = _row(setting, queries, len(centres), False)
@@ -184,13 +186,14 @@ def evaluate_town(
     """All rows of one town; with a teacher every setting has a second, re-ranked row.
 
     ``calibration``: the teacher's, fitted on validation towns; without one similarity and teacher's
-    score weigh the same.
+    score weigh the same. A known heading is no help to a global student: it has no such rows.
     """
     centres = town_grid(town, step_m)
     descriptors = describe_places(student, town, centres)
     tokens = TownTokens(teacher, town, centres) if teacher is not None else None
+    asked = [s for s in settings or settings_for() if student.bins or not s.heading_known]
     rows: list[Row] = []
-    for setting in tqdm(settings or settings_for(), desc=f"evaluate {town.name}", leave=False):
+    for setting in tqdm(asked, desc=f"evaluate {town.name}", leave=False):
         rows += _rows_of(
             setting, town, student, tokens, descriptors, centres, calibration, count, seed
         )

@@ -11,7 +11,9 @@ from core.data.worlds import Town
 from core.evaluation.calibration import RERANKED, ViewCalibration
 from core.evaluation.descriptors import Float, Matches, Queries
 from core.models.geossk import GeoSSK
-from core.polar import BINS, to_batch
+from core.polar import to_batch
+from core.ranking import score_places
+from core.views import ground_batch
 
 __all__ = ["TownTokens", "combined", "rerank"]
 
@@ -26,12 +28,12 @@ class TownTokens:
 
     @torch.inference_mode()
     def of(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        """Tokens (len(rows), M, C) of places by their row."""
+        """Tokens (len(rows), S, M, C) of places by their row, from every standpoint."""
         missing = [int(row) for row in rows if int(row) not in self._known]
         if missing:
             size = self.teacher.aerial_size
             tiles = to_batch(self._town.crop_tiles(self._centres[missing], size[0]), size)
-            for row, tokens in zip(missing, self.teacher.aerial_tokens(tiles), strict=True):
+            for row, tokens in zip(missing, self.teacher.standpoint_tokens(tiles), strict=True):
                 self._known[row] = tokens.half()
         return torch.stack([self._known[int(row)] for row in rows]).float()
 
@@ -42,15 +44,15 @@ def rerank(
 ) -> npt.NDArray[np.float32]:
     """Teacher's scores (Q, R) of the student's first places of each query; -inf elsewhere."""
     teacher.eval()
-    size = (teacher.ground_size[0], queries.bins * teacher.ground_size[1] // BINS)
+    is_global = teacher.base.bins is None
     scores = np.full(matches.similarity.shape, -np.inf, np.float32)
     order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :first]
     for index, best in enumerate(order):
         rows = best[np.isfinite(matches.similarity[index, best])]
-        ground = teacher.ground_tokens(to_batch(queries.views[index : index + 1], size))
-        rolls = torch.from_numpy(np.rint(matches.roll[index, rows])[None]).long()
-        pair = teacher.pair_scores(ground, tokens.of(rows), rolls)
-        scores[index, rows] = pair[0].float().numpy()
+        view = queries.views[index : index + 1]
+        ground = teacher.ground_tokens(ground_batch(view, teacher.ground_size, whole=is_global))
+        rolls = matches.roll[index, rows]
+        scores[index, rows] = score_places(teacher, ground, tokens.of(rows), rolls, queries.bins)[0]
     return scores
 
 

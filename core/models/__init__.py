@@ -45,7 +45,7 @@ def _encoder(name: str, size: Size, azimuth: bool) -> nn.Module:
 
 def _pooling(name: str, encoder: Any, size: Size, dim: int) -> nn.Module:
     channels, stride = encoder.channels, encoder.stride
-    rows, columns = size[0] // stride[0], size[1] // stride[1]
+    rows, columns = -(-size[0] // stride[0]), -(-size[1] // stride[1])  # encoders round up
     if name == "gap":
         return GapPooling(channels)
     if name == "cls":

@@ -50,7 +50,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, circular: bool) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        return F.relu(x + self.second(F.relu(self.first(x, circular)), circular))
+        inner = F.relu(self.first(x, circular), inplace=True)
+        return F.relu(x + self.second(inner, circular), inplace=True)
 
 
 class Stage(nn.Module):
@@ -63,7 +64,7 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor, circular: bool) -> Tensor:
         """(B, C, H, W) -> (B, outputs, H / stride, W / stride)."""
-        x = F.relu(self.reduce(x, circular))
+        x = F.relu(self.reduce(x, circular), inplace=True)
         for block in self.blocks:
             x = block(x, circular)
         return x

@@ -102,9 +102,12 @@ class TwoBranch(nn.Module):
         )
         return features
 
-    def aerial_map(self, tiles: Tensor) -> Tensor:
-        """Feature map (B, C, h, w) of north-up tiles (B, 3, S, S)."""
-        views = polar_view(tiles, *self.ground_size) if self.polar else tiles
+    def aerial_map(self, tiles: Tensor, standpoint: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+        """Feature map (B, C, h, w) of north-up tiles (B, 3, S, S), seen from a standpoint.
+
+        ``standpoint``: see ``core.polar.polar_view``; without a polar view it has no meaning.
+        """
+        views = polar_view(tiles, *self.ground_size, standpoint) if self.polar else tiles
         features: Tensor = self.aerial_encoder.feature_map(
             (views - self.mean) / self.std, circular=self.polar
         )
@@ -146,6 +149,6 @@ class TwoBranch(nn.Module):
         """Local tokens (B, h * w, C), row-major, after the encoder's last layer."""
         return self.ground_map(images).flatten(2).transpose(1, 2)
 
-    def aerial_tokens(self, tiles: Tensor) -> Tensor:
+    def aerial_tokens(self, tiles: Tensor, standpoint: tuple[float, float] = (0.0, 0.0)) -> Tensor:
         """Local tokens (B, h * w, C), row-major, of the polar view or the tile."""
-        return self.aerial_map(tiles).flatten(2).transpose(1, 2)
+        return self.aerial_map(tiles, standpoint).flatten(2).transpose(1, 2)

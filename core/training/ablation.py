@@ -11,9 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core.checkpoints import load_model
+from core.checkpoints import load_student, load_teacher
 from core.data.worlds import Town
-from core.errors import CheckpointError
 from core.evaluation.report import Setting, evaluate_town
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
@@ -37,18 +36,19 @@ JUDGED = (Setting(32), Setting(16), Setting(8))
 
 
 def _rows(
-    kind: str, arm: str, student: TwoBranch, teacher: GeoSSK | None, towns: Sequence[Town]
+    kind: str,
+    arm: str,
+    student: TwoBranch,
+    teacher: GeoSSK | None,
+    towns: Sequence[Town],
+    count: int,
 ) -> list[dict[str, Any]]:
     rows = []
     for town in towns:
-        for row in evaluate_town(town, student, teacher, settings=JUDGED):
+        for row in evaluate_town(town, student, teacher, settings=JUDGED, count=count):
             if row["reranked"] == (teacher is not None):
                 rows.append({"kind": kind, "arm": arm, "town": town.name, **row})
     return rows
-
-
-def _model(folder: Path) -> Any:
-    return load_model(folder)[0]
 
 
 def run_ablation(
@@ -57,8 +57,9 @@ def run_ablation(
     loop: LoopConfig,
     start: Path,
     folder: Path,
+    count: int = 300,
 ) -> list[dict[str, Any]]:
-    """Train every arm from ``start`` and evaluate it on ``judged``.
+    """Train every arm from ``start`` and evaluate it with ``count`` queries of each of ``judged``.
 
     Every arm resumes from its own folder under ``folder``. The students of all arms learn from the
     teacher with CIM and CF.
@@ -66,16 +67,14 @@ def run_ablation(
     Raises:
         CheckpointError: ``start`` is no student.
     """
-    before = _model(start)
-    if not isinstance(before, TwoBranch):
-        raise CheckpointError(f"Model {start}: expected a student to start all arms from.")
-    rows = _rows("start", "before", before, None, judged)
+    before = load_student(start)[0]
+    rows = _rows("start", "before", before, None, judged, count)
     loop = replace(loop, validate_every=loop.steps + 1)
     for arm, switches in TEACHERS.items():
         out = train_teacher(towns, [], loop, folder / f"run-{arm}", folder / arm, start, **switches)
-        rows += _rows("teacher", arm, before, _model(out), judged)
+        rows += _rows("teacher", arm, before, load_teacher(out)[0], judged, count)
     for arm, knowledge in STUDENTS.items():
         run, out = folder / f"run-{arm}", folder / arm
         distil_student(towns, [], loop, run, out, start, folder / "cim+cf", knowledge)
-        rows += _rows("student", arm, _model(out), None, judged)
+        rows += _rows("student", arm, load_student(out)[0], None, judged, count)
     return rows

@@ -36,11 +36,11 @@ def batch_truth(batch: Batch, device: str) -> tuple[Tensor, Tensor, Tensor]:
 def batch_views(
     batch: Batch, student: TwoBranch, generator: torch.Generator, device: str
 ) -> tuple[Tensor, Tensor]:
-    """Views and tiles in the sizes of a model, float32, stored channels last for fast convolutions."""
+    """Views and tiles as a model takes them, float32, stored channels last for fast convolutions."""
+    sizes = student.ground_size, student.aerial_size
     with torch.autocast(torch.device(device).type, enabled=False):
-        views, tiles = to_model_views(
-            batch, student.ground_size, student.aerial_size, generator, device
-        )
+        is_global = student.bins is None
+        views, tiles = to_model_views(batch, *sizes, generator, device, whole=is_global)
     layout = torch.channels_last
     return views.contiguous(memory_format=layout), tiles.contiguous(memory_format=layout)
 
@@ -162,7 +162,8 @@ class DistillationObjective(nn.Module):
         self, student: TwoBranch, teacher: GeoSSK, config: DistillationConfig | None = None
     ) -> None:
         super().__init__()
-        if student.bins != teacher.base.bins or student.ground_size != teacher.ground_size:
+        own, known = student.ground_pool, teacher.base.ground_pool
+        if type(own) is not type(known) or student.ground_size != teacher.ground_size:
             raise SettingError("Distillation: student and teacher must have one pooling and size.")
         self.student = student
         self.config = config or DistillationConfig()

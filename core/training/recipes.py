@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import platform
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,9 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from core.checkpoints import load_model, model_hash, save_model
+from core.checkpoints import load_student, load_teacher, model_hash, save_model
 from core.data.worlds import Town, load_town
-from core.errors import CheckpointError, DataError
+from core.errors import DataError
 from core.evaluation.report import Setting, evaluate_town
 from core.models import TEACHER, build_model, build_teacher
 from core.models.geossk import GeoSSK
@@ -42,7 +41,9 @@ __all__ = [
     "train_teacher",
 ]
 
-NEIGHBOURS = 3
+STANDPOINT_NEIGHBOURS = 3
+STANDPOINT_OFFSET_M = 6.0
+"""A teacher meets tiles from standpoints 9.6 m apart: a camera is at most 4.8 m off on either axis."""
 VALIDATED = (Setting(32), Setting(16), Setting(8))
 
 
@@ -94,27 +95,50 @@ def _record(
     kind: str,
     towns: Sequence[Town],
     loop: LoopConfig,
-    started: float,
     folder: Path,
     command: str,
+    before: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
+    """What the card says; ``before`` is the record of the model that was started from."""
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    log = [json.loads(line) for line in lines]
     return {
         "kind": kind,
         "command": command,
         "towns": [town.name for town in towns],
         "panoramas": sum(len(town.panoramas) for town in towns),
         "loop": asdict(loop),
-        "minutes": round((time.monotonic() - started) / 60, 1),
+        "minutes": round(_seconds(log) / 60, 1),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {loop.device}",
         "torch": torch.__version__,
-        "last": json.loads(lines[-1]),
+        "last": log[-1],
+        **({} if before is None else {"before": before}),
     }
+
+
+def _seconds(log: Sequence[dict[str, Any]]) -> float:
+    """Seconds of all sittings of a run: each step says how long its sitting has lasted."""
+    total = last = 0.0
+    for record in log:
+        now = float(record.get("seconds", last))
+        if now < last:
+            total += last
+        last = now
+    return total + last
 
 
 def model_card(title: str, record: dict[str, Any]) -> str:
     """The card of a trained model, from the training record in its config."""
     loop = record["loop"]
+    before = record.get("before")
+    began = (
+        ""
+        if before is None
+        else (
+            f"- went on from a model of {before['loop']['steps']} steps and {before['minutes']} minutes "
+            f"on {len(before['towns'])} towns, peak rate {before['loop']['rate']}\n"
+        )
+    )
     return (
         f"# {title}\n\n"
         f"Trained on {len(record['towns'])} rendered (synthetic) towns with "
@@ -123,29 +147,11 @@ def model_card(title: str, record: dict[str, Any]) -> str:
         f"- command: `{record['command']}`\n"
         f"- steps {loop['steps']}, peak rate {loop['rate']}, batch {loop['sampling']['batch']}, "
         f"seed {loop['seed']}\n"
-        f"- {record['minutes']} minutes in the last sitting on {record['machine']}, "
-        f"torch {record['torch']}\n"
+        f"- {record['minutes']} minutes on {record['machine']}, torch {record['torch']}\n"
+        f"{began}"
         f"- last line of the log: `{json.dumps(record['last'])}`\n\n"
         "GeoSSK is rebuilt from its abstract; every figure is this project's own. These weights: CC0.\n"
     )
-
-
-def _load_student(folder: str | Path) -> tuple[TwoBranch, dict[str, Any]]:
-    model, config = load_model(folder)
-    if not isinstance(model, TwoBranch):
-        raise CheckpointError(
-            f"Model {folder}: got a {config['name']}, expected a student. Give the student's folder."
-        )
-    return model, config
-
-
-def _load_teacher(folder: str | Path) -> GeoSSK:
-    model, config = load_model(folder)
-    if not isinstance(model, GeoSSK):
-        raise CheckpointError(
-            f"Model {folder}: got a {config['name']}, expected a {TEACHER}. Give the teacher's folder."
-        )
-    return model
 
 
 def _run(
@@ -182,17 +188,20 @@ def train_student(
 
     ``run`` keeps checkpoint and log: the same call resumes there. ``command`` is for the card.
     """
-    started = time.monotonic()
     torch.manual_seed(loop.seed)
     if start is None:
         built = asdict(model or ModelConfig())
         name = built.pop("name")
         student, config = build_model(name, **built), {"name": name, "model": built}
     else:
-        student, config = _load_student(start)
+        student, config = load_student(start)
+    if student.bins is None:
+        # Each of its crops costs a full canvas, not a share of one.
+        loop = replace(loop, sampling=replace(loop.sampling, every_crop=False))
+    before = config.get("training")
     what = {"trained": "student", "model": config["model"], "start": start and model_hash(start)}
     _run(StudentObjective(student), student, towns, validation, loop, run, what)
-    record = _record("student", towns, loop, started, run, command)
+    record = _record("student", towns, loop, run, command, before)
     kept = {"name": config["name"], "model": config["model"], "training": record}
     save_model(out, student.cpu(), kept, model_card(f"Student {config['name']}", record))
     return out
@@ -212,16 +221,21 @@ def train_teacher(
 
     ``switches``: fields of ``GeoSSKConfig`` (interaction, contribution, heads).
     """
-    started = time.monotonic()
     torch.manual_seed(loop.seed)
-    student, config = _load_student(start)
+    student, config = load_student(start)
     base = {"name": config["name"], **config["model"]}
     teacher = build_teacher(base, **switches)
     teacher.base.load_state_dict(student.state_dict())
-    loop = replace(loop, sampling=replace(loop.sampling, every_crop=False))
+    sampling = replace(
+        loop.sampling,
+        every_crop=False,
+        neighbours=STANDPOINT_NEIGHBOURS,
+        offset_m=STANDPOINT_OFFSET_M,
+    )
+    loop = replace(loop, sampling=sampling)
     what = {"trained": "teacher", "start": model_hash(start), **switches}
     _run(TeacherObjective(teacher), student, towns, validation, loop, run, what, teacher)
-    record = _record("teacher", towns, loop, started, run, command)
+    record = _record("teacher", towns, loop, run, command)
     kept = {"name": TEACHER, "model": {"base": base, **switches}, "training": record}
     save_model(out, teacher.cpu(), kept, model_card("Teacher GeoSSK (reconstruction)", record))
     return out
@@ -239,15 +253,15 @@ def distil_student(
     command: str = "",
 ) -> Path:
     """Train a student on from a model folder under a frozen teacher; write its folder ``out``."""
-    started = time.monotonic()
     torch.manual_seed(loop.seed)
-    student, config = _load_student(start)
+    student, config = load_student(start)
     loop = replace(loop, sampling=replace(loop.sampling, every_crop=False))
-    objective = DistillationObjective(student, _load_teacher(teacher), knowledge)
+    objective = DistillationObjective(student, load_teacher(teacher)[0], knowledge)
     told = asdict(knowledge or DistillationConfig())
     what = {"trained": "distilled", "start": model_hash(start), "teacher": model_hash(teacher)}
     _run(objective, student, towns, validation, loop, run, {**what, "knowledge": told})
-    record = _record("distilled student", towns, loop, started, run, command)
+    before = config.get("training")
+    record = _record("distilled student", towns, loop, run, command, before)
     record["knowledge"] = told
     kept = {"name": config["name"], "model": config["model"], "training": record}
     save_model(out, student.cpu(), kept, model_card(f"Distilled student {config['name']}", record))

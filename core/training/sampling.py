@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.canvas import UNSEEN
 from core.data.transforms import change_light, photo_mask, soften
 from core.data.worlds import GRID_STEP_M, Town
 from core.polar import BINS, to_batch
+from core.views import fill_canvas, view_size
 
 __all__ = ["Batch", "SamplingConfig", "sample_batch", "to_model_views"]
 
@@ -36,20 +38,20 @@ class SamplingConfig:
     so that its negatives look alike. ``photo_share``: share of the views up to 12 bins wide that
     are cut to the frame of a perspective photo. ``every_crop``: each panorama gives all its crops
     of the step's width; else one, so that views and tiles are as many. ``neighbours``: beside each
-    place's own tile so many of the tiles around it on the gallery grid, as negatives; what re-ranks
-    must tell the nearest place from the next.
+    place's own tile so many of the tiles half a grid step around it, as negatives; what re-ranks must
+    tell a standpoint from the next.
     """
 
     batch: int = 96
     widths: tuple[tuple[int, float], ...] = (
-        (32, 0.22),
-        (24, 0.08),
-        (16, 0.22),
-        (12, 0.10),
-        (10, 0.08),
-        (8, 0.20),
-        (6, 0.06),
-        (5, 0.04),
+        (32, 0.12),
+        (24, 0.05),
+        (16, 0.18),
+        (12, 0.12),
+        (10, 0.10),
+        (8, 0.30),
+        (6, 0.08),
+        (5, 0.05),
     )
     offset_m: float = 10.5
     also_true_m: float = 28.8
@@ -90,10 +92,10 @@ def _choose_places(town: Town, config: SamplingConfig, random: Generator) -> npt
 def _with_neighbours(
     centres: npt.NDArray[np.float64], count: int, random: Generator
 ) -> npt.NDArray[np.float64]:
-    """The centres (B, 2) and, behind them, ``count`` grid neighbours of each: (B * (1 + count), 2)."""
+    """The centres (B, 2) and, behind them, ``count`` neighbours of each: (B * (1 + count), 2)."""
     around = np.array([(e, n) for e in (-1, 0, 1) for n in (-1, 0, 1) if (e, n) != (0, 0)])
     chosen = np.stack([random.choice(8, count, replace=False) for _ in centres], axis=1)
-    steps = around[chosen] * GRID_STEP_M  # count, B, 2
+    steps = around[chosen] * (GRID_STEP_M / 2)  # count, B, 2
     return np.concatenate([centres, (centres[None] + steps).reshape(-1, 2)])
 
 
@@ -167,15 +169,18 @@ def to_model_views(
     generator: torch.Generator,
     device: str = "cpu",
     strength: float = 0.2,
+    whole: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Views (Q, 3, h, w) and tiles (R, 3, S, S) in [0, 1] at the model's sizes, light changed."""
-    height = ground_size[0]
-    width = round(batch.views.shape[2] / batch.views.shape[1] * height)
-    views = to_batch(batch.views, (height, width), device)
+    """Views (Q, 3, h, w) and tiles (R, 3, S, S) in [0, 1] at the model's sizes, light changed.
+
+    ``whole``: views in the middle of full canvases (Q, 3, H, W), for a global model.
+    """
+    views = to_batch(batch.views, view_size(batch.views[0], ground_size), device)
     tiles = to_batch(batch.tiles, aerial_size, device)
     views = soften(change_light(views, strength, generator), 0.25, generator)
     tiles = soften(change_light(tiles, strength, generator), 0.25, generator)
     seen = torch.from_numpy(batch.seen).to(device)[:, None].float()
     if seen.shape[-2:] != views.shape[-2:]:
         seen = F.interpolate(seen, size=views.shape[-2:], mode="nearest")
-    return views * seen + (127 / 255) * (1 - seen), tiles
+    views = views * seen + (UNSEEN / 255) * (1 - seen)
+    return fill_canvas(views, ground_size[1]) if whole else views, tiles

@@ -63,6 +63,12 @@ def upload(page, name: str, content: bytes, kind: str = "image/jpeg") -> None:
     )
 
 
+def clear_photo(page) -> None:
+    page.locator(
+        "#photo button[aria-label='Remove Image'], #photo button[aria-label='Clear']"
+    ).click()
+
+
 def picture(page, elem_id: str) -> str:
     """Address of the picture now shown in an image component."""
     return page.locator(f"#{elem_id} img").first.get_attribute("src")
@@ -116,15 +122,77 @@ def test_an_upload_is_read_located_and_stripped_of_its_place(page, town):
 
 def test_a_new_photo_forgets_the_old_answer(page, town):
     choose_example(page)
-    page.locator(
-        "#photo button[aria-label='Remove Image'], #photo button[aria-label='Clear']"
-    ).click()
+    clear_photo(page)
     page.wait_for_selector("#candidates .cv-card", state="detached")
     assert "Choose a photo" in page.locator("#verdict").inner_text()
     upload(page, "phone.jpg", (town.photos / "phone.jpg").read_bytes())
     page.wait_for_function(
         "() => document.querySelector('#verdict').innerText.includes('press Locate')"
     )
+
+
+NOTE_WHAT_IS_SHOWN = """() => {
+    window.shown = [];
+    const note = () => {
+        const photo = document.querySelector('#photo img');
+        const isAnswer = document.querySelector('#candidates .cv-card') !== null;
+        const words = document.querySelector('#verdict').innerText;
+        window.shown.push([photo ? photo.src : '', isAnswer, words]);
+    };
+    new MutationObserver(note).observe(
+        document.body, {subtree: true, childList: true, attributes: true, characterData: true}
+    );
+}"""
+
+
+@contextmanager
+def server_unheard(page) -> Iterator[None]:
+    """Whatever the server says is held back meanwhile, and comes when this ends."""
+    held = []
+
+    def hold(route) -> None:
+        held.append(route)
+
+    page.wait_for_timeout(1000)  # until the page has closed the stream of what was asked before
+    page.route("**/queue/data*", hold)
+    yield
+    assert held, "the page still had an open stream: nothing was held back"
+    for route in held:
+        route.continue_()
+    page.unroute("**/queue/data*")
+
+
+@pytest.mark.parametrize("way", ["a new photo", "no photo"])
+def test_an_answer_that_comes_too_late_is_never_shown(page, town, way):
+    stream = io.BytesIO()
+    Image.effect_noise((640, 480), 90).save(stream, "PNG")
+    upload(page, "plain.png", stream.getvalue(), "image/png")
+    page.wait_for_selector("#photo-facts .cv-chip")
+    page.evaluate(NOTE_WHAT_IS_SHOWN)
+    with server_unheard(page):
+        with page.expect_response("**/queue/join*"):
+            page.locator("#locate").click()
+        clear_photo(page)
+        if way == "a new photo":
+            upload(page, "phone.jpg", (town.photos / "phone.jpg").read_bytes())
+            page.wait_for_selector("#photo img[src*='phone.jpg']")
+        page.wait_for_timeout(500)
+    if way == "no photo":
+        upload(page, "phone.jpg", (town.photos / "phone.jpg").read_bytes())
+    page.locator("#photo-facts", has_text="35 mm").wait_for()
+    page.locator("#locate").click()
+    page.locator("#verdict", has_text="35 mm").wait_for()
+    page.wait_for_selector("#candidates .cv-card")
+    answers = [(photo, words) for photo, is_answer, words in page.evaluate("shown") if is_answer]
+    assert answers
+    for photo, words in answers:
+        assert "phone.jpg" in photo
+        assert "35 mm" in words
+    # What can be taken along is the new photo's, too.
+    page.locator("#save-csv:not([disabled])").wait_for()
+    with page.expect_download() as download:
+        page.locator("#save-csv").click()
+    assert "phone" in download.value.suggested_filename
 
 
 def test_a_photo_shows_its_own_place_only_when_asked(page, town):
@@ -228,9 +296,10 @@ def test_bad_files_are_named_and_the_page_goes_on(page, town):
     upload(page, "letter.jpg", b"Dear visitor, I am no picture at all.")
     page.wait_for_selector("#photo-facts .cv-problem")
     assert "letter.jpg" in page.locator("#photo-facts").inner_text()
+    assert "no picture" in page.locator("#photo-facts").inner_text()
     page.locator("#locate").click()
     page.wait_for_selector(".toast-body")
-    assert "no picture" in page.locator(".toast-body").first.inner_text()
+    assert "was refused" in page.locator(".toast-body").first.inner_text()
     assert "Traceback" not in page.content()
     choose_example(page)
 
@@ -288,6 +357,10 @@ def test_the_endpoints_answer_programs(browser, town):
     assert "Traceback" not in data
     secret = {"path": "/etc/hostname", "meta": {"_type": "gradio.FileData"}}
     assert call(context.request, town, "locate", [secret, *[None] * 5])[0] == "error"
+    address = {"path": "http://example.com/a.jpg", "meta": {"_type": "gradio.FileData"}}
+    kind, data = call(context.request, town, "locate", [address, *[None] * 5])
+    assert kind == "error"
+    assert "expected an uploaded file" in data
     context.close()
 
 

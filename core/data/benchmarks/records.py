@@ -1,0 +1,182 @@
+"""What every benchmark becomes: lists of picture files, and arrays that say which belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from core.data.benchmarks.files import are_there, read_image
+from core.data.safa_polar import safa_polar
+from core.errors import DataError, SettingError
+
+__all__ = ["Benchmark", "ClassImages", "ImageFiles", "TilePlaces", "TrainingPairs", "nothing"]
+
+UInt8 = npt.NDArray[np.uint8]
+Int = npt.NDArray[np.int64]
+Float = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Pictures of one view, opened when asked for.
+
+    ``files``: paths relative to ``root``. ``keeps_middle_half``: of the height of a full panorama
+    only rows H/4 to 3H/4 are used (CVACT). ``computes_polar``: each is sent through ``safa_polar``.
+    """
+
+    root: Path
+    files: tuple[str, ...]
+    keeps_middle_half: bool = False
+    computes_polar: bool = False
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def open(self, index: int) -> UInt8:
+        """One picture, uint8 (H, W, 3) RGB, cropped and transformed as said above.
+
+        Raises:
+            DataError: it cannot be read, or has not the shape that the rule needs.
+
+        """
+        path = self.root / self.files[index]
+        image = read_image(path)
+        if self.keeps_middle_half:
+            image = _middle_half(image, path)
+        if self.computes_polar:
+            image = _rounded_polar(image, path)
+        return image
+
+    def as_polar(self) -> ImageFiles:
+        """The same aerial pictures, transformed when opened (112 x 616).
+
+        Close to the published polar maps, not equal: see ``safa_polar``.
+        """
+        return replace(self, computes_polar=True)
+
+    def from_polar_root(self, polar_root: str | Path) -> ImageFiles:
+        """The published polar pictures of the same aerial files.
+
+        ``polar_root`` stands for this ``root``: for ``root`` CVUSA/bingmap it is CVUSA/polarmap, for
+        CVACT's satview_polish its polarmap. SAFA writes the same names ending in .png; SAIG's
+        authors kept the whole name, in a folder called bingmap: name that folder here.
+
+        Raises:
+            DataError: a picture has no polar one.
+
+        """
+        polar_root = Path(polar_root)
+        as_png = tuple(file.rpartition(".")[0] + ".png" for file in self.files)
+        is_png, is_same = are_there(polar_root, as_png), are_there(polar_root, self.files)
+        absent = np.flatnonzero(~(is_png | is_same))
+        if len(absent):
+            raise DataError(
+                f"Polar pictures {polar_root}: got none for {len(absent)} of {len(self)} aerial "
+                f"pictures, the first {as_png[absent[0]]}, expected all. "
+                "Write them with SAFA's script, or let them be computed."
+            )
+        files = zip(as_png, self.files, is_png, strict=True)
+        return ImageFiles(polar_root, tuple(png if is_png else file for png, file, is_png in files))
+
+
+def _middle_half(image: UInt8, path: Path) -> UInt8:
+    height, width = image.shape[:2]
+    if width != 2 * height:  # cropping a cropped panorama again would go unnoticed
+        raise DataError(
+            f"Panorama {path}: got {width} x {height} px, expected a full one, twice as wide as "
+            "high. Use the pictures as published, not cropped ones."
+        )
+    return image[height // 4 : height // 4 * 3]
+
+
+def _rounded_polar(image: UInt8, path: Path) -> UInt8:
+    try:
+        return np.rint(safa_polar(image)).astype(np.uint8)
+    except SettingError as error:
+        raise DataError(f"Picture {path}: {error}") from error
+
+
+@dataclass(frozen=True)
+class TilePlaces:
+    """Where VIGOR's panoramas and tiles are. Q panoramas, R tiles; degrees are WGS 84.
+
+    ``tiles``: int (Q, 4), the positive and three semi-positive references of each panorama.
+    ``offset_px``: (Q, 4, 2) as labelled: the camera is at row 320 + first, column 320 - second of the
+    tile of 640 px. ``pixel_m``: (Q,) metres that one pixel of an offset stands for.
+    """
+
+    query_lat_deg: Float
+    query_lon_deg: Float
+    reference_lat_deg: Float
+    reference_lon_deg: Float
+    tiles: Int
+    offset_px: Float
+    pixel_m: Float
+
+    @property
+    def camera_offset_m(self) -> Float:
+        """Metres east and north of each tile's centre at which the camera stands, (Q, 4, 2)."""
+        return -self.offset_px[..., ::-1] * self.pixel_m[:, None, None]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A test set with its right answers. Q queries, R references.
+
+    ``positives``: per query the references that count as found, never none; where one is the labelled
+    one it comes first. ``ignored``: per query references that count neither as right nor as wrong
+    (semi-positives; the query itself where it is also a reference). ``protocol``: what is measured,
+    a sentence to print beside the figures. ``skipped``: listed pairs left out because a picture is
+    not on disk. ``query_xy_m``, ``reference_xy_m``: (Q, 2) and (R, 2) metres in one plane (CVACT: UTM
+    east and north). ``places``: VIGOR's geography.
+    """
+
+    name: str
+    split: str
+    protocol: str
+    queries: ImageFiles
+    references: ImageFiles
+    positives: tuple[Int, ...]
+    ignored: tuple[Int, ...]
+    skipped: int = 0
+    query_xy_m: Float | None = None
+    reference_xy_m: Float | None = None
+    places: TilePlaces | None = None
+
+    def __post_init__(self) -> None:
+        assert len(self.queries) == len(self.positives) == len(self.ignored)
+        assert all(len(positives) for positives in self.positives)
+
+
+@dataclass(frozen=True)
+class TrainingPairs:
+    """A training set of N ground pictures (University-1652: drone pictures) and A aerial ones.
+
+    ``aerial_of``: int (N,), the aerial picture of each ground picture; several may share one.
+    ``semi_positives``: int (N, K), aerial pictures that must not serve as its negatives; K may be 0.
+    ``skipped``: listed pairs left out because a picture is not on disk.
+    """
+
+    name: str
+    ground: ImageFiles
+    aerial: ImageFiles
+    aerial_of: Int
+    semi_positives: Int
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class ClassImages:
+    """A training set of one view: N pictures with ``labels`` int (N,) from 0 to classes - 1."""
+
+    name: str
+    images: ImageFiles
+    labels: Int
+
+
+def nothing(count: int) -> tuple[Int, ...]:
+    """No reference at all for each of ``count`` queries."""
+    return (np.empty(0, np.int64),) * count

@@ -1,0 +1,156 @@
+"""Similarities of many descriptors, a chunk at a time and exact to the last bit.
+
+A full matrix of 92,802 x 92,802 float32 takes 34 GB, so only one chunk of it ever exists. Chunks
+bring a trap: a matrix product rounds differently in the middle of a chunk and at its edge, so the
+same two descriptors get similarities that differ in the last bit, and ties come and go with the
+chunk size, the BLAS library and the number of threads.
+
+Therefore descriptors are first rounded to multiples of 2^-26 (7e-9 at most; a float32 product
+errs by some 1e-7). Products of two such numbers are multiples of 2^-52, and for unit vectors no
+partial sum exceeds 1, so float64 adds them without any rounding, in any order. Equal descriptors
+then tie exactly, and no rank depends on how the work was cut.
+
+Q queries, R references, D values of a descriptor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from core.errors import SettingError
+
+__all__ = ["CHUNK_MB", "check_descriptors", "pair_similarity", "similarity_chunks"]
+
+Descriptors = npt.NDArray[np.floating]
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+CHUNK_MB = 128.0
+"""Working memory in MB (10^6 bytes) unless told otherwise; descriptors come on top."""
+
+SCALE = 2.0**26
+CELL_BYTES = 9  # of a chunk: a float64 similarity and the bool of one comparison
+LENGTH_TOLERANCE = 1e-3  # half precision passes; raw network output does not
+
+
+def check_descriptors(queries: Descriptors, references: Descriptors) -> None:
+    """Refuse descriptors that are not (Q, D) and (R, D), finite and of length 1.
+
+    Raises:
+        SettingError: which side, and which row, is wrong.
+
+    """
+    for name, values in (("Query", queries), ("Reference", references)):
+        if values.ndim != 2 or 0 in values.shape or values.dtype.kind != "f":
+            raise SettingError(
+                f"{name} descriptors: got {values.dtype} of shape {values.shape}, expected "
+                "floating point (count, D), at least one. Describe the pictures first."
+            )
+        _check_lengths(name, values)
+    if queries.shape[1] != references.shape[1]:
+        raise SettingError(
+            f"Descriptors: got {queries.shape[1]} values per query and {references.shape[1]} per "
+            "reference, expected as many. Describe both with one model."
+        )
+
+
+def _check_lengths(name: str, values: Descriptors) -> None:
+    lengths = np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
+    wrong = np.flatnonzero(~(np.abs(lengths - 1) <= LENGTH_TOLERANCE))
+    if not len(wrong):
+        return
+    row = int(wrong[0])
+    got = f"length {lengths[row]:g}" if np.isfinite(lengths[row]) else "a value that is not finite"
+    raise SettingError(
+        f"{name} descriptor {row}: got {got}, expected a vector of length 1. "
+        "Normalise what the model gives, or look for what made it overflow."
+    )
+
+
+def similarity_chunks(
+    queries: Descriptors, references: Descriptors, chunk_mb: float = CHUNK_MB
+) -> Iterator[tuple[slice, slice, FloatArray]]:
+    """Yield (rows, columns, similarity) until all of the (Q, R) matrix has been seen.
+
+    ``similarity``: float64, in units of 2^-52, comparable with ``pair_similarity``; it is
+    overwritten by the next chunk, so it must not be kept.
+
+    Args:
+        queries: (Q, D), checked.
+        references: (R, D), checked.
+        chunk_mb: chunk, one comparison and the descriptors in work stay below it together.
+
+    Raises:
+        SettingError: chunk_mb is too small for one pair.
+
+    """
+    side = _chunk_side(queries.shape[1], chunk_mb)
+    buffer = np.empty(min(side, len(queries)) * min(side, len(references)))
+    for rows in _slices(len(queries), side):
+        asking = _fixed_point(queries[rows])
+        for columns in _slices(len(references), side):
+            answering = _fixed_point(references[columns])
+            chunk = buffer[: len(asking) * len(answering)].reshape(len(asking), len(answering))
+            np.matmul(asking, answering.T, out=chunk)
+            del answering  # else the next ones would be made beside it
+            yield rows, columns, chunk
+        del asking
+
+
+def pair_similarity(
+    queries: Descriptors,
+    references: Descriptors,
+    rows: IntArray,
+    columns: IntArray,
+    chunk_mb: float = CHUNK_MB,
+) -> FloatArray:
+    """Similarity (P,) of the pairs (rows[i], columns[i]), in units of 2^-52.
+
+    Equal, bit by bit, to the cells of ``similarity_chunks``, whose arguments it shares.
+
+    Raises:
+        SettingError: chunk_mb is too small for one pair.
+
+    """
+    similarity = np.empty(len(rows))
+    for part in _slices(len(rows), _pairs_at_once(queries.shape[1], chunk_mb)):
+        # Not bound to names: they would live on beside the next part's.
+        similarity[part] = np.einsum(
+            "pd,pd->p",
+            _fixed_point(queries[rows[part]]),
+            _fixed_point(references[columns[part]]),
+        )
+    return similarity
+
+
+def _fixed_point(descriptors: Descriptors) -> FloatArray:
+    """Whole numbers, float64: the descriptors in units of 2^-26."""
+    fixed = descriptors.astype(np.float64)
+    fixed *= SCALE
+    return np.rint(fixed, out=fixed)
+
+
+def _chunk_side(size: int, chunk_mb: float) -> int:
+    """Rows and columns n of a chunk: n^2 cells and 2 n descriptors of 8 bytes a value fit in."""
+    _pairs_at_once(size, chunk_mb)
+    half = 8 * size / CELL_BYTES
+    return int(math.sqrt(half * half + chunk_mb * 1e6 / CELL_BYTES) - half)
+
+
+def _pairs_at_once(size: int, chunk_mb: float) -> int:
+    """Pairs that fit in: two descriptors each, as float64 and as the copy they are made from."""
+    pair_bytes = 2 * (8 + 8) * size
+    if not chunk_mb * 1e6 >= pair_bytes + CELL_BYTES:
+        raise SettingError(
+            f"chunk_mb: got {chunk_mb:g}, expected at least {(pair_bytes + CELL_BYTES) / 1e6:.6f} "
+            f"for descriptors of {size} values. Allow more memory; {CHUNK_MB:g} is usual."
+        )
+    return int(min(chunk_mb * 1e6 // pair_bytes, 2**31))
+
+
+def _slices(count: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
