@@ -231,6 +231,8 @@ def _connect_answer(page: Page, controls: _Controls, results: _Results, memory: 
             show_progress="minimal",
             show_progress_on=results.verdict,
             concurrency_id="model",
+            # A press that comes while an earlier photo is still being located is kept, not dropped.
+            trigger_mode="always_last",
         )
         about = [controls.photo, arrived]
         shown = answered.success(None, about, results.shown, js=SHOW_ANSWER, **GENTLE)

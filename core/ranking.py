@@ -23,7 +23,15 @@ from core.search import (
 )
 from core.views import canvas_bins, ground_batch
 
-__all__ = ["Ranking", "in_order", "look_again", "rank_tiles", "score_places", "whole_roll"]
+__all__ = [
+    "Ranking",
+    "found_rolls",
+    "in_order",
+    "look_again",
+    "rank_tiles",
+    "score_places",
+    "whole_roll",
+]
 
 UInt8Image = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
@@ -105,50 +113,50 @@ def look_again(
         device: where the teacher is.
 
     Each place is looked at from every standpoint, near the student's roll. A global student knows
-    none: then the teacher tries the rolls next to the one its own descriptors find best, and its
-    best one becomes the tile's roll, unless the teacher is global too.
+    none: then the roll that the teacher's own descriptors find best becomes the tile's, unless the
+    teacher is global too.
 
     """
     count = len(tiles)
     if not count:
         return ranking
-    is_global = teacher.base.bins is None
-    batch = ground_batch([canvas], teacher.ground_size, device, whole=is_global)
+    batch = ground_batch([canvas], teacher.ground_size, device, whole=teacher.base.bins is None)
     ground = teacher.ground_tokens(batch)
-    places = teacher.standpoint_tokens(to_batch(tiles, teacher.aerial_size, device))
-    known, bins = ranking.rolls[:count], canvas_bins(canvas)
-    seen, met = score_places(teacher, ground, places, known, bins, heading_deg)
-    return replace(ranking, teacher_scores=seen, rolls=np.concatenate([met, ranking.rolls[count:]]))
+    seen = to_batch(tiles, teacher.aerial_size, device)
+    rolls = ranking.rolls[:count]
+    if teacher.base.bins is not None and np.isnan(rolls).any():
+        if heading_deg is None:
+            rolls = found_rolls(teacher, ground, teacher.aerial_tokens(seen))
+        else:
+            rolls = np.full_like(rolls, roll_from_heading(heading_deg, canvas_bins(canvas)))
+    scores = score_places(teacher, ground, teacher.standpoint_tokens(seen), rolls)
+    return replace(
+        ranking, teacher_scores=scores, rolls=np.concatenate([rolls, ranking.rolls[count:]])
+    )
 
 
-def score_places(
-    teacher: GeoSSK,
-    ground: Tensor,
-    places: Tensor,
-    rolls: FloatArray,
-    n_bins: int,
-    heading_deg: float | None = None,
-) -> tuple[FloatArray, FloatArray]:
-    """Teacher's scores (T,) of T places, and the rolls (T,) at which it met them.
+def found_rolls(teacher: GeoSSK, ground: Tensor, aerial: Tensor) -> FloatArray:
+    """Rolls (T,) at which an azimuth teacher's descriptors find one view (1, N, C) most like each of
+    the tiles (T, M, C), seen from their middles.
+    """
+    curve = teacher.plain_similarity(ground, aerial)[0]
+    return curve.argmax(dim=1).cpu().numpy().astype(np.float32)
+
+
+def score_places(teacher: GeoSSK, ground: Tensor, places: Tensor, rolls: FloatArray) -> FloatArray:
+    """Teacher's scores (T,) of T places.
 
     Args:
         teacher: in evaluation mode.
-        ground: tokens (1, N, C) of one view of ``n_bins`` azimuth bins.
+        ground: tokens (1, N, C) of one view.
         places: ``standpoint_tokens`` (T, S, M, C).
-        rolls: (T,) of the student; where nan, an azimuth teacher finds its own, and a global one
-            leaves them as they are.
-        n_bins: azimuth bins of the view.
-        heading_deg: as for ``look_again``.
+        rolls: (T,) in [0, 32) at which an azimuth teacher meets them; a global one asks for none.
 
     """
     if teacher.base.bins is None:
-        return teacher.place_scores(ground, places)[0].float().cpu().numpy(), rolls
-    tried = _rolls_to_try(teacher, ground, places, rolls, n_bins, heading_deg)
-    looks = [teacher.place_scores(ground, places, row[None]) for row in tried]
-    scores = torch.cat(looks).float().cpu().numpy()
-    best, each = scores.argmax(axis=0), np.arange(len(rolls))
-    met = np.where(np.isnan(rolls), tried.cpu().numpy()[best, each], rolls).astype(np.float32)
-    return scores[best, each], met
+        return teacher.place_scores(ground, places)[0].float().cpu().numpy()
+    whole = torch.from_numpy(np.rint(rolls).astype(np.int64) % BINS).to(ground.device)
+    return teacher.place_scores(ground, places, whole[None])[0].float().cpu().numpy()
 
 
 def in_order(ranking: Ranking, view: ViewCalibration) -> tuple[Ranking, npt.NDArray[np.float64]]:
@@ -165,24 +173,3 @@ def in_order(ranking: Ranking, view: ViewCalibration) -> tuple[Ranking, npt.NDAr
         rolls=ranking.rolls[order],
     )
     return ordered, logits[order]
-
-
-def _rolls_to_try(
-    teacher: GeoSSK,
-    ground: Tensor,
-    places: Tensor,
-    rolls: FloatArray,
-    n_bins: int,
-    heading_deg: float | None,
-) -> Tensor:
-    """Whole rolls (tries, T) at which an azimuth teacher looks at each of T places."""
-    if not np.isnan(rolls).any():
-        whole = np.rint(rolls).astype(np.int64) % BINS
-    elif heading_deg is not None:
-        whole = np.full(len(rolls), whole_roll(roll_from_heading(heading_deg, n_bins)))
-    else:
-        curve = teacher.plain_similarity(ground, places.flatten(0, 1))[0]
-        best = curve.unflatten(0, places.shape[:2]).amax(dim=1).argmax(dim=1)
-        # No standpoint is the place's middle: the best of them may lie a bin off.
-        return (best + torch.arange(-1, 2, device=best.device)[:, None]) % BINS
-    return torch.from_numpy(whole)[None].to(ground.device)

@@ -12,7 +12,7 @@ from core.evaluation.calibration import RERANKED, ViewCalibration
 from core.evaluation.descriptors import Float, Matches, Queries
 from core.models.geossk import GeoSSK
 from core.polar import to_batch
-from core.ranking import score_places
+from core.ranking import found_rolls, score_places
 from core.views import ground_batch
 
 __all__ = ["TownTokens", "combined", "rerank"]
@@ -26,14 +26,22 @@ class TownTokens:
         self._town, self._centres = town, centres
         self._known: dict[int, Tensor] = {}
 
+    def _tiles(self, rows: list[int]) -> Tensor:
+        size = self.teacher.aerial_size
+        return to_batch(self._town.crop_tiles(self._centres[rows], size[0]), size)
+
+    @torch.inference_mode()
+    def middles_of(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Tokens (len(rows), M, C) of places by their row, seen from the middle of each."""
+        return self.teacher.aerial_tokens(self._tiles(rows.tolist()))
+
     @torch.inference_mode()
     def of(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """Tokens (len(rows), S, M, C) of places by their row, from every standpoint."""
         missing = [int(row) for row in rows if int(row) not in self._known]
         if missing:
-            size = self.teacher.aerial_size
-            tiles = to_batch(self._town.crop_tiles(self._centres[missing], size[0]), size)
-            for row, tokens in zip(missing, self.teacher.standpoint_tokens(tiles), strict=True):
+            seen = self.teacher.standpoint_tokens(self._tiles(missing))
+            for row, tokens in zip(missing, seen, strict=True):
                 self._known[row] = tokens.half()
         return torch.stack([self._known[int(row)] for row in rows]).float()
 
@@ -52,7 +60,9 @@ def rerank(
         view = queries.views[index : index + 1]
         ground = teacher.ground_tokens(ground_batch(view, teacher.ground_size, whole=is_global))
         rolls = matches.roll[index, rows]
-        scores[index, rows] = score_places(teacher, ground, tokens.of(rows), rolls, queries.bins)[0]
+        if not is_global and np.isnan(rolls).any():
+            rolls = found_rolls(teacher, ground, tokens.middles_of(rows))
+        scores[index, rows] = score_places(teacher, ground, tokens.of(rows), rolls)
     return scores
 
 

@@ -162,7 +162,7 @@ def server_unheard(page) -> Iterator[None]:
     page.unroute("**/queue/data*")
 
 
-@pytest.mark.parametrize("way", ["a new photo", "no photo"])
+@pytest.mark.parametrize("way", ["a new photo", "a new photo, located at once", "no photo"])
 def test_an_answer_that_comes_too_late_is_never_shown(page, town, way):
     stream = io.BytesIO()
     Image.effect_noise((640, 480), 90).save(stream, "PNG")
@@ -173,14 +173,17 @@ def test_an_answer_that_comes_too_late_is_never_shown(page, town, way):
         with page.expect_response("**/queue/join*"):
             page.locator("#locate").click()
         clear_photo(page)
-        if way == "a new photo":
+        if way != "no photo":
             upload(page, "phone.jpg", (town.photos / "phone.jpg").read_bytes())
             page.wait_for_selector("#photo img[src*='phone.jpg']")
+        if way.endswith("at once"):
+            page.locator("#locate").click()
         page.wait_for_timeout(500)
     if way == "no photo":
         upload(page, "phone.jpg", (town.photos / "phone.jpg").read_bytes())
     page.locator("#photo-facts", has_text="35 mm").wait_for()
-    page.locator("#locate").click()
+    if not way.endswith("at once"):
+        page.locator("#locate").click()
     page.locator("#verdict", has_text="35 mm").wait_for()
     page.wait_for_selector("#candidates .cv-card")
     answers = [(photo, words) for photo, is_answer, words in page.evaluate("shown") if is_answer]
