@@ -75,6 +75,28 @@ def test_nothing_right_gives_a_small_finite_confidence() -> None:
     assert 0 < view.confidence(0.6, 0.4) < 0.1
 
 
+def test_a_weight_counts_like_so_many_photos() -> None:
+    random = np.random.default_rng(4)
+    shares, likes = list(random.random(40)), list(random.random(40))
+    right = list(random.random(40) < 0.5)
+    weights = random.integers(1, 4, 40)
+    often = [np.repeat(values, weights).tolist() for values in (shares, likes, right)]
+    weighted = fit_confidence(shares, likes, right, weights.tolist())
+    np.testing.assert_allclose(weighted, fit_confidence(*often), rtol=1e-3, atol=1e-3)
+
+
+def test_a_stranger_with_a_clear_first_place_is_not_trusted() -> None:
+    """Own photos and strangers have equal shares; only the likeness of the first place differs."""
+    random = np.random.default_rng(5)
+    shares = list(random.uniform(0.6, 1, 1000))
+    likes = [*random.normal(0.7, 0.05, 900), *random.normal(0.3, 0.05, 100)]
+    right = [True] * 900 + [False] * 100
+    slope, likeness, intercept = fit_confidence(shares, likes, right)
+    view = ViewCalibration(8, 1, 0, slope, intercept, likeness)
+    assert view.confidence(0.9, 0.7) > 0.95
+    assert view.confidence(0.9, 0.3) < 0.05
+
+
 def test_config_round_trip_and_nearest_width() -> None:
     wide = ViewCalibration(32, 30.0, 0.0, 1.2, -0.3, 2.0, 0.7)
     calibration = Calibration((VIEW, wide))

@@ -63,7 +63,8 @@ class ViewCalibration:
         return np.asarray(student + self.teacher * filled)
 
     def confidence(self, share: float, similarity: float) -> float:
-        """Probability in [0, 1] that the first place is within 25 m.
+        """Probability in [0, 1] that the first place is within 25 m, if one photo in ten is not
+        from the gallery's area at all (``fit.STRANGERS``).
 
         Args:
             share: of the first place in the softmax over the pool.
@@ -147,7 +148,10 @@ def fit_factors(
 
 
 def fit_confidence(
-    shares: Sequence[float], similarities: Sequence[float], right: Sequence[bool]
+    shares: Sequence[float],
+    similarities: Sequence[float],
+    right: Sequence[bool],
+    weights: Sequence[float] | None = None,
 ) -> tuple[float, float, float]:
     """Slope, likeness and intercept of the logistic map from a first place to being right.
 
@@ -158,6 +162,7 @@ def fit_confidence(
         shares: of the first places in the softmax over their pools.
         similarities: the student's, of the same places.
         right: whether the place was within 25 m.
+        weights: how many photos each of them stands for; one by default.
     """
     from scipy.optimize import minimize
 
@@ -165,12 +170,14 @@ def fit_confidence(
     like = np.asarray(similarities, np.float64)
     hit = np.asarray(right, bool)
     log_odds = np.log(share / (1 - share))
-    target = np.where(hit, (hit.sum() + 1) / (hit.sum() + 2), 1 / ((~hit).sum() + 2))
+    weight = np.ones(len(hit)) if weights is None else np.asarray(weights, np.float64)
+    hits, misses = weight[hit].sum(), weight[~hit].sum()
+    target = np.where(hit, (hits + 1) / (hits + 2), 1 / (misses + 2))
 
     def loss(parameters: npt.NDArray[np.float64]) -> float:
         z = np.exp(parameters[0]) * log_odds + parameters[1] * like + parameters[2]
         pull = parameters[0] ** 2 + (parameters[1] / 20) ** 2
-        return float((np.logaddexp(0, z) - target * z).sum() + 0.1 * pull)
+        return float((weight * (np.logaddexp(0, z) - target * z)).sum() + 0.1 * pull)
 
     found = minimize(loss, np.zeros(3), method="BFGS")
     return float(np.exp(found.x[0])), float(found.x[1]), float(found.x[2])

@@ -31,8 +31,10 @@ from core.geo import group_places
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 
-__all__ = ["FITTED_BINS", "fit_calibration"]
+__all__ = ["FITTED_BINS", "STRANGERS", "fit_calibration"]
 
+STRANGERS = 0.1
+"""Share of all photos that are taken to come from elsewhere, where there is a town to draw them from."""
 FITTED_BINS = (32, 24, 16, 12, 10, 8, 6, 5)
 
 
@@ -96,6 +98,13 @@ class _Firsts:
     similarities: list[float]
     right: list[bool]
 
+    def __add__(self, other: _Firsts) -> _Firsts:
+        return _Firsts(
+            self.shares + other.shares,
+            self.similarities + other.similarities,
+            self.right + other.right,
+        )
+
 
 def _firsts(pools: _Pools, view: ViewCalibration) -> _Firsts:
     found = _Firsts([], [], [])
@@ -121,13 +130,19 @@ def _fit_view(pools: _Pools, foreign: _Pools | None, bins: int, paired: bool) ->
     student, teacher = fit_factors(pools.similarities, pools.teacher if paired else None, correct)
     view = ViewCalibration(bins, student, teacher, 1.0, 0.0)
     own = _firsts(pools, view)
-    slope, likeness, intercept = fit_confidence(own.shares, own.similarities, own.right)
-    view = replace(view, slope=slope, likeness=likeness, intercept=intercept)
     if foreign is None:
-        return view
+        return _sure(view, own, [1.0] * len(own.right))
     said = _firsts(foreign, view)
-    confidences = map(view.confidence, said.shares, said.similarities)
-    return replace(view, threshold=max(0.5, float(np.quantile(list(confidences), 0.98))))
+    each = STRANGERS / (1 - STRANGERS) * len(own.right) / len(said.right)
+    view = _sure(view, own + said, [1.0] * len(own.right) + [each] * len(said.right))
+    confidences = list(map(view.confidence, said.shares, said.similarities))
+    return replace(view, threshold=max(0.5, float(np.quantile(confidences, 0.98))))
+
+
+def _sure(view: ViewCalibration, firsts: _Firsts, weights: list[float]) -> ViewCalibration:
+    """The view with the confidence that fits so many first places."""
+    fitted = fit_confidence(firsts.shares, firsts.similarities, firsts.right, weights)
+    return replace(view, slope=fitted[0], likeness=fitted[1], intercept=fitted[2])
 
 
 def fit_calibration(
@@ -141,8 +156,8 @@ def fit_calibration(
     """Calibration of the student alone, and with the teacher re-ranking.
 
     Views up to 10 bins are photo frames, as visitors' photos are. With two towns or more, each
-    town's photos are also asked of the others, where none has a right answer: that sets from which
-    confidence on an answer is called a match.
+    town's photos are also asked of the others, where none has a right answer: they count as
+    ``STRANGERS`` of all photos, and set from which confidence on an answer is called a match.
 
     Args:
         student: whose similarities are to become probabilities.
