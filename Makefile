@@ -20,6 +20,10 @@ lint: .venv/test.stamp
 
 # Rendered towns: 42 to learn from, 2 to choose on, 3 to be judged by; about an hour on two cores.
 CORE := $(BIN)/python -m core
+# glibc gives large arrays back to the system and asks for them anew, page by page: without these two
+# most of the time of a render or of a training step can go there.
+worlds train: export MALLOC_MMAP_THRESHOLD_ = 2000000000
+worlds train: export MALLOC_TRIM_THRESHOLD_ = 8000000000
 worlds: .venv/test.stamp
 	$(CORE) world towns --part train --count 42 --out build/worlds/train
 	$(CORE) world towns --part validation --count 2 --panoramas 400 --out build/worlds/validation
@@ -36,7 +40,9 @@ train: .venv/test.stamp
 	$(CORE) train $(TRAIN) --steps 2600 --rate 0.0015 --validate-every 1300 \
 	--run build/runs/student --out build/student-first
 	$(CORE) train $(TRAIN) --start build/student-first --steps 2200 --rate 0.001 --validate-every 1100 \
-	--run build/runs/student-on --out assets/models/student
+	--run build/runs/student-on --out build/student-second
+	$(CORE) train $(TRAIN) --start build/student-second --steps 3000 --rate 0.001 --validate-every 1500 \
+	--run build/runs/student-last --out assets/models/student
 	$(CORE) train $(TRAIN) --teacher --start assets/models/student --steps 900 --rate 0.001 \
 	--batch 12 --run build/runs/teacher --out assets/models/teacher
 	$(CORE) calibrate assets/models/student --teacher assets/models/teacher \
