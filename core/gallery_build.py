@@ -12,9 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +20,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from filelock import FileLock, Timeout
 
 from core.errors import GalleryError, RasterError, SettingError
 from core.gallery_journal import CHUNK_TILES, Chunk, Journal, Plan, write_text
 from core.gallery_manifest import BUILDING, FORMAT, INDEX, MANIFEST, TILES, Manifest, file_hash
 from core.geo import grid_centres
 from core.index import FLAT_FP16, TileIndex
+from core.locks import alone_in
 from core.tiles import RasterSource
 
 __all__ = ["BuildReport", "GallerySettings", "SkippedTile", "build_gallery"]
@@ -126,26 +124,8 @@ def build_gallery(
             build is at work in it.
 
     """
-    with _alone_in(Path(out)):
+    with alone_in(Path(out), GalleryError, f"Gallery {out}"):
         return _build(source, out, describe, model_id, model_hash, settings, on_progress)
-
-
-@contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
-    """One build in a folder at a time; the lock lies outside, so that the folder stays clean."""
-    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:24]
-    lock = FileLock(Path(tempfile.gettempdir()) / f"crossview-{name}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise GalleryError(
-            f"Gallery {out}: got a second build while one is at work in this folder, expected one "
-            "at a time. Wait for it, or choose another --out."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _build(

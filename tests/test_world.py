@@ -14,6 +14,7 @@ from PIL.ExifTags import IFD
 from core.errors import WorldError
 from core.geo import LocalFrame
 from core.records import Place
+from core.world import build
 from core.world.build import (
     TEST_SEEDS,
     TRAIN_SEEDS,
@@ -25,7 +26,7 @@ from core.world.build import (
     training_job,
 )
 from core.world.cameras import Camera, patch_truth, place_cameras
-from core.world.layout import Draft, Town
+from core.world.layout import Draft, Town, write_layout
 from core.world.materials import CLASS_NAMES, CODE
 from core.world.render import (
     COVER_M,
@@ -262,3 +263,25 @@ def test_towns_are_built_side_by_side_and_failures_are_named(tmp_path: Path) -> 
         build_towns([bad, good], tmp_path, workers=1)
     assert (tmp_path / "good" / "world.json").is_file()
     assert build_towns([good], tmp_path, workers=1) == [tmp_path / "good"]
+
+
+def test_a_second_build_of_a_town_is_refused_and_harms_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    def build_again(*arguments: object) -> None:
+        with pytest.raises(WorldError, match="one at a time"):
+            build_world(7, 200.0, tmp_path / "town", panoramas=0)
+        refused.append(True)
+        write_layout(*arguments)
+
+    monkeypatch.setattr(build, "write_layout", build_again)
+    out = build_world(7, 200.0, tmp_path / "town", panoramas=0)
+    assert refused == [True]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "aerial.tif",
+        "layout.gpkg",
+        "world.json",
+    ]
+    assert build_world(7, 200.0, tmp_path / "town", panoramas=0) == out  # the lock is free again

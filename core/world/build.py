@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from core.errors import WorldError
 from core.geo import LocalFrame
+from core.locks import alone_in
 from core.records import Place
 from core.world.cameras import (
     PATCHES,
@@ -209,12 +210,18 @@ def build_world(
     ``size_m`` side in metres (150 to 6000), ``canvas`` rows and columns of a panorama, ``packed``
     panoramas in one .npy, ``aerial_grid`` rays per aerial pixel and axis. Written beside ``out``
     and renamed when whole; a folder that already holds this very town is left as it is. Raises
-    WorldError for sizes out of range, a folder that holds something else, or a missing embreex.
+    WorldError for sizes out of range, a folder that holds something else, another build at work in it,
+    or a missing embreex.
     """
     out = Path(out)
     _checked(size_m, panoramas, photos, canvas)
     job = TownJob(out.name, seed, size_m, panoramas, photos, canvas, packed, aerial_grid)
-    seasons = _seasons(seed)
+    with alone_in(out, WorldError, f"World folder {out.name}"):
+        return _build(job, out, quiet)
+
+
+def _build(job: TownJob, out: Path, quiet: bool) -> Path:
+    seasons = _seasons(job.seed)
     facts = _facts(job, seasons)
     if out.exists():
         about = out / "world.json"
@@ -227,16 +234,16 @@ def build_world(
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    town = grow_town(seed, size_m)
+    town = grow_town(job.seed, job.size_m)
     write_layout(town, partial / "layout.gpkg")
     cover, still = paint_ground(town), still_meshes(town)
     scene = make_scene(town, "aerial", seasons["aerial"], cover, still)
-    _write_aerial(town, scene, partial / "aerial.tif", aerial_grid)
+    _write_aerial(town, scene, partial / "aerial.tif", job.aerial_grid)
     scene = make_scene(town, "ground", seasons["ground"], cover, still)
-    if panoramas:
+    if job.panoramas:
         _write_panoramas(town, scene, partial, job, quiet)
-    if photos:
-        _write_photos(town, scene, partial, photos, quiet)
+    if job.photos:
+        _write_photos(town, scene, partial, job.photos, quiet)
     (partial / "world.json").write_text(json.dumps(facts, indent=1) + "\n")
     partial.rename(out)
     return out
