@@ -66,7 +66,6 @@ class StudentObjective(nn.Module):
         super().__init__()
         self.student = student
         self.scale = LearnedScale(temperature=1 / 14)
-        self.tile_pixels = student.aerial_size[0]
 
     def forward(
         self, batch: Batch, generator: torch.Generator, device: str
@@ -105,7 +104,6 @@ class TeacherObjective(nn.Module):
         self.teacher = teacher
         self.scale = LearnedScale(temperature=1 / 14)
         self.plain_scale = LearnedScale(temperature=1 / 14)
-        self.tile_pixels = teacher.aerial_size[0]
 
     @property
     def slow(self) -> nn.Module:
@@ -168,7 +166,6 @@ class DistillationObjective(nn.Module):
         self.student = student
         self.config = config or DistillationConfig()
         self.scale = LearnedScale(temperature=1 / 14)
-        self.tile_pixels = student.aerial_size[0]
         self._frozen = [teacher.eval().requires_grad_(False)]  # in a list: not trained, not saved
 
     @torch.no_grad()

@@ -31,6 +31,7 @@ from core.training.objectives import (
     StudentObjective,
     TeacherObjective,
 )
+from core.training.sampling import TownBatches
 
 __all__ = [
     "ModelConfig",
@@ -166,7 +167,7 @@ def _run(
 ) -> None:
     run_loop(
         objective,
-        towns,
+        TownBatches(towns, loop.sampling, student.aerial_size[0], loop.seed),
         loop,
         run,
         (lambda: validation_figures(student, validation, teacher)) if validation else None,
