@@ -23,6 +23,9 @@ from core.evaluation.benchmarks import aerial_input, describe_images, trained_on
 from core.models import MODELS, build_model
 from tests import fake_benchmarks
 from tests.conftest import twin_branches
+from tests.test_convert import paired, thin, trained
+
+__all__ = ["thin"]  # a fixture, used by its name
 
 SIZES = {"ground_size": [16, 64], "aerial_size": [32, 32], "polar": False}
 RED, GREEN, BLUE, YELLOW = (200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0)
@@ -193,7 +196,10 @@ def test_class_folders_by_hand(name, colour, tmp_path, capsys):
         "queries": count, "gallery": count, "recall@1": 1.0, "recall@2": 1.0, "recall@4": 1.0,
         "recall@8": 1.0,
     }  # fmt: skip
-    assert report["aerial_size"] is None
+    assert (report["aerial_size"], report["polar"]) == (None, None)
+    wrong = ["evaluate", str(colour), "--benchmark", name, "--data", str(root), "--polar-root", "p"]
+    assert main(wrong) == 1
+    assert "has one view" in capsys.readouterr().err
     paint(benchmark.queries.root / benchmark.queries.files[0], (99, 99, 99))
     row = evaluated(capsys, colour, "--benchmark", name, "--data", root)["rows"][0]
     # The grey one has every picture equally near: its class's stand behind all others. Those of its
@@ -280,6 +286,30 @@ def test_an_azimuth_model_is_met_at_the_data_sets_heading(tmp_path, capsys):
     assert report["trained_on"] == "rendered towns"
     assert report["cross_dataset"] is True
     assert report["references_seen"] == "the model's own polar view of tiles"
+
+
+@pytest.mark.usefixtures("thin")
+def test_a_converted_model_is_measured_as_its_authors_did(tmp_path, capsys):
+    """Pillow's resize, then scaling and normalisation: the published loader, step by step."""
+    source = trained("saig-s", "gap", ground_size=(128, 512), aerial_size=(256, 256), polar=False)
+    torch.save(paired(source), tmp_path / "model_checkpoint.pth")
+    folder, root = tmp_path / "converted", fake_benchmarks.write_cvact(tmp_path / "CVACT")
+    assert main(["convert", str(tmp_path / "model_checkpoint.pth"), "--out", str(folder)]) == 0
+    capsys.readouterr()
+    report = evaluated(capsys, folder, "--benchmark", "cvact-val", "--data", root)
+    assert (report["trained_on"], report["trained_on_is_assumed"]) == ("cvusa", True)
+    assert report["cross_dataset"] is True
+    assert (report["ground_size"], report["aerial_size"]) == ([128, 512], [256, 256])
+
+    benchmark = open_benchmark("cvact-val", root)
+    got = describe_images(source.describe_ground, benchmark.queries, (128, 512), batch=3)
+    for file, descriptor in zip(benchmark.queries.files, got, strict=True):
+        with Image.open(benchmark.queries.root / file) as panorama:
+            middle = panorama.crop((0, 14, 112, 42)).resize((512, 128), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(middle)).permute(2, 0, 1).float() / 255
+        features = source.ground_encoder(((pixels - 0.5) / 0.5)[None]).mean(dim=1)
+        wanted = torch.nn.functional.normalize(features, dim=1)[0].detach().numpy()
+        np.testing.assert_allclose(descriptor, wanted, atol=1e-6)
 
 
 def test_lineage_is_read_from_any_config():

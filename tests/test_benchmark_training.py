@@ -32,6 +32,7 @@ from core.training.objectives import LossConfig, PairObjective
 from core.training.optimizers import SharpnessAware, cosine_factor
 from core.training.pairs import PairBatches
 from core.training.recipe_files import Recipe, read_recipe
+from core.training.recipes import model_card
 from tests import fake_benchmarks
 from tests.conftest import build_tiny
 from tests.small_recipes import RECIPES, save_student, save_teacher, small, thin_l2ltr
@@ -335,6 +336,17 @@ def test_what_a_kind_needs_and_what_it_has_no_use_for(cvusa, tmp_path):
     with pytest.raises(CheckpointError, match="expected a GeoSSK teacher"):
         train_on_benchmark(recipe_of("geossk-student-saig-s-cvusa"), both, Session(steps=1))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_card_of_towns_says_where_the_model_came_from(cvusa, tmp_path):
+    """A model of a benchmark may be trained on with towns; its card then names both."""
+    recipe = recipe_of("saig-s-gap-cvusa")
+    train_on_benchmark(recipe, Folders(cvusa, tmp_path / "r", tmp_path / "o"), Session(steps=1))
+    before = load_state(tmp_path / "o")[0]["training"]
+    loop = {"steps": 3, "rate": 0.1, "seed": 0, "sampling": {"batch": 4}}
+    record = {"towns": ["town-1"], "panoramas": 8, "command": "train", "loop": loop, "minutes": 0.1,
+              "machine": "m", "torch": "t", "last": {}, "before": before}  # fmt: skip
+    assert "went on from a model of 1 steps on cvusa, peak rate 0.0001" in model_card("S", record)
 
 
 # --- the whole way, by the command line -----------------------------------------------------------

@@ -207,18 +207,16 @@ def evaluate_benchmark(
             diverged.
 
     """
+    aerial = _answers(benchmark, model, config, polar_root)  # refuses before hours of describing
     model.to(device).eval()
     queries = describe_images(
         model.describe_ground, benchmark.queries, model.ground_size, device, batch
     )
-    if benchmark.references is benchmark.queries:
-        references, seen, size = queries, "the same pictures, by the ground branch", None
-    else:
-        aerial = aerial_input(benchmark.references, model, config, polar_root)
+    references = queries
+    if aerial is not None:
         references = describe_images(
             model.describe_aerial, aerial.images, aerial.size, device, batch
         )
-        seen, size = aerial.seen, list(aerial.size)
     values, rules = score_benchmark(benchmark, queries, references)
     learned = trained_on(config)
     return {
@@ -230,12 +228,29 @@ def evaluate_benchmark(
         "evaluated_on": name,
         "cross_dataset": None if learned is None else _family(learned) != _family(name),
         "ground_size": list(model.ground_size),
-        "aerial_size": size,
-        "polar": model.polar,
-        "references_seen": seen,
+        "aerial_size": None if aerial is None else list(aerial.size),
+        "polar": None if aerial is None else model.polar,
+        "references_seen": "the same pictures" if aerial is None else aerial.seen,
         "skipped": benchmark.skipped,
         "rows": [{"queries": len(queries), "gallery": len(references), **values}],
     }
+
+
+def _answers(
+    benchmark: Benchmark, model: TwoBranch, config: Mapping[str, Any], polar_root: Path | None
+) -> AerialInput | None:
+    """What the aerial branch is shown; None where a set of one view answers itself.
+
+    Such a set is described by the ground branch, which may take pictures of any kind.
+    """
+    if benchmark.references is not benchmark.queries:
+        return aerial_input(benchmark.references, model, config, polar_root)
+    if polar_root is not None:
+        raise SettingError(
+            f"Polar pictures: got a folder of them, but {benchmark.name} has one view. "
+            "Leave --polar-root out."
+        )
+    return None
 
 
 def _family(name: str) -> str:
