@@ -19,7 +19,7 @@ from core.checkpoints import save_model
 from core.cli import main
 from core.data.benchmarks import BENCHMARKS, open_benchmark
 from core.errors import SettingError
-from core.evaluation.benchmarks import aerial_input, describe_images, trained_on
+from core.evaluation.benchmarks import aerial_input, describe_images, lineage
 from core.models import MODELS, build_model
 from tests import fake_benchmarks
 from tests.conftest import twin_branches
@@ -312,12 +312,36 @@ def test_a_converted_model_is_measured_as_its_authors_did(tmp_path, capsys):
         np.testing.assert_allclose(descriptor, wanted, atol=1e-6)
 
 
+def test_the_help_names_every_benchmark(capsys):
+    assert main(["evaluate", "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert all(f"{name.removesuffix('-corrected')}" in words for name in BENCHMARKS)
+
+
 def test_lineage_is_read_from_any_config():
-    assert trained_on({}) is None
-    assert trained_on({"protocol": {"data_set": None}}) is None
-    assert trained_on({"protocol": {"data_set": "vigor-cross"}}) == "vigor-cross"
+    assert lineage({}) == []
+    assert lineage({"protocol": {"data_set": None}}) == []
+    assert lineage({"protocol": {"data_set": "vigor-cross"}}) == ["vigor-cross"]
     told = {"training": {"data_set": "cvact"}, "protocol": {"data_set": "cvusa"}}
-    assert trained_on(told) == "cvact"
+    assert lineage(told) == ["cvact"]
+    stages = {"data_set": "cvusa", "before": {"data_set": "cvact", "before": {"towns": ["town-1"]}}}
+    assert lineage({"training": stages}) == ["rendered towns", "cvact", "cvusa"]
+    assert lineage({"training": {"towns": ["town-2"], "before": stages}})[-1] == "rendered towns"
+    told = {"data_set": "cvusa", "earlier": ["vigor-same", "cvusa"]}
+    assert lineage({"training": told}) == ["vigor-same", "cvusa"]
+
+
+def test_what_was_seen_before_is_no_other_data_set(colour, tmp_path, capsys):
+    config = json.loads((colour / "config.json").read_text())
+    config["training"] = {"data_set": "vigor-same", "earlier": ["cvact"]}
+    (colour / "config.json").write_text(json.dumps(config))
+    root = fake_benchmarks.write_cvact(tmp_path / "CVACT")
+    arguments = ["--benchmark", "cvact-val", "--data", root]
+    report = evaluated(capsys, colour, *arguments)
+    assert (report["trained_on"], report["trained_before_on"]) == ("vigor-same", ["cvact"])
+    assert report["cross_dataset"] is False
+    assert main(["evaluate", *map(str, [colour, *arguments])]) == 0
+    assert "trained on vigor-same (before that on cvact), evaluated" in capsys.readouterr().out
 
 
 def test_a_training_part_that_holds_the_test_part_is_named(colour, tmp_path, capsys):
@@ -342,10 +366,16 @@ def test_a_training_part_that_holds_the_test_part_is_named(colour, tmp_path, cap
         (["--benchmark", "cvusa", "--device", "tpu"], "Device: got 'tpu'"),
         (["--benchmark", "cvusa", "--queries", "5"], "--queries: got it beside --benchmark"),
         (["--polar-root", "polarmap"], "--polar-root: got it beside a town"),
+        (["--benchmark", "cvusa", "--out", "OUT"], "got a folder, expected a file"),
+        (
+            ["--benchmark", "cvusa", "--out", "OUT/colour/config.json/a.json"],
+            "got no folder for it",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_sentence(more, said, colour, tmp_path, capsys):
     root = fake_benchmarks.write_cvusa(tmp_path / "CVUSA")
+    more = [part.replace("OUT", str(tmp_path)) for part in more]
     assert main(["evaluate", str(colour), "--data", str(root), *more]) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1

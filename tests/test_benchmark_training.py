@@ -399,6 +399,7 @@ def test_from_recipes_to_an_answer(cvusa, tmp_path, tiny_raster, capsys):
     told("distill", "--recipe", recipes[2], *few, *more)
     training = load_state(last)[0]["training"]
     assert training["before"]["kind"] == "student"
+    assert training["earlier"] == ["cvusa"]
     assert training["recipe"]["knowledge"]["is_filtered"] is True
 
     report = json.loads(told("evaluate", last, "--benchmark", "cvusa", "--data", cvusa, "--json"))

@@ -62,6 +62,8 @@ def benchmark_text(report: Mapping[str, Any]) -> str:
 
 def _lineage(report: Mapping[str, Any]) -> str:
     learned = report["trained_on"] or "nothing that its config names"
+    if report["trained_before_on"]:
+        learned += f" (before that on {', '.join(report['trained_before_on'])})"
     assumed = " (assumed when it was converted)" if report["trained_on_is_assumed"] else ""
     crossed = ": another data set" if report["cross_dataset"] else ""
     return f"{learned}{assumed}, evaluated on {report['evaluated_on']}{crossed}"

@@ -13,6 +13,7 @@ import typer
 from core.commands.benchmarks import benchmark_report, benchmark_text
 from core.commands.provenance import provenance
 from core.commands.typed import refuse_beside
+from core.errors import SettingError
 
 if TYPE_CHECKING:
     from core.models.geossk import GeoSSK
@@ -82,6 +83,7 @@ def evaluate(
 
     if threads is not None:
         torch.set_num_threads(threads)
+    _check_out(out)
     if benchmark is not None:
         why = "a benchmark is described once, all of it, by the student alone"
         refuse_beside(context, "--benchmark", OF_TOWNS, why)
@@ -121,12 +123,28 @@ def evaluate(
     _tell(report, evaluation_table(rows), json, out)
 
 
+def _check_out(out: Path | None) -> None:
+    """Refuse a report that could not be written, before hours of work."""
+    if out is None:
+        return
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(
+            f"Output {out}: got no folder for it ({error.strerror}), expected one that can be made. "
+            "Choose another --out."
+        ) from error
+    if out.is_dir():
+        raise SettingError(
+            f"Output {out}: got a folder, expected a file. Name a JSON file in it for --out."
+        )
+
+
 def _tell(report: Mapping[str, Any], text: str, as_json: bool, out: Path | None) -> None:
     """Print a report, as JSON or in words, and write it where that was asked for."""
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json_module.dumps(report, indent=1), encoding="utf-8")
     print(json_module.dumps(report) if as_json else text)
+    if out is not None:
+        out.write_text(json_module.dumps(report, indent=1), encoding="utf-8")
 
 
 @dataclass(frozen=True)

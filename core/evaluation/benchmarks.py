@@ -7,7 +7,7 @@ read from its config, so a model of one data set on another is reported as that.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +39,8 @@ __all__ = [
     "aerial_input",
     "describe_images",
     "evaluate_benchmark",
+    "lineage",
     "score_benchmark",
-    "trained_on",
 ]
 
 Descriptors = npt.NDArray[np.float32]
@@ -83,24 +83,31 @@ def aerial_input(
     if polar_root is not None:
         stored = images.from_polar_root(polar_root)
         return AerialInput(stored, model.ground_size, "the stored polar pictures")
-    if trained_on(config) == TOWNS:
+    if lineage(config)[-1:] == [TOWNS]:
         return AerialInput(images, model.aerial_size, "the model's own polar view of tiles")
     return AerialInput(images.as_polar(), model.ground_size, "SAFA's polar view, computed here")
 
 
-def trained_on(config: Mapping[str, Any]) -> str | None:
-    """The data set whose training part a model has seen, None where nobody says.
+def lineage(config: Mapping[str, Any]) -> list[str]:
+    """The data sets whose training parts a model has seen, each once, the latest last.
 
-    A name of ``core.data.benchmarks`` (of the test part where ``convert`` wrote it), or "rendered
-    towns".
+    Names of ``core.data.benchmarks`` (of the test part where ``convert`` wrote it), or "rendered
+    towns"; empty where nobody says.
     """
-    training = config.get("training") or {}
-    if "data_set" in training:
-        return str(training["data_set"])
-    if "towns" in training:
-        return TOWNS
+    training = config.get("training")
+    if training:
+        return list(dict.fromkeys(reversed(_stages(training))))[::-1]
     data_set = (config.get("protocol") or {}).get("data_set")
-    return None if data_set is None else str(data_set)
+    return [] if data_set is None else [str(data_set)]
+
+
+def _stages(record: Mapping[str, Any]) -> list[str]:
+    """Data sets of a training record and of those before it, in order."""
+    earlier = record.get("earlier")
+    if earlier is None:
+        earlier = _stages(record["before"]) if record.get("before") else []
+    own = [TOWNS] if "towns" in record else []
+    return [*earlier, *([str(record["data_set"])] if "data_set" in record else own)]
 
 
 @torch.inference_mode()
@@ -218,15 +225,17 @@ def evaluate_benchmark(
             model.describe_aerial, aerial.images, aerial.size, device, batch
         )
     values, rules = score_benchmark(benchmark, queries, references)
-    learned = trained_on(config)
+    learned = lineage(config)
+    families = {_family(each) for each in learned}
     return {
         "protocol": "; ".join([benchmark.protocol.rstrip("."), *rules, *_cautions(learned, name)]),
         "benchmark": name,
         "split": benchmark.split,
-        "trained_on": learned,
+        "trained_on": learned[-1] if learned else None,
+        "trained_before_on": learned[:-1],
         "trained_on_is_assumed": "data_set" in (config.get("source") or {}).get("assumed", ()),
         "evaluated_on": name,
-        "cross_dataset": None if learned is None else _family(learned) != _family(name),
+        "cross_dataset": _family(name) not in families if learned else None,
         "ground_size": list(model.ground_size),
         "aerial_size": None if aerial is None else list(aerial.size),
         "polar": None if aerial is None else model.polar,
@@ -258,7 +267,8 @@ def _family(name: str) -> str:
     return name.partition("-")[0]
 
 
-def _cautions(learned: str | None, name: str) -> list[str]:
-    if (learned or "").startswith("vigor-same") and name.startswith("vigor-cross"):
+def _cautions(learned: Sequence[str], name: str) -> list[str]:
+    has_seen = any(each.startswith("vigor-same") for each in learned)
+    if has_seen and name.startswith("vigor-cross"):
         return ["caution: the model's training part, vigor-same, holds panoramas of this test part"]
     return []

@@ -18,6 +18,7 @@ from torch import nn
 from core.checkpoints import load_student, load_teacher, model_hash, save_model
 from core.data.benchmarks import open_training_pairs
 from core.errors import SettingError
+from core.evaluation.benchmarks import lineage
 from core.models import TEACHER, build_model, build_teacher
 from core.models.two_branch import TwoBranch
 from core.training.loop import RunConfig, run_loop
@@ -72,8 +73,8 @@ class Trained:
 class _Task:
     """What a run trains and what it leaves behind.
 
-    ``model`` is written with ``name`` and ``built``, the arguments of its builder; ``what`` and
-    ``before`` (the record of the model that was started from) are for run and card.
+    ``model`` is written with ``name`` and ``built``, the arguments of its builder; ``what`` decides
+    a run, ``start`` is the config of the model that was started from.
     """
 
     objective: nn.Module
@@ -81,7 +82,7 @@ class _Task:
     name: str
     built: dict[str, Any]
     what: dict[str, Any]
-    before: dict[str, Any] | None
+    start: dict[str, Any]
 
 
 def train_on_benchmark(recipe: Recipe, folders: Folders, session: Session | None = None) -> Trained:
@@ -149,7 +150,7 @@ def _task(recipe: Recipe, folders: Folders) -> _Task:
     _check_folders(recipe, folders)
     if recipe.kind == "teacher":
         return _teacher_task(recipe, folders)
-    student, before = _student(recipe.model, folders.start)
+    student, start = _student(recipe.model, folders.start)
     what: dict[str, Any] = {"trained": recipe.kind, "model": asdict(recipe.model)}
     what["start"] = folders.start and model_hash(folders.start)
     if recipe.kind == "distill":
@@ -163,20 +164,20 @@ def _task(recipe: Recipe, folders: Folders) -> _Task:
         objective = PairObjective(student, recipe.loss)
         what["loss"] = asdict(recipe.loss)
     built = asdict(recipe.model)
-    return _Task(objective, student, built.pop("name"), built, what, before)
+    return _Task(objective, student, built.pop("name"), built, what, start)
 
 
 def _teacher_task(recipe: Recipe, folders: Folders) -> _Task:
     """A teacher whose branches start as the student's."""
     assert folders.start is not None
     assert recipe.teacher is not None
-    student, before = _student(recipe.model, folders.start)
+    student, start = _student(recipe.model, folders.start)
     base, switches = asdict(recipe.model), asdict(recipe.teacher)
     teacher = build_teacher(base, **switches)
     teacher.base.load_state_dict(student.state_dict())
     what = {"trained": "teacher", "start": model_hash(folders.start), **switches}
     built = {"base": base, **switches}
-    return _Task(TeacherObjective(teacher), teacher, TEACHER, built, what, before)
+    return _Task(TeacherObjective(teacher), teacher, TEACHER, built, what, start)
 
 
 def _check_folders(recipe: Recipe, folders: Folders) -> None:
@@ -200,10 +201,10 @@ def _check_folders(recipe: Recipe, folders: Folders) -> None:
             )
 
 
-def _student(wanted: ModelSettings, start: Path | None) -> tuple[TwoBranch, dict[str, Any] | None]:
-    """The recipe's model, fresh or from a folder, and the training record of that folder."""
+def _student(wanted: ModelSettings, start: Path | None) -> tuple[TwoBranch, dict[str, Any]]:
+    """The recipe's model, fresh or from a folder, and the config of that folder."""
     if start is None:
-        return build_model(**asdict(wanted)), None
+        return build_model(**asdict(wanted)), {}
     student, config = load_student(start)
     has = {"name": config["name"], "polar": student.polar, **_geometry(student, config)}
     for key, value in asdict(wanted).items():
@@ -212,7 +213,7 @@ def _student(wanted: ModelSettings, start: Path | None) -> tuple[TwoBranch, dict
                 f"Model {start}: got {key} {has[key]}, expected the recipe's {value}. Name another "
                 "--start, or convert or train one that fits."
             )
-    return student, config.get("training")
+    return student, config
 
 
 def _geometry(student: TwoBranch, config: dict[str, Any]) -> dict[str, Any]:
@@ -232,6 +233,7 @@ def _record(
     task: _Task,
 ) -> dict[str, Any]:
     """What the model's config says of its training."""
+    before = task.start.get("training")
     lines = (folders.run / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return {
         "kind": recipe.kind,
@@ -246,7 +248,8 @@ def _record(
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {config.device}",
         "torch": torch.__version__,
         "last": json.loads(lines[-1]),
-        **({} if task.before is None else {"before": task.before}),
+        "earlier": lineage(task.start),
+        **({} if before is None else {"before": before}),
     }
 
 
