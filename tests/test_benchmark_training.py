@@ -7,6 +7,7 @@ DATA RUN OUT`` is the run that one of the tests kills.
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -221,6 +222,20 @@ def test_a_recipe_runs_for_its_epochs(cvusa, tmp_path):
     card = (tmp_path / "out" / "card.md").read_text()
     assert "Trained on 10 pairs of cvusa. The last weights" in card
     assert json.loads((tmp_path / "run" / "config.json").read_text())["floor"] == 1e-6
+
+
+def test_pairs_are_learned_down_to_the_constant_of_the_loss(tmp_path):
+    """Ten steps on one batch: what is left is log 2 / (B - 1), which every exhaustive triplet has."""
+    root = fake_benchmarks.write_cvusa(tmp_path / "CVUSA", train=8)
+    recipe = small(read_recipe(RECIPES / "saig-s-gap-cvusa.toml"), batch=8)
+    recipe = replace(recipe, optimizer=replace(recipe.optimizer, rate=1e-3))
+    folders = Folders(root, tmp_path / "run", tmp_path / "out")
+    train_on_benchmark(recipe, folders, Session(steps=10))
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    first, last = json.loads(lines[0]), json.loads(lines[-1])
+    assert first["loss"] > 0.6
+    assert last["accuracy"] == 1.0
+    assert last["loss"] == pytest.approx(math.log(2) / 7, abs=0.01)
 
 
 # --- kills ----------------------------------------------------------------------------------------

@@ -91,6 +91,19 @@ def test_a_run_with_another_seed_is_not_mixed_in(tmp_path: Path) -> None:
         run_towns(Line(), [], config(4), tmp_path / "none")
 
 
+def test_a_checkpoint_from_before_a_setting_existed_goes_on(tmp_path: Path) -> None:
+    run_towns(Line(), [telling_town()], config(4), tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    identity = json.loads(state["identity"])
+    for name in ("floor", "eps", "sharpness", "rho"):
+        del identity[name]
+    torch.save({**state, "identity": json.dumps(identity, sort_keys=True)}, tmp_path / "state.pt")
+    with pytest.raises(DataError, match="another sharpness than"):
+        run_towns(Line(), [telling_town()], config(6, sharpness="sam"), tmp_path)
+    run_towns(Line(), [telling_town()], config(6), tmp_path)
+    assert [line["step"] for line in log_of(tmp_path)] == [0, 1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("pooling", ["azimuth", "gap"])
 def test_a_student_learns_on_one_batch_of_places(tmp_path: Path, pooling: str) -> None:
     """Eight places with views of their own: the loss must fall below that of guessing."""
