@@ -43,7 +43,7 @@ train: .venv/test.stamp
 	--run build/runs/student-on --out build/student-second
 	$(CORE) train $(TRAIN) --start build/student-second --steps 3000 --rate 0.001 --validate-every 1500 \
 	--run build/runs/student-last --out assets/models/student
-	$(CORE) train $(TRAIN) --teacher --start assets/models/student --steps 900 --rate 0.001 \
+	$(CORE) train $(TRAIN) --teacher --start assets/models/student --steps 800 --rate 0.001 \
 	--batch 12 --run build/runs/teacher --out assets/models/teacher
 	$(CORE) calibrate assets/models/student --teacher assets/models/teacher \
 	--validation build/worlds/validation
