@@ -117,6 +117,8 @@ def test_filters_are_standardised_at_every_use() -> None:
     torch.testing.assert_close(conv(images(1, 4, 5, 5)), expected)
     conv.weight.mul_(7.0).add_(3.0)
     torch.testing.assert_close(conv(images(1, 4, 5, 5)), expected, atol=1e-3, rtol=1e-3)
+    conv.weight.copy_(conv.weight.flip(1))  # what is remembered without gradients is not stale
+    assert not torch.allclose(conv(images(1, 4, 5, 5)), expected, atol=1e-1)
 
 
 def test_shortcut_is_projected_only_where_the_shape_changes() -> None:

@@ -179,6 +179,23 @@ def test_plain_and_fused_attention_agree_and_so_do_their_modes() -> None:
     torch.testing.assert_close(encoder(batch), expected)
 
 
+@pytest.mark.parametrize("wrapped", [{}, {"positions": "rows", "is_wrapped": True}])
+def test_folded_norms_follow_the_weights(wrapped) -> None:
+    """Inference folds each batch norm into its convolution; training then changes both."""
+    encoder, batch = small(**wrapped), images(2, 3, 32, 64)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=0.1)
+    for _ in range(2):
+        layer_by_layer = encoder(batch, circular=True).detach()
+        with torch.no_grad():
+            torch.testing.assert_close(encoder(batch, circular=True), layer_by_layer)
+            torch.testing.assert_close(
+                encoder.feature_map(batch, circular=True).flatten(2).mT, layer_by_layer
+            )
+        encoder.train()(batch, circular=True).square().sum().backward()
+        optimizer.step()
+        encoder.eval()
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("build", [saig_xs, saig_s])
 def test_turning_a_panorama_turns_its_tokens_and_nothing_else(build) -> None:
