@@ -12,7 +12,7 @@ tokens turns the tokens and changes nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +107,8 @@ class ConvStem(nn.Module):
         weights = tuple(self.conv_stem.state_dict(keep_vars=True).values())
         folded = iter(self._folded(weights, self._fold))
         features = images.contiguous(memory_format=torch.channels_last)
-        for layer in self.conv_stem[:-1:3]:
+        convolutions: list[Any] = list(self.conv_stem)[:-1:3]
+        for layer in convolutions:
             if self.is_wrapped:
                 features = pad_columns(features, 1, circular)
             features = functional.conv2d(
@@ -119,7 +120,8 @@ class ConvStem(nn.Module):
     def _fold(self) -> tuple[Tensor, ...]:
         """Kernel and bias of each 3 x 3 convolution with the batch norm behind it."""
         folded: list[Tensor] = []
-        for conv, norm in zip(self.conv_stem[:-1:3], self.conv_stem[1::3], strict=True):
+        layers: list[Any] = list(self.conv_stem)
+        for conv, norm in zip(layers[:-1:3], layers[1::3], strict=True):
             scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
             kernel = conv.weight * scale[:, None, None, None]
             folded.append(kernel.contiguous(memory_format=torch.channels_last))
