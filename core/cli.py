@@ -17,6 +17,7 @@ from core.commands.bench import bench_app
 from core.commands.calibrate import calibrate
 from core.commands.convert import convert
 from core.commands.evaluate import evaluate
+from core.commands.explain import explain
 from core.commands.gallery import gallery_app
 from core.commands.locate import locate
 from core.commands.results import ablate, results
@@ -60,6 +61,9 @@ app.command(
 )(convert)
 app.command(epilog="Example: python -m core results")(results)
 app.add_typer(bench_app, name="bench")
+app.command(epilog="Example: python -m core explain my-saig --photo photo.jpg --out pictures")(
+    explain
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
