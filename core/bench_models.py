@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from core.errors import ParityError, SettingError
 from core.models.l2ltr import L2ltr
@@ -129,7 +130,7 @@ def run_contests(
     for name in models:
         pair = pairs[name]
         ours, plain = _with_equal_weights(pair, device)
-        for batch in batches:
+        for batch in tqdm(batches, desc=name, unit="batch size", disable=None):
             images = torch.randn(batch, 3, *pair.view).to(device)
             found += _contests(name, pair, ours, plain, images, repeat)
     return found

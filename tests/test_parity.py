@@ -18,6 +18,13 @@ from core.models.pretrained import split_official
 from tests.parity import fill, listed_keys
 
 KEYS = sorted(path.stem for path in (Path(__file__).parent / "data" / "keys").glob("*.txt"))
+SIZES = [
+    ("saig-s", "gap", 18_201_600),
+    ("saig-s", "smd", 19_256_848),
+    ("saig-d", "gap", 31_228_416),
+    ("saig-d", "smd", 32_283_664),
+    ("l2ltr", "cls", 195_909_248),
+]
 COUNTS = {
     "L2LTR": 378,
     "SAIG_D_GAP_cvusa": 358,
@@ -33,16 +40,7 @@ COUNTS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "pooling", "total"),
-    [
-        ("saig-s", "gap", 18_201_600),
-        ("saig-s", "smd", 19_256_848),
-        ("saig-d", "gap", 31_228_416),
-        ("saig-d", "smd", 32_283_664),
-        ("l2ltr", "cls", 195_909_248),
-    ],
-)
+@pytest.mark.parametrize(("name", "pooling", "total"), SIZES)
 @pytest.mark.parametrize("polar", [False, True])
 def test_models_by_name_have_the_published_size(name, pooling, total, polar) -> None:
     """Parameters alone: built without memory, so that L2LTR costs nothing."""
