@@ -15,7 +15,7 @@ from core.checkpoints import save_model
 from core.cli import main
 from core.errors import SettingError
 from core.explain_pictures import model_pictures, write_pictures
-from core.models import build_model
+from core.models import build_model, build_teacher
 from core.models.l2ltr import L2ltr, L2ltrConfig
 from core.models.pooling import ClsPooling
 from core.models.two_branch import TwoBranch
@@ -74,9 +74,9 @@ def test_without_a_photo_positions_alone():
     assert set(model_pictures(saig(), None)[0]) == POSITIONS
 
 
-def test_a_teacher_shows_its_branches(photo, tiny_teacher, monkeypatch):
-    monkeypatch.setattr(tiny_teacher, "base", saig())
-    assert set(model_pictures(tiny_teacher, open_photo(photo))[0]) == ALL
+def test_a_teacher_shows_its_branches(photo):
+    teacher = build_teacher({"name": "saig-xs", "pooling": "azimuth", **SIZES}).eval()
+    assert set(model_pictures(teacher, open_photo(photo))[0]) == ALL
 
 
 def test_what_cannot_be_drawn_is_said_and_the_rest_is_drawn(photo):
