@@ -13,10 +13,11 @@ from collections.abc import Sequence
 import typer
 from typer.main import get_command
 
-from core.commands.bench import bench
+from core.commands.bench import bench_app
 from core.commands.calibrate import calibrate
 from core.commands.convert import convert
 from core.commands.evaluate import evaluate
+from core.commands.explain import explain
 from core.commands.gallery import gallery_app
 from core.commands.locate import locate
 from core.commands.results import ablate, results
@@ -62,7 +63,10 @@ app.command(
     epilog="Example: python -m core convert model_checkpoint.pth --out my-saig --data-set cvact-val"
 )(convert)
 app.command(epilog="Example: python -m core results")(results)
-app.command(epilog="Example: python -m core bench assets/examples/panorama-1.jpg --repeat 5")(bench)
+app.add_typer(bench_app, name="bench")
+app.command(epilog="Example: python -m core explain my-saig --photo photo.jpg --out pictures")(
+    explain
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

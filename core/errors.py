@@ -7,6 +7,7 @@ CoreError
 ├── CheckpointError   a model folder or an authors' checkpoint that cannot be loaded
 ├── WorldError        a rendered world that cannot be built or read
 ├── DataError         a data set that is missing or not in its published layout
+├── ParityError       two computations that must agree and do not
 └── SettingError      a value asked for that is outside what is allowed
 
 Messages have one form: what, which, got, expected, what to do. The page shows them as they are;
@@ -20,6 +21,7 @@ __all__ = [
     "CoreError",
     "DataError",
     "GalleryError",
+    "ParityError",
     "PhotoError",
     "RasterError",
     "SettingError",
@@ -53,6 +55,10 @@ class WorldError(CoreError):
 
 class DataError(CoreError):
     """A data set cannot be used."""
+
+
+class ParityError(CoreError):
+    """Two computations that must agree do not: the program is at fault, or its libraries."""
 
 
 class SettingError(CoreError):

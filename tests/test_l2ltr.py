@@ -36,17 +36,61 @@ def test_parameter_counts(official_shape: L2ltr) -> None:
     assert list(official_shape.buffers()) == []
 
 
-@torch.no_grad()
-def test_descriptor_equals_the_published_module(official_shape: L2ltr) -> None:
-    encoder = official_shape
-    filled = weights(encoder.state_dict(), "")
+@pytest.fixture(scope="module")
+def official(official_shape: L2ltr) -> L2ltr:
+    """The encoder with the parity weights, float64; tests that change it change it back."""
+    filled = weights(official_shape.state_dict(), "")
     with torch.device("meta"):
         encoder = L2ltr().eval()
     encoder.load_state_dict(filled, assign=True)
-    descriptor = encoder.describe(fill("ground", 1, 3, 128, 512))[0]
-    assert descriptor[:5].tolist() == pytest.approx(GROUND, abs=1e-9)
-    assert descriptor[-1].item() == pytest.approx(0.0105802728, abs=1e-9)
-    assert (descriptor @ fill("probe", 768)).item() == pytest.approx(-0.4013018209, abs=1e-8)
+    return encoder
+
+
+@pytest.fixture(scope="module")
+def described(official: L2ltr) -> Tensor:
+    with torch.no_grad():
+        return official.describe(fill("ground", 1, 3, 128, 512))[0]
+
+
+def check_parity(descriptor: Tensor, tolerance: float) -> None:
+    assert descriptor[:5].tolist() == pytest.approx(GROUND, abs=tolerance)
+    assert descriptor[-1].item() == pytest.approx(0.0105802728, abs=tolerance)
+    probe = descriptor @ fill("probe", 768)
+    assert probe.item() == pytest.approx(-0.4013018209, abs=tolerance)
+
+
+def test_descriptor_equals_the_published_module(described: Tensor) -> None:
+    check_parity(described, 1e-9)
+
+
+@torch.no_grad()
+def test_two_easy_mistakes_would_be_seen(official: L2ltr, described: Tensor) -> None:
+    """How far the published descriptor moves if keys come from the wrong layer, or by another eps."""
+    images = fill("ground", 1, 3, 128, 512)
+    norms = [part for name, part in official.named_modules() if name.endswith("gn_proj")]
+    for norm in norms:
+        norm.eps = 1e-6
+    moved = (official.describe(images)[0] - described).abs().max().item()
+    for norm in norms:
+        norm.eps = 1e-5
+    assert moved == pytest.approx(5e-8, rel=0.2)
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, inputs: (inputs[0], inputs[0]))
+        for layer in official.transformer.encoder.layer
+    ]
+    moved = (official.describe(images)[0] - described).abs().max().item()
+    for hook in hooks:
+        hook.remove()
+    assert moved == pytest.approx(1.3e-3, rel=0.05)
+
+
+@torch.no_grad()
+def test_single_precision_is_within_its_tolerance(official: L2ltr) -> None:
+    with torch.device("meta"):
+        single = L2ltr().eval()
+    single.load_state_dict({k: v.float() for k, v in official.state_dict().items()}, assign=True)
+    descriptor = single.describe(fill("ground", 1, 3, 128, 512).float())[0]
+    check_parity(descriptor.double(), 1e-4)
 
 
 def small(**changes) -> L2ltr:
@@ -117,6 +161,8 @@ def test_filters_are_standardised_at_every_use() -> None:
     torch.testing.assert_close(conv(images(1, 4, 5, 5)), expected)
     conv.weight.mul_(7.0).add_(3.0)
     torch.testing.assert_close(conv(images(1, 4, 5, 5)), expected, atol=1e-3, rtol=1e-3)
+    conv.weight.copy_(conv.weight.flip(1))  # what is remembered without gradients is not stale
+    assert not torch.allclose(conv(images(1, 4, 5, 5)), expected, atol=1e-1)
 
 
 def test_shortcut_is_projected_only_where_the_shape_changes() -> None:

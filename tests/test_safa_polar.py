@@ -39,6 +39,22 @@ def test_pixels_are_those_of_the_loop(side):
     np.testing.assert_allclose(safa_polar(tile)[:, columns], np.asarray(slow), atol=1e-9)
 
 
+def test_the_published_script_gives_these_numbers():
+    """Computed by SAFA's own script on a tile of arithmetic, before any 8-bit save."""
+    row, column, channel = np.ogrid[:750, :750, :3]
+    tile = ((row**2 + 3 * column**2 // 7 + 11 * channel) % 256).astype(np.uint8)
+    polar = safa_polar(tile)
+    expected = {
+        (0, 0, 0): 50.973214,
+        (0, 154, 1): 96.044643,
+        (30, 300, 2): 203.373653,
+        (111, 0, 0): 188.0,
+        (60, 615, 1): 109.475161,
+    }
+    assert {where: polar[where] for where in expected} == pytest.approx(expected, abs=1e-6)
+    assert polar.sum() == pytest.approx(26540990.513, abs=1e-3)
+
+
 def test_columns_run_from_south_over_west_and_north_to_east():
     tile = np.zeros((750, 750, 3), np.uint8)
     for value, (rows, columns) in {

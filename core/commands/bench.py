@@ -1,20 +1,43 @@
-"""``bench``: how long an answer takes on this machine."""
+"""``bench``: how long an answer takes on this machine, and how fast the encoders are."""
 
 from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from core.errors import PhotoError
+from core.commands.devices import checked_device
+from core.commands.provenance import provenance
+from core.errors import PhotoError, SettingError
 
-__all__ = ["bench"]
+__all__ = ["bench_app"]
 
 EXAMPLES = Path("assets/examples")
+DEFAULT = "photo"
 
 
+class _PhotoByDefault(TyperGroup):
+    """``bench photo.jpg`` and ``bench`` alone mean ``bench photo``."""
+
+    # Any: typer hands in click's context, or that of the click within it, by its version.
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+bench_app = typer.Typer(
+    cls=_PhotoByDefault,
+    rich_markup_mode=None,
+    help="Time locate (photo, the default) or the encoders (models).",
+    epilog="Example: python -m core bench assets/examples/panorama-1.jpg --repeat 5",
+)
+
+
+@bench_app.command(DEFAULT, epilog="Example: python -m core bench photo photo.jpg --repeat 5")
 def bench(
     photo: Annotated[
         Path | None, typer.Argument(help="Photo to time; by default the first example.")
@@ -32,6 +55,77 @@ def bench(
 
     timings = run_bench(chosen, gallery, student, teacher if rerank else None, repeat)
     print(json_module.dumps(bench_record(timings)) if json else bench_table(timings))
+
+
+@bench_app.command(
+    "models", epilog="Example: python -m core bench models --model saig-d --batch 1 --batch 32"
+)
+def bench_models(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="saig-s, saig-d or l2ltr; may be repeated. By default the last two."),
+    ] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Views at once; may be repeated. By default 1 and 32."),
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Timed runs of each, turn by turn.")] = 3,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+    device: Annotated[str, typer.Option(help="Where the models run: cpu or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and views.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+) -> None:
+    """Time SAIG and L2LTR beside a plain transcription of them, which they must equal to 1e-5.
+
+    Plain means separate softmax attention and batch norms, no fused kernel. On a GPU training is
+    timed too, in pairs per second.
+    """
+    device = checked_device(device)
+    if out is not None and not out.parent.is_dir():
+        raise SettingError(
+            f"Output {out}: the folder {out.parent} does not exist. Make it first or choose another "
+            "for --out."
+        )
+    import torch
+
+    from core.bench_models import contest_record, contest_table, run_contests, run_training
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    # A GPU's convolutions round float32 to 10 bits of mantissa unless told not to.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.manual_seed(seed)
+    names, batches = model or ["saig-d", "l2ltr"], batch or [1, 32]
+    contests = run_contests(names, batches, repeat, device)
+    sizes = sorted({size for size in batches if size > 1}) if device != "cpu" else []
+    training = [run_training(name, sizes[-1], device=device) for name in names if sizes]
+    words = [f"--model {name}" for name in names] + [f"--batch {size}" for size in batches]
+    words += [f"--repeat {repeat} --threads {torch.get_num_threads()} --device {device}"]
+    report = {
+        **provenance(f"bench models {' '.join(words)} --seed {seed}"),
+        "torch": torch.__version__,
+        "load": _load(),
+        **contest_record(contests, training),
+    }
+    text = json_module.dumps(report, indent=1)
+    if out is not None:
+        out.write_text(text, encoding="utf-8")
+    print(text if json else f"{contest_table(contests, training)}\n{_circumstances(report)}")
+
+
+def _load() -> float | None:
+    """Processes that wanted to run in the last minute, this one included, where that is counted."""
+    import os
+
+    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
+
+
+def _circumstances(report: dict[str, object]) -> str:
+    return (
+        f"{report['machine']}, torch {report['torch']}, load {report['load']}: milliseconds are this "
+        "machine's now, the ratios are side by side."
+    )
 
 
 def _first_example() -> Path:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from core.errors import SettingError
-from core.models.layers import attend
+from core.models.layers import Remembered, attend, encode_in_parts
 
 __all__ = ["L2ltr", "L2ltrConfig"]
 
@@ -51,12 +51,19 @@ class StdConv2d(nn.Conv2d):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+        self._standardised = Remembered()
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, outputs, H / stride, W / stride)."""
-        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
-        weight = (self.weight - mean) / torch.sqrt(variance + 1e-5)
+        if torch.is_grad_enabled():
+            (weight,) = self._standardise()
+        else:
+            (weight,) = self._standardised((self.weight,), self._standardise)
         return functional.conv2d(features, weight, None, self.stride, self.padding)
+
+    def _standardise(self) -> tuple[Tensor]:
+        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
+        return ((self.weight - mean) / torch.sqrt(variance + 1e-5),)
 
 
 class ResidualUnit(nn.Module):
@@ -270,14 +277,14 @@ class L2ltr(nn.Module):
 
     def describe(self, images: Tensor) -> Tensor:
         """Describe normalised images (B, 3, H, W) by their class tokens: unit vectors (B, C)."""
-        return functional.normalize(self(images)[:, 0], dim=1)
+        return functional.normalize(encode_in_parts(self, images)[:, 0], dim=1)
 
     def feature_map(self, images: Tensor, circular: bool = False) -> Tensor:
         """Encode normalised images (B, 3, H, W) into (B, C, h, w), without the class token.
 
         `circular` changes nothing: the published stem pads with zeros.
         """
-        tokens: Tensor = self(images)[:, 1:].transpose(1, 2)
+        tokens = encode_in_parts(self, images)[:, 1:].transpose(1, 2)
         return tokens.reshape(len(images), self.channels, *self.transformer.embeddings.grid)
 
     def _initialise(self) -> None:

@@ -12,13 +12,20 @@ tokens turns the tokens and changes nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from core.errors import SettingError
-from core.models.layers import SelfAttention, pad_columns, resize_positions
+from core.models.layers import (
+    Remembered,
+    SelfAttention,
+    encode_in_parts,
+    pad_columns,
+    resize_positions,
+)
 
 __all__ = ["Saig", "SaigConfig", "saig_d", "saig_s", "saig_xs"]
 
@@ -78,15 +85,48 @@ class ConvStem(nn.Module):
             ]
             inputs = outputs
         self.conv_stem = nn.Sequential(*layers, nn.Conv2d(inputs, config.width, 1))
+        self._folded = Remembered()
 
     def forward(self, images: Tensor, circular: bool) -> Tensor:
         """Normalised (B, 3, H, W) -> (B, width, h, w)."""
+        if not (self.training or torch.is_grad_enabled()):
+            return self._infer(images, circular)
         features = images
         for layer in self.conv_stem:
             if self.is_wrapped and isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
                 features = pad_columns(features, 1, circular)
             features = layer(features)
         return features
+
+    def _infer(self, images: Tensor, circular: bool) -> Tensor:
+        """`forward` with the batch norms folded into the convolutions and channels last in memory.
+
+        The running statistics are constants then: one pass per layer instead of three, and the
+        tokens come out as the attention blocks want them.
+        """
+        weights = tuple(self.conv_stem.state_dict(keep_vars=True).values())
+        folded = iter(self._folded(weights, self._fold))
+        features = images.contiguous(memory_format=torch.channels_last)
+        convolutions: list[Any] = list(self.conv_stem)[:-1:3]
+        for layer in convolutions:
+            if self.is_wrapped:
+                features = pad_columns(features, 1, circular)
+            features = functional.conv2d(
+                features, next(folded), next(folded), layer.stride, layer.padding
+            ).relu_()
+        tokens: Tensor = self.conv_stem[-1](features)
+        return tokens
+
+    def _fold(self) -> tuple[Tensor, ...]:
+        """Kernel and bias of each 3 x 3 convolution with the batch norm behind it."""
+        folded: list[Tensor] = []
+        layers: list[Any] = list(self.conv_stem)
+        for conv, norm in zip(layers[:-1:3], layers[1::3], strict=True):
+            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+            kernel = conv.weight * scale[:, None, None, None]
+            folded.append(kernel.contiguous(memory_format=torch.channels_last))
+            folded.append(norm.bias + (conv.bias - norm.running_mean) * scale)
+        return tuple(folded)
 
 
 class AttentionBlock(nn.Module):
@@ -159,7 +199,7 @@ class Saig(nn.Module):
     def feature_map(self, images: Tensor, circular: bool = False) -> Tensor:
         """Encode normalised images (B, 3, H, W) into (B, C, h, w); see `forward`."""
         grid = self.grid(images.shape[-2], images.shape[-1])
-        tokens: Tensor = self(images, circular)
+        tokens = encode_in_parts(lambda part: self(part, circular), images)
         return tokens.transpose(1, 2).reshape(len(images), self.channels, *grid)
 
     def _positions(self, grid: Size) -> Tensor:
