@@ -42,15 +42,26 @@ def slow_score(
     phi_g, phi_a = teacher.factors(ground[None], aerial[None])
     gate_g, gate_a = teacher.gate(phi_g)[0], teacher.gate(phi_a)[0]
 
-    def layer(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-        return module(teacher.norm(x)).view(len(x), heads, width)
+    def value(x: torch.Tensor) -> torch.Tensor:
+        return teacher.value(teacher.norm(x)).view(len(x), heads, width)
+
+    def said(x: torch.Tensor, pool: torch.nn.Module) -> torch.Tensor:
+        """What each token adds to its descriptor, at the image's own scale."""
+        if teacher.base.bins is None:
+            parts = x / len(x)
+        else:
+            columns = len(x) // ROWS
+            parts = torch.stack(
+                [pool.project.weight[:, :, n // columns, 0] @ token for n, token in enumerate(x)]
+            )
+        return parts / math.sqrt(float((parts**2).mean()))
 
     def interacted(mine, theirs, gate_mine, gate_theirs, is_ground):
-        q, k, v = (
-            layer(teacher.query, mine),
-            layer(teacher.key, theirs),
-            layer(teacher.value, theirs),
-        )
+        pools = teacher.base.ground_pool, teacher.base.aerial_pool
+        asking, telling = pools if is_ground else pools[::-1]
+        q = teacher.query(said(mine, asking)).unflatten(1, (heads, -1))
+        k = teacher.key(said(theirs, telling)).unflatten(1, (heads, -1))
+        v = value(theirs)
         columns = len(mine) // ROWS
         result = mine.clone()
         for n in range(len(mine)):
@@ -58,7 +69,7 @@ def slow_score(
             for h in range(heads):
                 logits = []
                 for m in range(len(theirs)):
-                    logit = q[n, h] @ k[m, h] / math.sqrt(width) + gate_theirs[m].log()
+                    logit = q[n, h] @ k[m, h] / math.sqrt(q.shape[2]) + gate_theirs[m].log()
                     row_n, col_n = divmod(n, columns)
                     row_m, col_m = divmod(m, len(theirs) // ROWS)
                     if teacher.base.bins and is_ground:
@@ -258,3 +269,16 @@ def test_the_teacher_cannot_be_indexed() -> None:
 def test_missing_rolls_are_refused() -> None:
     with pytest.raises(SettingError, match="one roll for each of 2 x 3 pairs"):
         make_teacher().pair_scores(tokens(2, 4, 1), tokens(3, BINS, 2))
+
+
+@torch.no_grad()
+def test_attention_begins_as_likeness() -> None:
+    """Before any training a token looks at its own copy among the other view's tokens."""
+    torch.manual_seed(1)
+    base = build_model("convnet-s", "gap", (64, 256), (64, 64), polar=True)
+    teacher = GeoSSK(base, GeoSSKConfig(contribution=False)).eval()
+    ground, order = tokens(1, 3, 9), torch.randperm(3 * ROWS)
+    seen = teacher.interact(ground, ground[:, order])
+    back = torch.argsort(order)
+    assert (seen.ground_to_aerial.argmax(dim=2) == back).all()
+    assert (seen.aerial_to_ground.argmax(dim=2) == order).all()

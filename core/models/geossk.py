@@ -112,6 +112,15 @@ def contribution_factor(parts: Tensor, equal_bins: bool) -> Tensor:
     return (along / total).flatten(1)
 
 
+def _alike(dim: int, heads: int) -> nn.Linear:
+    """Queries or keys that begin as what they are given: then attention begins as likeness."""
+    layer = nn.Linear(dim, heads * dim)
+    nn.init.zeros_(layer.bias)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(dim).repeat(heads, 1) + 0.02 * torch.randn(heads * dim, dim))
+    return layer
+
+
 class GeoSSK(nn.Module):
     """The teacher over a two-branch model of its own (``base``); azimuth or GAP pooling.
 
@@ -134,8 +143,8 @@ class GeoSSK(nn.Module):
         if base.bins is None and type(base.ground_pool).__name__ != "GapPooling":
             raise SettingError("Teacher: its base must have gap or azimuth pooling.")
         self.norm = nn.LayerNorm(channels)
-        self.query = nn.Linear(channels, channels)
-        self.key = nn.Linear(channels, channels)
+        self.query = _alike(base.ground_pool.dim, self.config.heads)
+        self.key = _alike(base.ground_pool.dim, self.config.heads)
         self.value = nn.Linear(channels, channels)
         self.output = nn.Linear(channels, channels, bias=False)
         nn.init.zeros_(self.output.weight)  # at step 0 the teacher is its plain base
@@ -297,11 +306,17 @@ class GeoSSK(nn.Module):
     ) -> _Projected:
         """All that is computed once per image: q, k, v of its tokens, its gate and its bins.
 
+        Two branches that share no weights have no common space but that of their descriptors. So
+        q and k are taken of what each token adds to its descriptor, at the image's own scale: a
+        token that adds little asks vaguely. v is taken of the token itself.
+
         ``spoken`` is v through W_o and the *other* view's pooling, one for each of its rows:
         pooling is linear, so only the pooled message is formed, never a token's (geossk.md 4).
         """
         parts = self._parts(tokens, own)
         phi = contribution_factor(parts, equal_bins and self.base.bins is not None)
+        said = parts.flatten(1, 2)
+        said = said / said.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
         normed = self.norm(tokens)
         weight = self.output.weight.unflatten(1, (self.config.heads, -1))  # C, H, d
         if isinstance(other, AzimuthPooling):
@@ -309,8 +324,8 @@ class GeoSSK(nn.Module):
         else:
             through = weight.permute(1, 2, 0)[:, None]
         return _Projected(
-            query=self._heads(self.query, normed) * (normed.shape[2] / self.config.heads) ** -0.5,
-            key=self._heads(self.key, normed),
+            query=self._heads(self.query, said) * said.shape[2] ** -0.5,
+            key=self._heads(self.key, said),
             spoken=self._heads(self.value, normed)[:, :, None] @ through,
             gate=self.gate(phi),
             bins=parts.sum(dim=1),
