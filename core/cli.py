@@ -38,7 +38,9 @@ app.command(epilog="Example: python -m core locate photo.jpg --fov 65 --top-k 3"
 app.add_typer(gallery_app, name="gallery")
 app.add_typer(world_app, name="world")
 app.command(
-    epilog="Example: python -m core train --worlds build/worlds --run build/run --out my-student"
+    epilog="Example: python -m core train --worlds build/worlds --run build/run --out my-student; "
+    "python -m core train --recipe recipes/saig-d-smd-asam-cvusa.toml --data CVUSA --start my-imagenet "
+    "--run build/run --out my-saig"
 )(train)
 app.command(
     epilog="Example: python -m core distill --worlds build/worlds --start my-student --teacher "
@@ -49,7 +51,8 @@ app.command(
     "build/validation"
 )(calibrate)
 app.command(
-    epilog="Example: python -m core evaluate assets/models/student --data assets/town --json"
+    epilog="Example: python -m core evaluate assets/models/student --data assets/town --json; "
+    "python -m core evaluate my-saig --benchmark cvact-val --data CVACT --out cvact-val.json"
 )(evaluate)
 app.command(
     epilog="Example: python -m core ablate --worlds build/train --start assets/models/student "

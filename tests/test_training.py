@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from core.data.worlds import Town
 from core.errors import DataError
 from core.models import build_model
 from core.models.geossk import GeoSSK
@@ -21,7 +22,7 @@ from core.training.objectives import (
     TeacherObjective,
     batch_accuracy,
 )
-from core.training.sampling import Batch, SamplingConfig
+from core.training.sampling import Batch, SamplingConfig, TownBatches
 from tests.test_sampling import telling_town
 
 NARROW = SamplingConfig(batch=8, widths=((4, 1.0),), every_crop=False)
@@ -29,8 +30,6 @@ NARROW = SamplingConfig(batch=8, widths=((4, 1.0),), every_crop=False)
 
 class Line(nn.Module):
     """Fits one number to the mean of the first view; small enough to train in no time."""
-
-    tile_pixels = 32
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,6 +51,12 @@ def config(steps: int, **changes: object) -> LoopConfig:
     return LoopConfig(steps=steps, **{**values, **changes})  # type: ignore[arg-type]
 
 
+def run_towns(
+    objective: nn.Module, towns: list[Town], run: LoopConfig, folder: Path, *more: Any
+) -> None:
+    run_loop(objective, TownBatches(towns, run.sampling, 32, run.seed), run, folder, *more)
+
+
 def test_rate_warms_up_and_ends_at_zero() -> None:
     run = LoopConfig(steps=100, rate=1.0, warmup=10)
     rates = [learning_rate(step, run) for step in range(101)]
@@ -64,26 +69,39 @@ def test_rate_warms_up_and_ends_at_zero() -> None:
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None:
     whole, halved = Line(), Line()
     town = telling_town()
-    run_loop(whole, [town], config(12), tmp_path / "whole")
+    run_towns(whole, [town], config(12), tmp_path / "whole")
 
     def stop() -> dict[str, float]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_loop(halved, [town], config(12, validate_every=6), tmp_path / "halved", stop)
+        run_towns(halved, [town], config(12, validate_every=6), tmp_path / "halved", stop)
     fresh = Line()
-    run_loop(fresh, [town], config(12), tmp_path / "halved")
+    run_towns(fresh, [town], config(12), tmp_path / "halved")
     assert torch.equal(whole.value, fresh.value)
     steps = [line["step"] for line in log_of(tmp_path / "halved")]
     assert steps == [0, 1, 2, 3, 4, 5, *range(4, 12)]
 
 
 def test_a_run_with_another_seed_is_not_mixed_in(tmp_path: Path) -> None:
-    run_loop(Line(), [telling_town()], config(4), tmp_path)
+    run_towns(Line(), [telling_town()], config(4), tmp_path)
     with pytest.raises(DataError, match="got another seed than it was started with"):
-        run_loop(Line(), [telling_town()], config(6, seed=1), tmp_path)
+        run_towns(Line(), [telling_town()], config(6, seed=1), tmp_path)
     with pytest.raises(DataError, match="got no towns"):
-        run_loop(Line(), [], config(4), tmp_path / "none")
+        run_towns(Line(), [], config(4), tmp_path / "none")
+
+
+def test_a_checkpoint_from_before_a_setting_existed_goes_on(tmp_path: Path) -> None:
+    run_towns(Line(), [telling_town()], config(4), tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    identity = json.loads(state["identity"])
+    for name in ("floor", "eps", "sharpness", "rho"):
+        del identity[name]
+    torch.save({**state, "identity": json.dumps(identity, sort_keys=True)}, tmp_path / "state.pt")
+    with pytest.raises(DataError, match="another sharpness than"):
+        run_towns(Line(), [telling_town()], config(6, sharpness="sam"), tmp_path)
+    run_towns(Line(), [telling_town()], config(6), tmp_path)
+    assert [line["step"] for line in log_of(tmp_path)] == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("pooling", ["azimuth", "gap"])
@@ -92,7 +110,7 @@ def test_a_student_learns_on_one_batch_of_places(tmp_path: Path, pooling: str) -
     torch.manual_seed(0)
     student = build_model("convnet-s", pooling, (64, 256), (32, 32), dim=4)
     wide = SamplingConfig(batch=8, widths=((32, 1.0),))
-    run_loop(
+    run_towns(
         StudentObjective(student),
         [telling_town(count=8)],
         config(24, rate=4e-3, sampling=wide),
@@ -115,7 +133,7 @@ def make_pair() -> tuple[nn.Module, GeoSSK]:
 def test_the_teacher_trains_all_it_has(tmp_path: Path) -> None:
     _, teacher = make_pair()
     before = {name: value.clone() for name, value in teacher.named_parameters()}
-    run_loop(TeacherObjective(teacher), [telling_town()], config(3, rate=1e-2), tmp_path)
+    run_towns(TeacherObjective(teacher), [telling_town()], config(3, rate=1e-2), tmp_path)
     same = [name for name, value in teacher.named_parameters() if torch.equal(value, before[name])]
     assert not same
 
@@ -124,7 +142,7 @@ def test_distillation_moves_the_student_and_leaves_the_teacher(tmp_path: Path) -
     student, teacher = make_pair()
     frozen = {name: value.clone() for name, value in teacher.state_dict().items()}
     objective = DistillationObjective(student, teacher)  # type: ignore[arg-type]
-    run_loop(objective, [telling_town()], config(3), tmp_path)
+    run_towns(objective, [telling_town()], config(3), tmp_path)
     assert all(torch.equal(value, frozen[name]) for name, value in teacher.state_dict().items())
     line = log_of(tmp_path)[-1]
     assert 0 <= line["kept_rows"] <= 1
@@ -140,7 +158,7 @@ def test_without_knowledge_distillation_is_plain_training(tmp_path: Path) -> Non
         teacher,
         DistillationConfig(relation=0, local=0),  # type: ignore[arg-type]
     )
-    run_loop(objective, [telling_town()], config(1), tmp_path)
+    run_towns(objective, [telling_town()], config(1), tmp_path)
     assert "kept_rows" not in (tmp_path / "log.jsonl").read_text()
 
 

@@ -1,4 +1,4 @@
-"""``evaluate``: how many queries of a town a model places, at every field of view."""
+"""``evaluate``: how many queries of a town, or of a published benchmark, a model places."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from core.commands.benchmarks import benchmark_report, benchmark_text
 from core.commands.provenance import provenance
+from core.commands.typed import refuse_beside
+from core.errors import SettingError
 
 if TYPE_CHECKING:
     from core.models.geossk import GeoSSK
@@ -38,9 +41,33 @@ COLUMNS = (
 )
 
 
+OF_TOWNS = ("teacher", "reranked", "queries", "seed")
+OF_BENCHMARKS = ("polar_root", "device", "batch")
+
+
 def evaluate(
+    context: typer.Context,
     student: Annotated[Path, typer.Argument(help="Model folder of the student.")],
-    data: Annotated[Path, typer.Option(help="World folder with panoramas.")],
+    data: Annotated[
+        Path, typer.Option(help="World folder with panoramas; with --benchmark its data set's.")
+    ],
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            help="A published test part instead of a town: cvusa, cvact-val, cvact-test, vigor-same, "
+            "vigor-cross (each VIGOR also ending in -corrected), university-drone, "
+            "university-satellite, cub, cars, products."
+        ),
+    ] = None,
+    polar_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Benchmark: folder of stored polar pictures, which stands for the folder of the "
+            "aerial ones; by default a polar model's are computed."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Benchmark: cpu or cuda.")] = "cpu",
+    batch: Annotated[int, typer.Option(min=1, help="Benchmark: pictures at a time.")] = 32,
     teacher: Annotated[
         Path | None, typer.Option(help="Teacher's folder; by default the one beside the student.")
     ] = None,
@@ -51,15 +78,23 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
 ) -> None:
-    """Measure a model on a town where every answer is known."""
+    """Measure a model on a town where every answer is known, or on a published benchmark."""
     import torch
 
+    if threads is not None:
+        torch.set_num_threads(threads)
+    _check_out(out)
+    if benchmark is not None:
+        why = "a benchmark is described once, all of it, by the student alone"
+        refuse_beside(context, "--benchmark", OF_TOWNS, why)
+        report = benchmark_report(student, data, benchmark, polar_root, device, batch)
+        _tell(report, benchmark_text(report), json, out)
+        return
+    refuse_beside(context, "a town", OF_BENCHMARKS, "it is for --benchmark")
     from core.data.worlds import load_town
     from core.evaluation.calibration import Calibration
     from core.evaluation.report import evaluate_town
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     beside = student.parent / "teacher"
     if teacher is None and reranked and beside != student and beside.is_dir():
         teacher = beside
@@ -85,13 +120,31 @@ def evaluate(
         **provenance(command),
         "rows": rows,
     }
-    if out is not None:
+    _tell(report, evaluation_table(rows), json, out)
+
+
+def _check_out(out: Path | None) -> None:
+    """Refuse a report that could not be written, before hours of work."""
+    if out is None:
+        return
+    try:
         out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(
+            f"Output {out}: got no folder for it ({error.strerror}), expected one that can be made. "
+            "Choose another --out."
+        ) from error
+    if out.is_dir():
+        raise SettingError(
+            f"Output {out}: got a folder, expected a file. Name a JSON file in it for --out."
+        )
+
+
+def _tell(report: Mapping[str, Any], text: str, as_json: bool, out: Path | None) -> None:
+    """Print a report, as JSON or in words, and write it where that was asked for."""
+    print(json_module.dumps(report) if as_json else text)
+    if out is not None:
         out.write_text(json_module.dumps(report, indent=1), encoding="utf-8")
-    if json:
-        print(json_module.dumps(report))
-    else:
-        print(evaluation_table(rows))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``train`` and ``distill``: rendered towns in, model folders out."""
+"""``train`` and ``distill``: rendered towns, or a benchmark and a recipe, in; model folders out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.commands.devices import checked_device
+from core.commands.recipes import check_options, run_recipe
 from core.commands.world import parse_canvas
 from core.errors import SettingError
 
@@ -21,7 +22,21 @@ if TYPE_CHECKING:
 
 __all__ = ["distill", "train"]
 
-Worlds = Annotated[Path, typer.Option(help="Folder of training towns.")]
+Worlds = Annotated[Path | None, typer.Option(help="Folder of training towns.")]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="Train on a published data set as this TOML file says, instead of on towns; see recipes/."
+    ),
+]
+Data = Annotated[Path | None, typer.Option(help="Recipe: folder of its data set.")]
+PolarRoot = Annotated[
+    Path | None,
+    typer.Option(
+        help="Recipe with polar views: folder of stored ones, which stands for the folder of the "
+        "aerial pictures; by default they are computed."
+    ),
+]
 Validation = Annotated[Path | None, typer.Option(help="Folder of validation towns.")]
 Run = Annotated[Path, typer.Option(help="Folder of checkpoints and log; a stopped run goes on.")]
 Out = Annotated[Path, typer.Option(help="Model folder to write.")]
@@ -44,7 +59,9 @@ Relation = Annotated[
 ]
 Local = Annotated[float | None, typer.Option(min=0, help="Weight of the knowledge between parts.")]
 Filter = Annotated[bool, typer.Option(help="Keep the teacher's mistakes to itself (IKF).")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Training steps.")]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="Training steps; with a recipe only for a trial.")
+]
 Rate = Annotated[float | None, typer.Option(min=0, help="Peak learning rate.")]
 Batch = Annotated[int | None, typer.Option(min=2, help="Panoramas per step.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same batches.")]
@@ -59,9 +76,13 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all
 
 
 def train(
-    worlds: Worlds,
+    context: typer.Context,
     run: Run,
     out: Out,
+    worlds: Worlds = None,
+    recipe: RecipeFile = None,
+    data: Data = None,
+    polar_root: PolarRoot = None,
     validation: Validation = None,
     start: Start = None,
     teacher: TeacherFlag = False,
@@ -83,7 +104,20 @@ def train(
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
-    """Train a student, or with --teacher a teacher, on rendered towns."""
+    """Train a student, or with --teacher a teacher, on rendered towns; or by a recipe.
+
+    A recipe says what is trained on which published data set and how; --start is the model folder
+    that it begins with (an ImageNet backbone of convert, the student of a teacher).
+    """
+    check_options(context, recipe, data)
+    device = _prepared(device, threads)
+    if recipe is not None and data is not None:
+        from core.training.benchmarks import Folders, Session
+
+        folders = Folders(data, run, out, start, None, polar_root)
+        session = Session(seed, device, steps, save_every, _command())
+        _tell(run, run_recipe(recipe, "train", folders, session))
+        return
     built: dict[str, Any] = {
         "name": model,
         "pooling": pooling,
@@ -95,7 +129,6 @@ def train(
         raise SettingError(
             "Teacher: got no --start, expected the model folder of a student. Train one first."
         )
-    device = _prepared(device, threads)
     loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device)
     towns, held_out = _towns(worlds, validation, start, built["aerial_size"])
     from core.training.recipes import ModelConfig, train_student, train_teacher
@@ -108,16 +141,19 @@ def train(
     else:
         config = ModelConfig(**built)
         written = train_student(towns, held_out, loop, run, out, config, start, _command())
-    _draw_curve(run)
-    print(f"{written}: trained for {loop.steps} steps on {len(towns)} towns.")
+    _tell(run, f"{written}: trained for {loop.steps} steps on {len(towns)} towns.")
 
 
 def distill(
-    worlds: Worlds,
+    context: typer.Context,
     start: Annotated[Path, typer.Option(help="Model folder of the student to go on from.")],
     teacher: Annotated[Path, typer.Option(help="Model folder of the GeoSSK teacher.")],
     run: Run,
     out: Out,
+    worlds: Worlds = None,
+    recipe: RecipeFile = None,
+    data: Data = None,
+    polar_root: PolarRoot = None,
     validation: Validation = None,
     relation: Relation = None,
     local: Local = None,
@@ -132,8 +168,16 @@ def distill(
     device: Device = "cpu",
     threads: Threads = None,
 ) -> None:
-    """Train a student on under a frozen teacher (SSKD, IKF)."""
+    """Train a student on under a frozen teacher (SSKD, IKF), on rendered towns or by a recipe."""
+    check_options(context, recipe, data)
     device = _prepared(device, threads)
+    if recipe is not None and data is not None:
+        from core.training.benchmarks import Folders, Session
+
+        folders = Folders(data, run, out, start, teacher, polar_root)
+        session = Session(seed, device, steps, save_every, _command())
+        _tell(run, run_recipe(recipe, "distill", folders, session))
+        return
     loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device)
     towns, held_out = _towns(worlds, validation, start, None)
     from core.training.objectives import DistillationConfig
@@ -142,20 +186,20 @@ def distill(
     given = _given(relation=relation, local=local, is_filtered=filter)
     knowledge = dataclasses.replace(DistillationConfig(), **given)
     written = distil_student(towns, held_out, loop, run, out, start, teacher, knowledge, _command())
-    _draw_curve(run)
-    print(f"{written}: distilled for {loop.steps} steps on {len(towns)} towns.")
+    _tell(run, f"{written}: distilled for {loop.steps} steps on {len(towns)} towns.")
 
 
 def _command() -> str:
     return "python -m core " + shlex.join(sys.argv[1:])
 
 
-def _draw_curve(run: Path) -> None:
-    """The log of a run as a picture beside it."""
+def _tell(run: Path, sentence: str) -> None:
+    """Draw the log of a run as a picture beside it and say what was done."""
     from core.viz import training_figure
 
     lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
     training_figure([json.loads(line) for line in lines]).savefig(run / "curve.png", dpi=110)
+    print(sentence)
 
 
 def _prepared(device: str, threads: int | None) -> str:
@@ -190,12 +234,13 @@ def _loop(
 
 
 def _towns(
-    worlds: Path, validation: Path | None, start: Path | None, aerial_size: Any
+    worlds: Path | None, validation: Path | None, start: Path | None, aerial_size: Any
 ) -> tuple[list[Town], list[Town]]:
     """Training and validation towns, their imagery at the resolution of the model's tiles."""
     from core.checkpoints import load_state
     from core.training.recipes import load_towns
 
+    assert worlds is not None, "check_options has seen to it"
     if start is not None:
         aerial_size = load_state(start)[0]["model"].get("aerial_size", aerial_size)
     pixels = int((aerial_size or (256, 256))[0])

@@ -102,12 +102,20 @@ class TwoBranch(nn.Module):
         )
         return features
 
-    def aerial_map(self, tiles: Tensor, standpoint: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-        """Feature map (B, C, h, w) of north-up tiles (B, 3, S, S), seen from a standpoint.
+    def aerial_views(self, tiles: Tensor, standpoint: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+        """What the aerial branch looks at: north-up tiles (B, 3, S, S), or their polar views.
 
-        ``standpoint``: see ``core.polar.polar_view``; without a polar view it has no meaning.
+        A polar model also takes polar views (B, 3, H, W) that were made beforehand, at the size of
+        its ground view: the benchmarks publish SAFA's, which differ from ours by a pixel or two.
+        ``standpoint``: see ``core.polar.polar_view``; elsewhere it has no meaning.
         """
-        views = polar_view(tiles, *self.ground_size, standpoint) if self.polar else tiles
+        height, width = self.ground_size
+        is_made = height != width and tiles.shape[-2:] == (height, width)
+        return polar_view(tiles, height, width, standpoint) if self.polar and not is_made else tiles
+
+    def aerial_map(self, tiles: Tensor, standpoint: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+        """Feature map (B, C, h, w) of what ``aerial_views`` makes of the same arguments."""
+        views = self.aerial_views(tiles, standpoint)
         features: Tensor = self.aerial_encoder.feature_map(
             (views - self.mean) / self.std, circular=self.polar
         )
@@ -139,9 +147,9 @@ class TwoBranch(nn.Module):
         return self.describe_ground_map(self.ground_map(images))
 
     def describe_aerial(self, tiles: Tensor) -> Tensor:
-        """Unit descriptors (B, D) of tiles (B, 3, S, S) in [0, 1]."""
+        """Unit descriptors (B, D) of tiles (B, 3, S, S) in [0, 1], or see ``aerial_views``."""
         if isinstance(self.aerial_pool, ClsPooling):
-            views = polar_view(tiles, *self.ground_size) if self.polar else tiles
+            views = self.aerial_views(tiles)
             return self.aerial_encoder.describe((views - self.mean) / self.std)
         return self.describe_aerial_map(self.aerial_map(tiles))
 

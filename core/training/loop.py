@@ -1,56 +1,76 @@
 """The training loop: one for students, teachers and distillation, on CPU and CUDA alike.
 
-An ``Objective`` owns what is trained and turns a batch into a loss; the loop owns everything else:
-towns, batches, schedule, precision, log, checkpoints. A batch depends on (seed, step) alone and a
-checkpoint is written beside and renamed, so a run killed at any moment resumes with the same batches.
+An ``Objective`` owns what is trained and turns a batch into a loss, a ``BatchSource`` owns the data;
+the loop owns everything else: schedule, optimizer, precision, log, checkpoints. A batch and all that
+is random in a step depend on (seed, step) alone and a checkpoint is written beside and renamed, so a
+run killed at any moment resumes with the same batches.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from core.data.worlds import Town
 from core.errors import DataError
-from core.training.sampling import Batch, SamplingConfig, sample_batch
+from core.training.optimizers import SharpnessAware
+from core.training.sampling import Batch, SamplingConfig
 
-__all__ = ["LoopConfig", "Objective", "computes_in_bfloat16", "learning_rate", "run_loop"]
+__all__ = [
+    "BatchSource",
+    "LoopConfig",
+    "Objective",
+    "RunConfig",
+    "computes_in_bfloat16",
+    "learning_rate",
+    "run_loop",
+]
 
 Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
-class LoopConfig:
-    """How long, how fast and with which batches.
+class RunConfig:
+    """How long and how fast.
 
-    ``rate``: peak learning rate of AdamW, reached after ``warmup`` steps and falling to zero along a
-    half cosine. ``clip``: greatest gradient norm. ``validate_every`` and ``save_every`` in steps.
-    ``bfloat16``: mixed precision; None: where the device computes in it natively. A processor that
-    emulates it is some ten times slower than in float32.
+    ``rate``: peak learning rate of AdamW, reached after ``warmup`` steps and falling along a half
+    cosine to ``floor``, a share of it. ``decay``: of all weights. ``clip``: greatest gradient norm, None
+    for any. ``validate_every`` and ``save_every`` in steps. ``bfloat16``: mixed precision; None: where
+    the device computes in it natively. A processor that emulates it is some ten times slower than in
+    float32. ``sharpness``: whether steps are SAM's or ASAM's, ``rho`` their radius.
     """
 
     steps: int = 4000
     rate: float = 1.5e-3
     decay: float = 0.03
     warmup: int = 60
-    clip: float = 1.0
+    clip: float | None = 1.0
     seed: int = 0
     device: str = "cpu"
     bfloat16: bool | None = None
     validate_every: int = 1000
     save_every: int = 250
+    floor: float = 0.0
+    eps: float = 1e-8
+    sharpness: Literal["none", "sam", "asam"] = "none"
+    rho: float = 0.05
+
+
+@dataclass(frozen=True)
+class LoopConfig(RunConfig):
+    """A run on towns: how long and how fast, and what its batches are made of."""
+
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
 
@@ -60,12 +80,26 @@ class Objective(Protocol):
     It may have a ``slow`` module, one that was trained before and is only to be adjusted.
     """
 
-    tile_pixels: int
-
     def __call__(
         self, batch: Batch, generator: torch.Generator, device: str
     ) -> tuple[Tensor, Figures]:
         """Loss (scalar with gradient) and figures for the log."""
+        ...
+
+
+class BatchSource(Protocol):
+    """Where batches come from: towns (``TownBatches``) or a benchmark's pairs (``PairBatches``)."""
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step; it depends on the source's seed and the step alone."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must have in common with this one, as JSON."""
+        ...
+
+    def remark(self, step: int, batch: Batch) -> dict[str, Any]:
+        """What the log says of a batch; ``bins`` of its views among it."""
         ...
 
 
@@ -76,29 +110,25 @@ def computes_in_bfloat16(device: str) -> bool:
     return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
-def learning_rate(step: int, config: LoopConfig) -> float:
-    """Learning rate of one step: linear warm-up, then a half cosine to zero."""
+def learning_rate(step: int, config: RunConfig) -> float:
+    """Learning rate of one step: linear warm-up, then a half cosine to the floor.
+
+    The first step has a share of the rate: L2LTR's code, which begins at zero, is one step behind.
+    """
     if step < config.warmup:
         return config.rate * (step + 1) / config.warmup
     progress = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return config.rate * (config.floor + (1 - config.floor) * cosine)
 
 
-def _batch_of(towns: Sequence[Town], config: LoopConfig, pixels: int, step: int) -> Batch:
-    random = np.random.default_rng((config.seed, step))
-    town = towns[int(random.integers(len(towns)))]
-    return sample_batch(town, config.sampling, pixels, random)
-
-
-def _batches(
-    towns: Sequence[Town], config: LoopConfig, pixels: int, first: int
-) -> Iterator[tuple[int, Batch]]:
+def _batches(source: BatchSource, first: int, steps: int) -> Iterator[tuple[int, Batch]]:
     """Batches of steps first, first + 1, ...; each is drawn while the one before is trained on."""
     with ThreadPoolExecutor(1) as worker:
-        pending: Future[Batch] = worker.submit(_batch_of, towns, config, pixels, first)
-        for step in range(first, config.steps):
-            batch = pending.result()
-            pending = worker.submit(_batch_of, towns, config, pixels, step + 1)
+        pending: Future[Batch] | None = None
+        for step in range(first, steps):
+            batch = source.batch(step) if pending is None else pending.result()
+            pending = worker.submit(source.batch, step + 1) if step + 1 < steps else None
             yield step, batch
 
 
@@ -108,12 +138,12 @@ def _save(path: Path, state: dict[str, Any]) -> None:
     os.replace(beside, path)
 
 
-def _identity(config: LoopConfig, towns: Sequence[Town], what: dict[str, Any]) -> str:
+def _identity(config: RunConfig, source: BatchSource, what: dict[str, Any]) -> str:
     """What a run must have in common with its checkpoint, as text; its length may be changed."""
     settings = asdict(config)
     for name in ("steps", "validate_every", "save_every", "device"):
         del settings[name]
-    return json.dumps({**settings, "towns": [town.name for town in towns], **what}, sort_keys=True)
+    return json.dumps({**settings, **source.identity(), **what}, sort_keys=True)
 
 
 def _resume(
@@ -123,12 +153,15 @@ def _resume(
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["identity"] != identity:
-        was, now = json.loads(state["identity"]), json.loads(identity)
+        # A setting that an older checkpoint does not name had its default when that was written.
+        known = {each.name: each.default for each in dataclasses.fields(RunConfig)}
+        was, now = known | json.loads(state["identity"]), known | json.loads(identity)
         changed = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
-        raise DataError(
-            f"Training run {path.parent}: got another {', '.join(changed)} than it was started with. "
-            "Use the same, or another folder."
-        )
+        if changed:
+            raise DataError(
+                f"Training run {path.parent}: got another {', '.join(changed)} than it was started "
+                "with. Use the same, or another folder."
+            )
     objective.load_state_dict(state["objective"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
@@ -144,23 +177,51 @@ def _train_step(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     step: int,
-    config: LoopConfig,
+    config: RunConfig,
 ) -> Figures:
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config) * group["share"]
-    kind = torch.device(config.device).type
+    device = torch.device(config.device)
     is_mixed = config.bfloat16
     if is_mixed is None:
         is_mixed = computes_in_bfloat16(config.device)
-    with torch.autocast(kind, torch.bfloat16, enabled=is_mixed):
-        loss, figures = objective(batch, generator, config.device)
+    seed = config.seed * 1_000_003 + step
+    figures: Figures = {}
+
+    def closure() -> Tensor:
+        """Forward and backward; the light of a batch is the same in both passes of SAM."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
+            loss, told = objective(batch, generator, config.device)
+        loss.backward()
+        if not figures:  # of SAM's two passes the first tells of the weights as they are
+            figures.update(loss=float(loss.detach()), **told)
+        return loss
+
+    # Dropout draws from torch's own generator, which a resumed run would find in another state.
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        if config.sharpness == "none":
+            figures["gradient"] = _plain_step(objective, optimizer, closure, config.clip)
+        else:
+            is_adaptive = config.sharpness == "asam"
+            SharpnessAware(optimizer, config.rho, is_adaptive, config.clip).step(closure)
+    return figures
+
+
+def _plain_step(
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    closure: Callable[[], Tensor],
+    clip: float | None,
+) -> float:
+    """One step of the optimizer; returns the gradient's norm before clipping."""
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    closure()
     trained = [p for p in objective.parameters() if p.requires_grad]
-    norm = torch.nn.utils.clip_grad_norm_(trained, config.clip)
+    norm = nn.utils.clip_grad_norm_(trained, math.inf if clip is None else clip)
     optimizer.step()
-    return {"loss": float(loss.detach()), "gradient": float(norm), **figures}
+    return float(norm)
 
 
 def _groups(objective: nn.Module) -> list[dict[str, Any]]:
@@ -177,8 +238,8 @@ def _groups(objective: nn.Module) -> list[dict[str, Any]]:
 
 def run_loop(
     objective: nn.Module,
-    towns: Sequence[Town],
-    config: LoopConfig,
+    source: BatchSource,
+    config: RunConfig,
     folder: str | Path,
     validate: Callable[[], Figures] | None = None,
     what: dict[str, Any] | None = None,
@@ -190,27 +251,26 @@ def run_loop(
     refused.
 
     Raises:
-        DataError: no towns, or a folder that holds another run.
+        DataError: a folder that holds another run.
 
     """
-    if not towns:
-        raise DataError("Training: got no towns, expected at least one. Build some: make worlds")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     objective.to(config.device)
     objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(_groups(objective), lr=config.rate, weight_decay=config.decay)
-    identity = _identity(config, towns, what or {})
+    optimizer = torch.optim.AdamW(
+        _groups(objective), lr=config.rate, eps=config.eps, weight_decay=config.decay
+    )
+    identity = _identity(config, source, what or {})
     first = _resume(folder / "state.pt", objective, optimizer, identity)
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")
-    pixels: int = objective.tile_pixels  # type: ignore[assignment]
     started, bar = time.monotonic(), tqdm(total=config.steps, initial=first, desc=folder.name)
-    for step, batch in _batches(towns, config, pixels, first):
+    for step, batch in _batches(source, first, config.steps):
         objective.train()
         figures = _train_step(objective, optimizer, batch, step, config)
         record: dict[str, Any] = {
             "step": step,
-            "bins": batch.views.shape[2] * 32 // towns[0].panoramas.shape[2],
+            **source.remark(step, batch),
             "rate": learning_rate(step, config),
             "seconds": round(time.monotonic() - started, 2),
             **{name: round(value, 5) for name, value in figures.items()},

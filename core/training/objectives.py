@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,30 @@ from core.training.distillation import (
     local_knowledge_loss,
     relation_knowledge_loss,
 )
-from core.training.losses import LearnedScale, roll_info_nce, symmetric_info_nce
+from core.training.losses import (
+    LearnedScale,
+    exhaustive_triplet,
+    hard_triplet,
+    roll_info_nce,
+    saig_info_nce,
+    semi_hard_triplet,
+    symmetric_info_nce,
+)
 from core.training.sampling import Batch, to_model_views
 
-__all__ = ["DistillationConfig", "DistillationObjective", "StudentObjective", "TeacherObjective"]
+__all__ = [
+    "DistillationConfig",
+    "DistillationObjective",
+    "LossConfig",
+    "LossName",
+    "PairObjective",
+    "StudentObjective",
+    "TeacherObjective",
+]
 
+LossName = Literal[
+    "exhaustive-triplet", "hard-triplet", "semi-hard-triplet", "saig-info-nce", "symmetric-info-nce"
+]
 Figures = dict[str, float]
 
 
@@ -66,7 +86,6 @@ class StudentObjective(nn.Module):
         super().__init__()
         self.student = student
         self.scale = LearnedScale(temperature=1 / 14)
-        self.tile_pixels = student.aerial_size[0]
 
     def forward(
         self, batch: Batch, generator: torch.Generator, device: str
@@ -81,6 +100,58 @@ class StudentObjective(nn.Module):
             loss, scores = _task_loss(curve, self.scale(), columns, rolls, ignored)
         accuracy = batch_accuracy(scores, columns, ignored)
         return loss, {"accuracy": accuracy, "scale": float(self.scale().detach())}
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """A loss over the pairs of a batch, by name, see ``core.training.losses``.
+
+    ``alpha``: steepness of the triplets' soft margin. ``temperature``: of InfoNCE; of the symmetric
+    one the start value, its scale is learned.
+    """
+
+    name: LossName
+    alpha: float = 10.0
+    temperature: float = 0.02
+
+
+class PairObjective(nn.Module):
+    """The retrieval task as the papers train it: whole descriptors, one loss over all pairs.
+
+    Batches are square, row and column i a pair (``PairBatches``). The descriptors of an azimuth
+    model are compared at roll 0, since the data sets are aligned.
+    """
+
+    def __init__(self, student: TwoBranch, config: LossConfig) -> None:
+        super().__init__()
+        self.student = student
+        self.config = config
+        is_learned = config.name == "symmetric-info-nce"
+        self.scale = LearnedScale(config.temperature) if is_learned else None
+
+    def forward(
+        self, batch: Batch, generator: torch.Generator, device: str
+    ) -> tuple[Tensor, Figures]:
+        """Loss and figures of one batch."""
+        views, tiles = batch_views(batch, self.student, generator, device)
+        columns, _, ignored = batch_truth(batch, device)
+        ground, aerial = self.student.describe_ground(views), self.student.describe_aerial(tiles)
+        with torch.autocast(views.device.type, enabled=False):
+            similarity = ground.float() @ aerial.float().T
+            loss = self._loss(similarity, ignored)
+        return loss, {"accuracy": batch_accuracy(similarity, columns, ignored)}
+
+    def _loss(self, similarity: Tensor, ignored: Tensor) -> Tensor:
+        name, alpha = self.config.name, self.config.alpha
+        if self.scale is not None:
+            return symmetric_info_nce(similarity, self.scale(), None, ignored)
+        if name == "saig-info-nce":
+            return saig_info_nce(similarity, self.config.temperature, ignored)
+        if name == "hard-triplet":
+            return hard_triplet(similarity, alpha, ignored)
+        if name == "semi-hard-triplet":
+            return semi_hard_triplet(similarity, alpha, ignored)
+        return exhaustive_triplet(similarity, alpha, ignored)
 
 
 def _task_loss(
@@ -105,7 +176,6 @@ class TeacherObjective(nn.Module):
         self.teacher = teacher
         self.scale = LearnedScale(temperature=1 / 14)
         self.plain_scale = LearnedScale(temperature=1 / 14)
-        self.tile_pixels = teacher.aerial_size[0]
 
     @property
     def slow(self) -> nn.Module:
@@ -168,7 +238,6 @@ class DistillationObjective(nn.Module):
         self.student = student
         self.config = config or DistillationConfig()
         self.scale = LearnedScale(temperature=1 / 14)
-        self.tile_pixels = student.aerial_size[0]
         self._frozen = [teacher.eval().requires_grad_(False)]  # in a list: not trained, not saved
 
     @torch.no_grad()

@@ -31,6 +31,7 @@ from core.training.objectives import (
     StudentObjective,
     TeacherObjective,
 )
+from core.training.sampling import TownBatches
 
 __all__ = [
     "ModelConfig",
@@ -131,14 +132,18 @@ def model_card(title: str, record: dict[str, Any]) -> str:
     """The card of a trained model, from the training record in its config."""
     loop = record["loop"]
     before = record.get("before")
-    began = (
-        ""
-        if before is None
-        else (
+    if before is None:
+        began = ""
+    elif "data_set" in before:
+        began = (
+            f"- went on from a model of {before['loop']['steps']} steps on {before['data_set']}, "
+            f"peak rate {before['loop']['rate']}\n"
+        )
+    else:
+        began = (
             f"- went on from a model of {before['loop']['steps']} steps and {before['minutes']} minutes "
             f"on {len(before['towns'])} towns, peak rate {before['loop']['rate']}\n"
         )
-    )
     return (
         f"# {title}\n\n"
         f"Trained on {len(record['towns'])} rendered (synthetic) towns with "
@@ -166,7 +171,7 @@ def _run(
 ) -> None:
     run_loop(
         objective,
-        towns,
+        TownBatches(towns, loop.sampling, student.aerial_size[0], loop.seed),
         loop,
         run,
         (lambda: validation_figures(student, validation, teacher)) if validation else None,

@@ -8,7 +8,9 @@ query's place masked, a random heading, an offset matched to the gallery grid.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +21,11 @@ from torch.nn import functional as F
 from core.canvas import UNSEEN
 from core.data.transforms import change_light, photo_mask, soften
 from core.data.worlds import GRID_STEP_M, Town
+from core.errors import DataError
 from core.polar import BINS, to_batch
 from core.views import fill_canvas, view_size
 
-__all__ = ["Batch", "SamplingConfig", "sample_batch", "to_model_views"]
+__all__ = ["Batch", "SamplingConfig", "TownBatches", "sample_batch", "to_model_views"]
 
 Generator = np.random.Generator
 
@@ -68,7 +71,8 @@ class Batch:
 
     views: uint8 (Q, h, w, 3), crops of n whole bins; seen: bool (Q, h, w), False where a photo's
     frame ends. tiles: uint8 (R, S, S, 3). true_columns: (Q,) the tile of each view. true_rolls:
-    (Q,) in bins. ignored: bool (Q, R), semi-positives.
+    (Q,) in bins. ignored: bool (Q, R), semi-positives. is_ready: the pictures have the model's
+    sizes and stay as they are (benchmarks); else they are resized and their light is changed.
     """
 
     views: npt.NDArray[np.uint8]
@@ -77,6 +81,42 @@ class Batch:
     true_columns: npt.NDArray[np.int64]
     true_rolls: npt.NDArray[np.float32]
     ignored: npt.NDArray[np.bool_]
+    is_ready: bool = False
+
+
+class TownBatches:
+    """Batches of towns, one town per batch, as ``core.training.loop`` takes them in.
+
+    ``tile_pixels``: side of a tile in pixels.
+
+    Raises:
+        DataError: no towns.
+
+    """
+
+    def __init__(
+        self, towns: Sequence[Town], config: SamplingConfig, tile_pixels: int, seed: int
+    ) -> None:
+        if not towns:
+            raise DataError(
+                "Training: got no towns, expected at least one. Build some: make worlds"
+            )
+        self.towns, self.config = towns, config
+        self.tile_pixels, self.seed = tile_pixels, seed
+
+    def batch(self, step: int) -> Batch:
+        """The batch of one step, the same whenever it is asked for."""
+        random = np.random.default_rng((self.seed, step))
+        town = self.towns[int(random.integers(len(self.towns)))]
+        return sample_batch(town, self.config, self.tile_pixels, random)
+
+    def identity(self) -> dict[str, Any]:
+        """Where the batches come from; their sampling stands in the run's config."""
+        return {"towns": [town.name for town in self.towns]}
+
+    def remark(self, step: int, batch: Batch) -> dict[str, Any]:
+        """Bins of the step's views, for the log."""
+        return {"bins": batch.views.shape[2] * BINS // self.towns[0].panoramas.shape[2]}
 
 
 def _choose_places(town: Town, config: SamplingConfig, random: Generator) -> npt.NDArray[np.int64]:
@@ -175,6 +215,9 @@ def to_model_views(
 
     ``whole``: views in the middle of full canvases (Q, 3, H, W), for a global model.
     """
+    if batch.is_ready:
+        tile_size = (batch.tiles.shape[1], batch.tiles.shape[2])  # a tile's, or a polar view's
+        return to_batch(batch.views, ground_size, device), to_batch(batch.tiles, tile_size, device)
     views = to_batch(batch.views, view_size(batch.views[0], ground_size), device)
     tiles = to_batch(batch.tiles, aerial_size, device)
     views = soften(change_light(views, strength, generator), 0.25, generator)

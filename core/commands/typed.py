@@ -1,0 +1,34 @@
+"""Which options a person typed, so that one that would have no effect is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import typer
+
+from core.errors import SettingError
+
+__all__ = ["refuse_beside"]
+
+
+def refuse_beside(context: typer.Context, told: str, useless: Collection[str], why: str) -> None:
+    """Refuse options of the running command that have no meaning beside another.
+
+    Args:
+        context: of the command.
+        told: the other option, "--benchmark".
+        useless: names of the command's parameters.
+        why: what the other option does instead, a clause.
+
+    Raises:
+        SettingError: one of them was typed.
+
+    """
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name in useless and source is not None and source.name == "COMMANDLINE":
+            raise SettingError(
+                f"Option {parameter.opts[0]}: got it beside {told}, expected one of the two, since "
+                f"{why}. Leave {parameter.opts[0]} out."
+            )

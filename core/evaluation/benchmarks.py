@@ -1,0 +1,274 @@
+"""A model on a published benchmark: describe its pictures, rank them, say how it was measured.
+
+Figures and their rules are those of ``core.evaluation.retrieval``. What a model was trained on is
+read from its config, so a model of one data set on another is reported as that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from core.data.benchmarks import Benchmark, ImageFiles
+from core.data.benchmarks.cvact import HIT_RADIUS_M
+from core.data.benchmarks.views import open_views
+from core.errors import SettingError
+from core.evaluation.retrieval import (
+    Scores,
+    earth_metres,
+    score_classes,
+    score_metres,
+    score_positives,
+    score_truth,
+    score_within,
+)
+from core.models.two_branch import TwoBranch
+
+__all__ = [
+    "AerialInput",
+    "aerial_input",
+    "describe_images",
+    "evaluate_benchmark",
+    "lineage",
+    "score_benchmark",
+]
+
+Descriptors = npt.NDArray[np.float32]
+Size = tuple[int, int]
+Describe = Callable[[Tensor], Tensor]
+
+TOWNS = "rendered towns"
+
+
+@dataclass(frozen=True)
+class AerialInput:
+    """Pictures for an aerial branch, their (height, width) in pixels, and in words what they are."""
+
+    images: ImageFiles
+    size: Size
+    seen: str
+
+
+def aerial_input(
+    images: ImageFiles, model: TwoBranch, config: Mapping[str, Any], polar_root: Path | None = None
+) -> AerialInput:
+    """What the aerial branch of a model is to be shown of aerial pictures.
+
+    A polar model gets the published polar pictures of ``polar_root``, or else SAFA's transform
+    computed here; one that learned from rendered towns gets tiles, which it transforms as it then
+    did.
+
+    Raises:
+        SettingError: polar pictures for a model that wants none.
+        DataError: a picture has no polar one.
+
+    """
+    if not model.polar:
+        if polar_root is not None:
+            raise SettingError(
+                "Polar pictures: got a folder of them, but this model looks at tiles as they are. "
+                "Leave --polar-root out."
+            )
+        return AerialInput(images, model.aerial_size, "tiles as they are")
+    if polar_root is not None:
+        stored = images.from_polar_root(polar_root)
+        return AerialInput(stored, model.ground_size, "the stored polar pictures")
+    if lineage(config)[-1:] == [TOWNS]:
+        return AerialInput(images, model.aerial_size, "the model's own polar view of tiles")
+    return AerialInput(images.as_polar(), model.ground_size, "SAFA's polar view, computed here")
+
+
+def lineage(config: Mapping[str, Any]) -> list[str]:
+    """The data sets whose training parts a model has seen, each once, the latest last.
+
+    Names of ``core.data.benchmarks`` (of the test part where ``convert`` wrote it), or "rendered
+    towns"; empty where nobody says.
+    """
+    training = config.get("training")
+    if training:
+        return list(dict.fromkeys(reversed(_stages(training))))[::-1]
+    data_set = (config.get("protocol") or {}).get("data_set")
+    return [] if data_set is None else [str(data_set)]
+
+
+def _stages(record: Mapping[str, Any]) -> list[str]:
+    """Data sets of a training record and of those before it, in order."""
+    earlier = record.get("earlier")
+    if earlier is None:
+        earlier = _stages(record["before"]) if record.get("before") else []
+    own = [TOWNS] if "towns" in record else []
+    return [*earlier, *([str(record["data_set"])] if "data_set" in record else own)]
+
+
+@torch.inference_mode()
+def describe_images(
+    describe: Describe, images: ImageFiles, size: Size, device: str = "cpu", batch: int = 32
+) -> Descriptors:
+    """Descriptors (N, D) float32 of pictures, ``batch`` of them at a time.
+
+    Args:
+        describe: from images (B, 3, H, W) in [0, 1] to unit vectors (B, D).
+        images: N pictures.
+        size: (H, W) in pixels that each is stretched to.
+        device: as torch names it.
+        batch: B at most.
+
+    Raises:
+        DataError: a picture cannot be read.
+
+    """
+    parts = []
+    bar = tqdm(total=len(images), desc=images.root.name, disable=None)
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as workers:
+        for start in range(0, len(images), batch):
+            rows = range(start, min(start + batch, len(images)))
+            views = torch.from_numpy(open_views(images, rows, size, workers)).to(device)
+            described = describe(views.permute(0, 3, 1, 2).float() / 255)
+            parts.append(described.float().cpu().numpy())
+            bar.update(len(rows))
+    bar.close()
+    return np.concatenate(parts)
+
+
+def score_benchmark(
+    benchmark: Benchmark, queries: Descriptors, references: Descriptors
+) -> tuple[dict[str, float], list[str]]:
+    """The figures that a benchmark is reported with, and the rules behind them.
+
+    CVACT's test part counts what lies within 5 m, VIGOR adds metres and the hit rate, University-1652
+    adds AP, and a set of classes is asked at 1, 2, 4 and 8.
+
+    Args:
+        benchmark: with Q queries and R references.
+        queries: (Q, D) unit vectors.
+        references: (R, D) unit vectors.
+
+    Raises:
+        SettingError: descriptors that are no unit vectors, or not as many as pictures.
+
+    """
+    if benchmark.references is benchmark.queries:
+        firsts = [min(own, int(others.min())) for own, others in enumerate(benchmark.positives)]
+        found = [score_classes(queries, np.asarray(firsts))]
+    elif benchmark.name == "VIGOR":
+        found = _vigor(benchmark, queries, references)
+    elif benchmark.name == "University-1652":
+        found = [score_positives(queries, references, benchmark.positives)]
+    elif benchmark.query_xy_m is not None and benchmark.split == "test":
+        assert benchmark.reference_xy_m is not None
+        places = benchmark.query_xy_m, benchmark.reference_xy_m
+        found = [score_within(queries, references, *places, radius_m=HIT_RADIUS_M)]
+    else:
+        found = [score_truth(queries, references, benchmark.positives)]
+    values = {name: value for scores in found for name, value in scores.values.items()}
+    return values, [scores.protocol for scores in found]
+
+
+def _vigor(benchmark: Benchmark, queries: Descriptors, references: Descriptors) -> list[Scores]:
+    places = benchmark.places
+    assert places is not None
+    cameras = np.stack([places.query_lat_deg, places.query_lon_deg], axis=1)
+    centres = np.stack([places.reference_lat_deg, places.reference_lon_deg], axis=1)
+    return [
+        score_truth(queries, references, benchmark.positives, benchmark.ignored),
+        score_metres(queries, references, cameras, centres, earth_metres),
+    ]
+
+
+def evaluate_benchmark(
+    model: TwoBranch,
+    config: Mapping[str, Any],
+    benchmark: Benchmark,
+    name: str,
+    polar_root: Path | None = None,
+    device: str = "cpu",
+    batch: int = 32,
+) -> dict[str, Any]:
+    """Measure a model; returns what ``evaluate --benchmark`` reports, without provenance.
+
+    An azimuth model is met at the data set's own heading, north in the middle column: one descriptor
+    for a picture, no search over rolls.
+
+    Args:
+        model: any two-branch model.
+        config: of its folder.
+        benchmark: the test part.
+        name: of the test part, a key of ``core.data.benchmarks.BENCHMARKS``.
+        polar_root: see ``aerial_input``.
+        device: as torch names it.
+        batch: pictures at a time.
+
+    Raises:
+        DataError: a picture cannot be read.
+        SettingError: polar pictures for a model that wants none, or descriptors of a model that
+            diverged.
+
+    """
+    aerial = _answers(benchmark, model, config, polar_root)  # refuses before hours of describing
+    model.to(device).eval()
+    queries = describe_images(
+        model.describe_ground, benchmark.queries, model.ground_size, device, batch
+    )
+    references = queries
+    if aerial is not None:
+        references = describe_images(
+            model.describe_aerial, aerial.images, aerial.size, device, batch
+        )
+    values, rules = score_benchmark(benchmark, queries, references)
+    learned = lineage(config)
+    families = {_family(each) for each in learned}
+    return {
+        "protocol": "; ".join([benchmark.protocol.rstrip("."), *rules, *_cautions(learned, name)]),
+        "benchmark": name,
+        "split": benchmark.split,
+        "trained_on": learned[-1] if learned else None,
+        "trained_before_on": learned[:-1],
+        "trained_on_is_assumed": "data_set" in (config.get("source") or {}).get("assumed", ()),
+        "evaluated_on": name,
+        "cross_dataset": _family(name) not in families if learned else None,
+        "ground_size": list(model.ground_size),
+        "aerial_size": None if aerial is None else list(aerial.size),
+        "polar": None if aerial is None else model.polar,
+        "references_seen": "the same pictures" if aerial is None else aerial.seen,
+        "skipped": benchmark.skipped,
+        "rows": [{"queries": len(queries), "gallery": len(references), **values}],
+    }
+
+
+def _answers(
+    benchmark: Benchmark, model: TwoBranch, config: Mapping[str, Any], polar_root: Path | None
+) -> AerialInput | None:
+    """What the aerial branch is shown; None where a set of one view answers itself.
+
+    Such a set is described by the ground branch, which may take pictures of any kind.
+    """
+    if benchmark.references is not benchmark.queries:
+        return aerial_input(benchmark.references, model, config, polar_root)
+    if polar_root is not None:
+        raise SettingError(
+            f"Polar pictures: got a folder of them, but {benchmark.name} has one view. "
+            "Leave --polar-root out."
+        )
+    return None
+
+
+def _family(name: str) -> str:
+    """The data set of a part: cvact for cvact-val."""
+    return name.partition("-")[0]
+
+
+def _cautions(learned: Sequence[str], name: str) -> list[str]:
+    has_seen = any(each.startswith("vigor-same") for each in learned)
+    if has_seen and name.startswith("vigor-cross"):
+        return ["caution: the model's training part, vigor-same, holds panoramas of this test part"]
+    return []
