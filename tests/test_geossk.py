@@ -10,7 +10,14 @@ from torch.nn import functional as F
 
 from core.errors import SettingError
 from core.models import build_model
-from core.models.geossk import SHARPNESS, STANDPOINTS, GeoSSK, GeoSSKConfig, contribution_factor
+from core.models.geossk import (
+    SHARPNESS,
+    STANDPOINTS,
+    GeoSSK,
+    GeoSSKConfig,
+    Prepared,
+    contribution_factor,
+)
 from core.polar import BINS
 
 CHANNELS, ROWS = 128, 4
@@ -134,9 +141,10 @@ def test_a_score_does_not_depend_on_the_other_pairs() -> None:
 def test_a_place_is_the_mean_exponential_of_its_standpoints() -> None:
     teacher = make_teacher()
     ground = tokens(2, 8, 5)
-    places = torch.stack([tokens(3, BINS, seed) for seed in (11, 12, 13, 14)], dim=1)
+    tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    places = teacher.standpoint_tokens(tiles)
     rolls = torch.tensor([[0, 5, 31], [30, 17, 2]])
-    scores = teacher.place_scores(ground, places, rolls)
+    scores = teacher.place_scores(ground, teacher.prepare_places(tiles), rolls)
     for q in range(2):
         for r in range(3):
             looks = []
@@ -150,6 +158,20 @@ def test_a_place_is_the_mean_exponential_of_its_standpoints() -> None:
             assert float(scores[q, r]) == pytest.approx(
                 math.log(sum(looks) / 4) / SHARPNESS, abs=2e-5
             )
+
+
+@torch.no_grad()
+def test_places_kept_one_by_one_score_as_they_did_together() -> None:
+    teacher = make_teacher()
+    tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    ground, rolls = tokens(2, 8, 5), torch.tensor([[0, 5, 31], [30, 17, 2]])
+    together = teacher.prepare_places(tiles)
+    first, second, third = together.each(teacher.stands)
+    turned = Prepared.joined([third, first, second])
+    kept = teacher.place_scores(ground, turned, rolls[:, [2, 0, 1]])
+    scores = teacher.place_scores(ground, together, rolls)
+    torch.testing.assert_close(kept, scores[:, [2, 0, 1]], atol=2e-3, rtol=0)  # half precision
+    assert float(scores.std()) > 0.01
 
 
 @torch.no_grad()
@@ -176,7 +198,7 @@ def test_a_tile_that_is_not_turned_polar_has_one_standpoint() -> None:
     ground = tokens(2, BINS, 1)
     places = teacher.standpoint_tokens(tiles)
     assert places.shape[:2] == (3, 1)
-    scores = teacher.place_scores(ground, places)
+    scores = teacher.place_scores(ground, teacher.prepare_places(tiles))
     torch.testing.assert_close(scores, teacher.pair_scores(ground, places[:, 0]))
 
 
