@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from core.evaluation.calibration import ViewCalibration
-from core.models.geossk import GeoSSK
+from core.models.geossk import GeoSSK, Prepared
 from core.polar import BINS, to_batch
 from core.search import (
     InnerProductIndex,
@@ -129,7 +129,7 @@ def look_again(
             rolls = found_rolls(teacher, ground, teacher.aerial_tokens(seen))
         else:
             rolls = np.full_like(rolls, roll_from_heading(heading_deg, canvas_bins(canvas)))
-    scores = score_places(teacher, ground, teacher.standpoint_tokens(seen), rolls)
+    scores = score_places(teacher, ground, teacher.prepare_places(seen), rolls)
     return replace(
         ranking, teacher_scores=scores, rolls=np.concatenate([rolls, ranking.rolls[count:]])
     )
@@ -143,13 +143,15 @@ def found_rolls(teacher: GeoSSK, ground: Tensor, aerial: Tensor) -> FloatArray:
     return curve.argmax(dim=1).cpu().numpy().astype(np.float32)
 
 
-def score_places(teacher: GeoSSK, ground: Tensor, places: Tensor, rolls: FloatArray) -> FloatArray:
+def score_places(
+    teacher: GeoSSK, ground: Tensor, places: Prepared, rolls: FloatArray
+) -> FloatArray:
     """Teacher's scores (T,) of T places.
 
     Args:
         teacher: in evaluation mode.
         ground: tokens (1, N, C) of one view.
-        places: ``standpoint_tokens`` (T, S, M, C).
+        places: ``prepare_places`` of T tiles.
         rolls: (T,) in [0, 32) at which an azimuth teacher meets them; a global one asks for none.
 
     """

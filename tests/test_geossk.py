@@ -10,7 +10,14 @@ from torch.nn import functional as F
 
 from core.errors import SettingError
 from core.models import build_model
-from core.models.geossk import SHARPNESS, STANDPOINTS, GeoSSK, GeoSSKConfig, contribution_factor
+from core.models.geossk import (
+    SHARPNESS,
+    STANDPOINTS,
+    GeoSSK,
+    GeoSSKConfig,
+    Prepared,
+    contribution_factor,
+)
 from core.polar import BINS
 
 CHANNELS, ROWS = 128, 4
@@ -42,15 +49,26 @@ def slow_score(
     phi_g, phi_a = teacher.factors(ground[None], aerial[None])
     gate_g, gate_a = teacher.gate(phi_g)[0], teacher.gate(phi_a)[0]
 
-    def layer(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-        return module(teacher.norm(x)).view(len(x), heads, width)
+    def value(x: torch.Tensor) -> torch.Tensor:
+        return teacher.value(teacher.norm(x)).view(len(x), heads, width)
+
+    def said(x: torch.Tensor, pool: torch.nn.Module) -> torch.Tensor:
+        """What each token adds to its descriptor, at the image's own scale."""
+        if teacher.base.bins is None:
+            parts = x / len(x)
+        else:
+            columns = len(x) // ROWS
+            parts = torch.stack(
+                [pool.project.weight[:, :, n // columns, 0] @ token for n, token in enumerate(x)]
+            )
+        return parts / math.sqrt(float((parts**2).mean()))
 
     def interacted(mine, theirs, gate_mine, gate_theirs, is_ground):
-        q, k, v = (
-            layer(teacher.query, mine),
-            layer(teacher.key, theirs),
-            layer(teacher.value, theirs),
-        )
+        pools = teacher.base.ground_pool, teacher.base.aerial_pool
+        asking, telling = pools if is_ground else pools[::-1]
+        q = teacher.query(said(mine, asking)).unflatten(1, (heads, -1))
+        k = teacher.key(said(theirs, telling)).unflatten(1, (heads, -1))
+        v = value(theirs)
         columns = len(mine) // ROWS
         result = mine.clone()
         for n in range(len(mine)):
@@ -58,7 +76,7 @@ def slow_score(
             for h in range(heads):
                 logits = []
                 for m in range(len(theirs)):
-                    logit = q[n, h] @ k[m, h] / math.sqrt(width) + gate_theirs[m].log()
+                    logit = q[n, h] @ k[m, h] / math.sqrt(q.shape[2]) + gate_theirs[m].log()
                     row_n, col_n = divmod(n, columns)
                     row_m, col_m = divmod(m, len(theirs) // ROWS)
                     if teacher.base.bins and is_ground:
@@ -123,9 +141,10 @@ def test_a_score_does_not_depend_on_the_other_pairs() -> None:
 def test_a_place_is_the_mean_exponential_of_its_standpoints() -> None:
     teacher = make_teacher()
     ground = tokens(2, 8, 5)
-    places = torch.stack([tokens(3, BINS, seed) for seed in (11, 12, 13, 14)], dim=1)
+    tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    places = teacher.standpoint_tokens(tiles)
     rolls = torch.tensor([[0, 5, 31], [30, 17, 2]])
-    scores = teacher.place_scores(ground, places, rolls)
+    scores = teacher.place_scores(ground, teacher.prepare_places(tiles), rolls)
     for q in range(2):
         for r in range(3):
             looks = []
@@ -139,6 +158,20 @@ def test_a_place_is_the_mean_exponential_of_its_standpoints() -> None:
             assert float(scores[q, r]) == pytest.approx(
                 math.log(sum(looks) / 4) / SHARPNESS, abs=2e-5
             )
+
+
+@torch.no_grad()
+def test_places_kept_one_by_one_score_as_they_did_together() -> None:
+    teacher = make_teacher()
+    tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    ground, rolls = tokens(2, 8, 5), torch.tensor([[0, 5, 31], [30, 17, 2]])
+    together = teacher.prepare_places(tiles)
+    first, second, third = together.each(teacher.stands)
+    turned = Prepared.joined([third, first, second])
+    kept = teacher.place_scores(ground, turned, rolls[:, [2, 0, 1]])
+    scores = teacher.place_scores(ground, together, rolls)
+    torch.testing.assert_close(kept, scores[:, [2, 0, 1]], atol=2e-3, rtol=0)  # half precision
+    assert float(scores.std()) > 0.01
 
 
 @torch.no_grad()
@@ -165,7 +198,7 @@ def test_a_tile_that_is_not_turned_polar_has_one_standpoint() -> None:
     ground = tokens(2, BINS, 1)
     places = teacher.standpoint_tokens(tiles)
     assert places.shape[:2] == (3, 1)
-    scores = teacher.place_scores(ground, places)
+    scores = teacher.place_scores(ground, teacher.prepare_places(tiles))
     torch.testing.assert_close(scores, teacher.pair_scores(ground, places[:, 0]))
 
 
@@ -258,3 +291,16 @@ def test_the_teacher_cannot_be_indexed() -> None:
 def test_missing_rolls_are_refused() -> None:
     with pytest.raises(SettingError, match="one roll for each of 2 x 3 pairs"):
         make_teacher().pair_scores(tokens(2, 4, 1), tokens(3, BINS, 2))
+
+
+@torch.no_grad()
+def test_attention_begins_as_likeness() -> None:
+    """Before any training a token looks at its own copy among the other view's tokens."""
+    torch.manual_seed(1)
+    base = build_model("convnet-s", "gap", (64, 256), (64, 64), polar=True)
+    teacher = GeoSSK(base, GeoSSKConfig(contribution=False)).eval()
+    ground, order = tokens(1, 3, 9), torch.randperm(3 * ROWS)
+    seen = teacher.interact(ground, ground[:, order])
+    back = torch.argsort(order)
+    assert (seen.ground_to_aerial.argmax(dim=2) == back).all()
+    assert (seen.aerial_to_ground.argmax(dim=2) == order).all()

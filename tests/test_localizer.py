@@ -150,7 +150,7 @@ def test_teacher_overrules_the_student(with_teacher, monkeypatch):
     def prefer_second(ground, places, rolls):
         import torch
 
-        return torch.tensor([[1.0 if row == second else 0.0 for row in tiles[-len(places) :]]])
+        return torch.tensor([[1.0 if row == second else 0.0 for row in tiles[-rolls.shape[1] :]]])
 
     monkeypatch.setattr(with_teacher.gallery, "tile_image", remember)
     monkeypatch.setattr(with_teacher.teacher, "place_scores", prefer_second)

@@ -26,7 +26,7 @@ from core.evaluation.descriptors import (
     town_grid,
 )
 from core.evaluation.report import framed
-from core.evaluation.rerank import TownTokens, rerank
+from core.evaluation.rerank import TownPlaces, rerank
 from core.geo import group_places
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
@@ -51,13 +51,13 @@ class _Pools:
 
 
 class _Described:
-    """A validation town described once: its places, their descriptors, the teacher's tokens."""
+    """A validation town described once: its places, their descriptors, what the teacher sees of them."""
 
     def __init__(self, student: TwoBranch, teacher: GeoSSK | None, town: Town) -> None:
         self.student, self.town = student, town
         self.centres = town_grid(town)
         self.descriptors = describe_places(student, town, self.centres)
-        self.tokens = None if teacher is None else TownTokens(teacher, town, self.centres)
+        self.seen = None if teacher is None else TownPlaces(teacher, town, self.centres)
 
     def pools(self, asked: Town, bins: int, count: int, seed: int) -> _Pools:
         """The pools of ``count`` queries of one width, taken from this town or from another."""
@@ -69,8 +69,8 @@ class _Described:
         )
         order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :POOL]
         seen = np.empty((len(order), 0))
-        if self.tokens is not None:
-            scores = rerank(self.tokens.teacher, queries, matches, self.tokens)
+        if self.seen is not None:
+            scores = rerank(self.seen.teacher, queries, matches, self.seen)
             scores = np.take_along_axis(scores, order, axis=1)
             seen = scores[:, : int(np.isfinite(scores[0]).sum())].astype(np.float64)
         places = self.centres[order]

@@ -36,7 +36,7 @@ from core.evaluation.metrics import (
     standard_error,
     worst_first_place,
 )
-from core.evaluation.rerank import TownTokens, combined, rerank
+from core.evaluation.rerank import TownPlaces, combined, rerank
 from core.geo import angle_difference_deg
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
@@ -147,7 +147,7 @@ def _rows_of(
     setting: Setting,
     town: Town,
     student: TwoBranch,
-    tokens: TownTokens | None,
+    seen: TownPlaces | None,
     descriptors: torch.Tensor,
     centres: Float,
     calibration: Calibration | None,
@@ -164,8 +164,8 @@ def _rows_of(
     chance = {"chance_25_m": _chance(distance, setting.radius_m)}
     row = _row(setting, queries, len(centres), False)
     yield row | _figures(setting, matches.similarity, matches.roll, distance, queries) | chance
-    if tokens is not None:
-        teacher = rerank(tokens.teacher, queries, matches, tokens)
+    if seen is not None:
+        teacher = rerank(seen.teacher, queries, matches, seen)
         view = EQUAL if calibration is None else calibration.at(setting.bins)
         scores = combined(matches.similarity, teacher, view)
         row = _row(setting, queries, len(centres), True)
@@ -190,11 +190,11 @@ def evaluate_town(
     """
     centres = town_grid(town, step_m)
     descriptors = describe_places(student, town, centres)
-    tokens = TownTokens(teacher, town, centres) if teacher is not None else None
+    seen = TownPlaces(teacher, town, centres) if teacher is not None else None
     asked = [s for s in settings or settings_for() if student.bins or not s.heading_known]
     rows: list[Row] = []
     for setting in tqdm(asked, desc=f"evaluate {town.name}", leave=False):
         rows += _rows_of(
-            setting, town, student, tokens, descriptors, centres, calibration, count, seed
+            setting, town, student, seen, descriptors, centres, calibration, count, seed
         )
     return rows

@@ -10,21 +10,21 @@ from torch import Tensor
 from core.data.worlds import Town
 from core.evaluation.calibration import RERANKED, ViewCalibration
 from core.evaluation.descriptors import Float, Matches, Queries
-from core.models.geossk import GeoSSK
+from core.models.geossk import GeoSSK, Prepared
 from core.polar import to_batch
 from core.ranking import found_rolls, score_places
 from core.views import ground_batch
 
-__all__ = ["TownTokens", "combined", "rerank"]
+__all__ = ["TownPlaces", "combined", "rerank"]
 
 
-class TownTokens:
-    """The teacher's tokens of a town's places, described once and only where they are needed."""
+class TownPlaces:
+    """A town's places as the teacher sees them, prepared once and only where they are needed."""
 
     def __init__(self, teacher: GeoSSK, town: Town, centres: Float) -> None:
         self.teacher = teacher
         self._town, self._centres = town, centres
-        self._known: dict[int, Tensor] = {}
+        self._known: dict[int, Prepared] = {}
 
     def _tiles(self, rows: list[int]) -> Tensor:
         size = self.teacher.aerial_size
@@ -36,19 +36,18 @@ class TownTokens:
         return self.teacher.aerial_tokens(self._tiles(rows.tolist()))
 
     @torch.inference_mode()
-    def of(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        """Tokens (len(rows), S, M, C) of places by their row, from every standpoint."""
+    def of(self, rows: npt.NDArray[np.int64]) -> Prepared:
+        """Places by their row, from every standpoint; half precision from the first time on."""
         missing = [int(row) for row in rows if int(row) not in self._known]
         if missing:
-            seen = self.teacher.standpoint_tokens(self._tiles(missing))
-            for row, tokens in zip(missing, seen, strict=True):
-                self._known[row] = tokens.half()
-        return torch.stack([self._known[int(row)] for row in rows]).float()
+            places = self.teacher.prepare_places(self._tiles(missing))
+            self._known |= zip(missing, places.each(self.teacher.stands), strict=True)
+        return Prepared.joined([self._known[int(row)] for row in rows])
 
 
 @torch.inference_mode()
 def rerank(
-    teacher: GeoSSK, queries: Queries, matches: Matches, tokens: TownTokens, first: int = RERANKED
+    teacher: GeoSSK, queries: Queries, matches: Matches, places: TownPlaces, first: int = RERANKED
 ) -> npt.NDArray[np.float32]:
     """Teacher's scores (Q, R) of the student's first places of each query; -inf elsewhere."""
     teacher.eval()
@@ -61,8 +60,8 @@ def rerank(
         ground = teacher.ground_tokens(ground_batch(view, teacher.ground_size, whole=is_global))
         rolls = matches.roll[index, rows]
         if not is_global and np.isnan(rolls).any():
-            rolls = found_rolls(teacher, ground, tokens.middles_of(rows))
-        scores[index, rows] = score_places(teacher, ground, tokens.of(rows), rolls)
+            rolls = found_rolls(teacher, ground, places.middles_of(rows))
+        scores[index, rows] = score_places(teacher, ground, places.of(rows), rolls)
     return scores
 
 

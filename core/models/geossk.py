@@ -15,6 +15,7 @@ every in-batch score trivially right. It has no ``describe_*`` and cannot be ind
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,6 +34,7 @@ __all__ = [
     "GeoSSK",
     "GeoSSKConfig",
     "Interaction",
+    "Prepared",
     "contribution_factor",
 ]
 
@@ -69,8 +71,8 @@ class Interaction:
 
 
 @dataclass(frozen=True)
-class _Projected:
-    """What CIM needs of the images of one view; see ``GeoSSK._project``.
+class Prepared:
+    """Images of one view ready to be paired: all that does not depend on whom they meet.
 
     query, key (B, H, N, d); spoken (B, H, rows, N, D); gate (B, N); bins (B, columns, D).
     """
@@ -81,17 +83,33 @@ class _Projected:
     gate: Tensor
     bins: Tensor
 
+    def __len__(self) -> int:
+        return len(self.bins)
+
     @property
     def columns(self) -> int:
+        """Columns of bins, as many as the view is wide."""
         return self.bins.shape[1]
 
-    def of(self, index: int, copies: int) -> _Projected:
+    @classmethod
+    def joined(cls, parts: Sequence[Prepared]) -> Prepared:
+        """All images of several, in their order, in float32."""
+        names = cls.__dataclass_fields__
+        return cls(*(torch.cat([getattr(part, name) for part in parts]).float() for name in names))
+
+    def each(self, count: int) -> list[Prepared]:
+        """Groups of ``count`` images each, in half precision, to be kept."""
+        split = [getattr(self, name).half().split(count) for name in self.__dataclass_fields__]
+        # A slice would keep the whole batch in memory.
+        return [Prepared(*(part.clone() for part in parts)) for parts in zip(*split, strict=True)]
+
+    def of(self, index: int, copies: int) -> Prepared:
         """One image, as seen by each of ``copies`` queries."""
 
         def one(tensor: Tensor) -> Tensor:
             return tensor[index : index + 1].expand(copies, *tensor.shape[1:])
 
-        return _Projected(*(one(getattr(self, name)) for name in self.__dataclass_fields__))
+        return Prepared(*(one(getattr(self, name)) for name in self.__dataclass_fields__))
 
 
 def contribution_factor(parts: Tensor, equal_bins: bool) -> Tensor:
@@ -110,6 +128,15 @@ def contribution_factor(parts: Tensor, equal_bins: bool) -> Tensor:
     power = bins.square().sum(dim=3).clamp_min(1e-12)
     total = power * parts.shape[2] if equal_bins else power.sum(dim=2, keepdim=True)
     return (along / total).flatten(1)
+
+
+def _alike(dim: int, heads: int) -> nn.Linear:
+    """Queries or keys that begin as what they are given: then attention begins as likeness."""
+    layer = nn.Linear(dim, heads * dim)
+    nn.init.zeros_(layer.bias)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(dim).repeat(heads, 1) + 0.02 * torch.randn(heads * dim, dim))
+    return layer
 
 
 class GeoSSK(nn.Module):
@@ -134,8 +161,8 @@ class GeoSSK(nn.Module):
         if base.bins is None and type(base.ground_pool).__name__ != "GapPooling":
             raise SettingError("Teacher: its base must have gap or azimuth pooling.")
         self.norm = nn.LayerNorm(channels)
-        self.query = nn.Linear(channels, channels)
-        self.key = nn.Linear(channels, channels)
+        self.query = _alike(base.ground_pool.dim, self.config.heads)
+        self.key = _alike(base.ground_pool.dim, self.config.heads)
         self.value = nn.Linear(channels, channels)
         self.output = nn.Linear(channels, channels, bias=False)
         nn.init.zeros_(self.output.weight)  # at step 0 the teacher is its plain base
@@ -183,11 +210,14 @@ class GeoSSK(nn.Module):
 
     def plain_similarity(self, ground: Tensor, aerial: Tensor) -> Tensor:
         """Similarity before interaction: (Q, R, K) over rolls, or (Q, R) for a global base."""
-        query = F.normalize(self._parts(ground, self.base.ground_pool).sum(1).flatten(1), dim=1)
-        bins = self._parts(aerial, self.base.aerial_pool).sum(1)
+        asked = self._parts(ground, self.base.ground_pool).sum(1)
+        return self._bin_similarity(asked, self._parts(aerial, self.base.aerial_pool).sum(1))
+
+    def _bin_similarity(self, asked: Tensor, told: Tensor) -> Tensor:
+        query = F.normalize(asked.flatten(1), dim=1)
         if self.base.bins is None:
-            return query @ F.normalize(bins.flatten(1), dim=1).T
-        return roll_similarity(query, (F.normalize(bins, dim=2) / BINS**0.5).flatten(1))
+            return query @ F.normalize(told.flatten(1), dim=1).T
+        return roll_similarity(query, (F.normalize(told, dim=2) / BINS**0.5).flatten(1))
 
     def pair_scores(self, ground: Tensor, aerial: Tensor, rolls: Tensor | None = None) -> Tensor:
         """Cosine (Q, R) of every pair after interaction.
@@ -203,7 +233,16 @@ class GeoSSK(nn.Module):
         """
         return self.scores_and_attention(ground, aerial, rolls)[0]
 
-    def place_scores(self, ground: Tensor, places: Tensor, rolls: Tensor | None = None) -> Tensor:
+    def prepare_places(self, tiles: Tensor) -> Prepared:
+        """Tiles (R, 3, H, W) in [0, 1] as seen from every standpoint: R * S images, tile by tile."""
+        return self._prepare_aerial(self.standpoint_tokens(tiles).flatten(0, 1))
+
+    @property
+    def stands(self) -> int:
+        """S, how many standpoints a place has."""
+        return len(STANDPOINTS) if self.base.polar else 1
+
+    def place_scores(self, ground: Tensor, places: Prepared, rolls: Tensor | None = None) -> Tensor:
         """Scores (Q, R) of places that may have been seen from any of their standpoints.
 
         A camera stands somewhere in a cell of the gallery's grid, not in its middle, and near things
@@ -213,37 +252,40 @@ class GeoSSK(nn.Module):
 
         Args:
             ground: tokens (Q, N, C).
-            places: ``standpoint_tokens`` (R, S, M, C).
+            places: ``prepare_places`` of R tiles.
             rolls: int (Q, R), the roll of each place; None for a global base.
 
         """
-        count, stands = places.shape[:2]
-        aerial = places.flatten(0, 1)
+        stands = self.stands
+        asked = self._prepare_ground(ground)
         if rolls is not None:
             rolls = rolls.repeat_interleave(stands, dim=1)
             near = (rolls[..., None] + torch.arange(-1, 2, device=rolls.device)) % BINS
-            curve = self.plain_similarity(ground, aerial).gather(2, near)
+            curve = self._bin_similarity(asked.bins, places.bins).gather(2, near)
             rolls = near.gather(2, curve.argmax(dim=2, keepdim=True))[..., 0]
-        scores = self.pair_scores(ground, aerial, rolls).unflatten(1, (count, stands))
+        scores = self._all_pairs(asked, places, rolls)[0].unflatten(1, (-1, stands))
         return torch.logsumexp(SHARPNESS * scores, dim=2) / SHARPNESS - math.log(stands) / SHARPNESS
 
     def scores_and_attention(
         self, ground: Tensor, aerial: Tensor, rolls: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """``pair_scores``, and the attention (B, H, N, M) of pairs (i, i), i < min(Q, R), with CIM."""
-        rolls = self._checked_rolls(ground, aerial, rolls)
-        asked = self._project(ground, self.base.ground_pool, self.base.aerial_pool, False)
-        told = self._project(aerial, self.base.aerial_pool, self.base.ground_pool, True)
+        return self._all_pairs(self._prepare_ground(ground), self._prepare_aerial(aerial), rolls)
+
+    def _all_pairs(
+        self, asked: Prepared, told: Prepared, rolls: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        rolls = self._checked_rolls(asked, told, rolls)
         biases = self._biases(asked.columns, asked.columns)
-        by_query = len(ground) < len(aerial)
+        by_query = len(asked) < len(told)
         scores, matched = [], []
         # One image of the smaller side at a time, against all of the other side: few, full steps,
         # and attention (P, H, N, M) that stays small.
-        for index in range(min(len(ground), len(aerial))):
+        for index in range(min(len(asked), len(told))):
             if by_query:
-                pairs = asked.of(index, len(aerial)), told, rolls[index]
+                pairs = asked.of(index, len(told)), told, rolls[index]
             else:
-                pairs = asked, told.of(index, len(ground)), rolls[:, index]
+                pairs = asked, told.of(index, len(asked)), rolls[:, index]
             score, forward = self._score_pairs(*pairs, biases)
             scores.append(score)
             matched += [] if forward is None else [forward[index]]
@@ -251,7 +293,7 @@ class GeoSSK(nn.Module):
         return stacked, torch.stack(matched) if matched else None
 
     def _score_pairs(
-        self, asked: _Projected, told: _Projected, rolls: Tensor, biases: tuple[Tensor, Tensor]
+        self, asked: Prepared, told: Prepared, rolls: Tensor, biases: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor | None]:
         """Cosines (P,) of P pairs, and the attention (P, H, N, M) from ground to aerial."""
         met = self._meet(told, rolls, asked.columns)
@@ -267,9 +309,8 @@ class GeoSSK(nn.Module):
     def interact(self, ground: Tensor, aerial: Tensor, roll: int | None = None) -> Interaction:
         """Attention, factors and score of one pair: tokens (1, N, C) and (1, M, C)."""
         given = None if roll is None else torch.full((1, 1), int(roll) % BINS, device=ground.device)
-        rolls = self._checked_rolls(ground, aerial, given)
-        asked = self._project(ground, self.base.ground_pool, self.base.aerial_pool, False)
-        told = self._project(aerial, self.base.aerial_pool, self.base.ground_pool, True)
+        asked, told = self._prepare_ground(ground), self._prepare_aerial(aerial)
+        rolls = self._checked_rolls(asked, told, given)
         forward_bias, backward_bias = self._biases(asked.columns, BINS)
         forward = self._attend_forward(asked, told, forward_bias[rolls[:, 0]])
         around = self._meet(told, rolls[:, 0], BINS)
@@ -278,39 +319,51 @@ class GeoSSK(nn.Module):
             grid = backward.unflatten(2, (self.rows, BINS))
             backward = grid.roll(int(rolls[0, 0]), dims=3).flatten(2, 3)
         phi_ground, phi_aerial = self.factors(ground, aerial)
-        score = float(self.pair_scores(ground, aerial, given))
+        score = float(self._all_pairs(asked, told, given)[0])
         return Interaction(forward[0], backward[0], phi_ground[0], phi_aerial[0], score)
 
-    def _checked_rolls(self, ground: Tensor, aerial: Tensor, rolls: Tensor | None) -> Tensor:
+    def _checked_rolls(self, asked: Prepared, told: Prepared, rolls: Tensor | None) -> Tensor:
         if self.base.bins is None:
-            return torch.zeros(len(ground), len(aerial), dtype=torch.long, device=ground.device)
-        if rolls is None or rolls.shape != (len(ground), len(aerial)):
+            return torch.zeros(len(asked), len(told), dtype=torch.long, device=asked.bins.device)
+        if rolls is None or rolls.shape != (len(asked), len(told)):
             got = None if rolls is None else tuple(rolls.shape)
             raise SettingError(
                 f"Teacher rolls: got {got}, expected one roll for each of "
-                f"{len(ground)} x {len(aerial)} pairs. Take the student's best rolls."
+                f"{len(asked)} x {len(told)} pairs. Take the student's best rolls."
             )
-        return rolls.to(ground.device).long() % BINS
+        return rolls.to(asked.bins.device).long() % BINS
+
+    def _prepare_ground(self, ground: Tensor) -> Prepared:
+        return self._project(ground, self.base.ground_pool, self.base.aerial_pool, False)
+
+    def _prepare_aerial(self, aerial: Tensor) -> Prepared:
+        return self._project(aerial, self.base.aerial_pool, self.base.ground_pool, True)
 
     def _project(
         self, tokens: Tensor, own: nn.Module, other: nn.Module, equal_bins: bool
-    ) -> _Projected:
+    ) -> Prepared:
         """All that is computed once per image: q, k, v of its tokens, its gate and its bins.
+
+        Two branches that share no weights have no common space but that of their descriptors. So
+        q and k are taken of what each token adds to its descriptor, at the image's own scale: a
+        token that adds little asks vaguely. v is taken of the token itself.
 
         ``spoken`` is v through W_o and the *other* view's pooling, one for each of its rows:
         pooling is linear, so only the pooled message is formed, never a token's (geossk.md 4).
         """
         parts = self._parts(tokens, own)
         phi = contribution_factor(parts, equal_bins and self.base.bins is not None)
+        said = parts.flatten(1, 2)
+        said = said / said.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
         normed = self.norm(tokens)
         weight = self.output.weight.unflatten(1, (self.config.heads, -1))  # C, H, d
         if isinstance(other, AzimuthPooling):
             through = torch.einsum("xcr,chd->hrdx", other.project.weight[..., 0], weight)
         else:
             through = weight.permute(1, 2, 0)[:, None]
-        return _Projected(
-            query=self._heads(self.query, normed) * (normed.shape[2] / self.config.heads) ** -0.5,
-            key=self._heads(self.key, normed),
+        return Prepared(
+            query=self._heads(self.query, said) * said.shape[2] ** -0.5,
+            key=self._heads(self.key, said),
             spoken=self._heads(self.value, normed)[:, :, None] @ through,
             gate=self.gate(phi),
             bins=parts.sum(dim=1),
@@ -321,7 +374,7 @@ class GeoSSK(nn.Module):
         heads: Tensor = projected.unflatten(2, (self.config.heads, -1)).transpose(1, 2)
         return heads
 
-    def _meet(self, told: _Projected, rolls: Tensor, columns: int) -> _Projected:
+    def _meet(self, told: Prepared, rolls: Tensor, columns: int) -> Prepared:
         """The references (P, ...) as their queries meet them: ``columns`` from the roll (P,) on."""
         if self.base.bins is None:
             return told
@@ -336,12 +389,12 @@ class GeoSSK(nn.Module):
             bins=told.bins[pair, meets],
         )
 
-    def _attend_forward(self, asked: _Projected, told: _Projected, bias: Tensor) -> Tensor:
+    def _attend_forward(self, asked: Prepared, told: Prepared, bias: Tensor) -> Tensor:
         """Ground asks, its reference answers: (P, H, N, M), each row summing to 1."""
         logits = asked.query @ told.key.transpose(2, 3) + bias
         return (logits + told.gate.clamp_min(1e-6).log()[:, None, None, :]).softmax(dim=3)
 
-    def _attend_backward(self, asked: _Projected, met: _Projected, bias: Tensor) -> Tensor:
+    def _attend_backward(self, asked: Prepared, met: Prepared, bias: Tensor) -> Tensor:
         """The met columns of a reference ask, ground answers: (P, H, M', N)."""
         logits = met.query @ asked.key.transpose(2, 3) + bias
         return (logits + asked.gate.clamp_min(1e-6).log()[:, None, None, :]).softmax(dim=3)
