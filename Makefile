@@ -59,6 +59,7 @@ results: .venv/test.stamp
 	$(CORE) ablate --worlds build/worlds/train --start assets/models/student \
 	--data build/worlds/test/town-3001 --steps 100 --batch 12 \
 	--run build/runs/ablation --out docs/results/ablation.json
+	$(CORE) bench models --threads 1 --repeat 3 --out docs/results/bench-models.json
 	$(CORE) results
 
 bench: .venv/app.stamp

@@ -144,12 +144,36 @@ def report(rows: list[dict[str, object]]) -> str:
     return json.dumps({"data": "assets/town", **origin, "rows": rows})
 
 
+CONTEST = {
+    "command": "python -m core bench models",
+    "date": "2026-01-01",
+    "machine": "m",
+    "torch": "2",
+    "load": 1.0,
+    "rows": [
+        {
+            "model": "saig-d",
+            "batch": 32,
+            "precision": "float32",
+            "runs": 3,
+            "plain_ms": 900.0,
+            "ours_ms": 500.0,
+            "ratio": 1.8,
+            "work_ratio": 1.9,
+            "largest_difference": 1e-7,
+            "cosine_error": 2e-7,
+        }
+    ],
+}
+
+
 def test_pages_hold_the_measured_figures_and_nothing_else_changes(tmp_path: Path) -> None:
     town, oracle = town_and_oracle()
     rows = evaluate_town(town, oracle, settings=settings_for((32,)), count=24)  # type: ignore[arg-type]
     folder, readme, page = tmp_path / "json", tmp_path / "README.md", tmp_path / "results.md"
     folder.mkdir()
     (folder / "town-1.json").write_text(report(rows))
+    (folder / "bench-models.json").write_text(json.dumps(CONTEST))
     readme.write_text(f"before\n{START}\nold\n{END}\nafter\n")
     write_results(folder, page, readme)
     text = readme.read_text()
@@ -158,6 +182,10 @@ def test_pages_hold_the_measured_figures_and_nothing_else_changes(tmp_path: Path
     assert "old" not in text
     assert "360° crop | 100.0" in text
     assert "100.0" in page.read_text()
+    assert (
+        "| saig-d | 32 | float32 | 900 | 500 | 1.80 | 1.90 | 1.0e-07 | 2.0e-07 |"
+        in page.read_text()
+    )
     write_results(folder, page, readme)
     assert readme.read_text() == text
 

@@ -118,11 +118,32 @@ def _ablation(report: Mapping[str, Any]) -> str:
     return _table(head, lines)
 
 
+def _speed(report: Mapping[str, Any]) -> str:
+    """Contests of ``bench models``, as many times as fast as the transcription."""
+    lines = [
+        [
+            row["model"],
+            str(row["batch"]),
+            row["precision"],
+            f"{row['plain_ms']:.0f}",
+            f"{row['ours_ms']:.0f}",
+            f"{row['ratio']:.2f}",
+            "" if row["work_ratio"] is None else f"{row['work_ratio']:.2f}",
+            f"{row['largest_difference']:.1e}",
+            f"{row['cosine_error']:.1e}",
+        ]
+        for row in report["rows"]
+    ]
+    head = ["model", "batch", "ours in", "plain ms", "ours ms", "times as fast", "of work"]
+    return _table([*head, "difference", "1 - cosine"], lines)
+
+
 def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> None:
     """Write docs/results.md, and the table between the README's markers, from measured JSON.
 
     Args:
-        folder: JSON files of ``evaluate`` (``town-*.json``) and ``ablate`` (``ablation.json``).
+        folder: JSON files of ``evaluate`` (``town-*.json``), ``ablate`` (``ablation.json``) and
+            ``bench models`` (``bench-models.json``).
         page: Markdown file to write.
         readme: Markdown file with the two markers.
 
@@ -148,6 +169,13 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
                 f"## GeoSSK part by part\n\nEqual budget: {report['steps']} steps from one student, "
                 f"one seed. `{report['command']}`, {report['date']}, {report['machine']}. Teachers: "
                 f"re-ranked rows; students: their own.\n\n{_ablation(report)}\n"
+            )
+        if report["file"] == "bench-models.json":
+            parts.append(
+                "## The papers' encoders beside a plain transcription\n\nTurn by turn, same weights, "
+                "the plain one in float32; of work: in processor time, without the waiting. "
+                f"Processes that wanted to run in the last minute: {report['load']}. `{report['command']}`, {report['date']}, "
+                f"{report['machine']}, torch {report['torch']}.\n\n{_speed(report)}\n"
             )
     Path(page).write_text("\n".join(parts), encoding="utf-8")
     text = Path(readme).read_text(encoding="utf-8")
