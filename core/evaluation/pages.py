@@ -175,7 +175,8 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
                 "## The papers' encoders beside a plain transcription\n\nTurn by turn, same weights, "
                 "the plain one in float32; of work: in processor time, without the waiting. "
                 f"Processes that wanted to run in the last minute: {report['load']}. "
-                f"`{report['command']}`, {report['date']}, {report['machine']}, torch {report['torch']}.\n\n{_speed(report)}\n"
+                f"`{report['command']}`, {report['date']}, {report['machine']}, "
+                f"torch {report['torch']}.\n\n{_speed(report)}\n"
             )
     Path(page).write_text("\n".join(parts), encoding="utf-8")
     text = Path(readme).read_text(encoding="utf-8")
