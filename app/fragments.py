@@ -139,7 +139,7 @@ def _card(candidate: Candidate, chosen: bool, picture: str) -> str:
         f'<img alt="Aerial tile {esc(candidate.tile.tile_id)}" src="{picture}">'
         f'<span class="cv-card-body"><span class="cv-card-head">'
         f'<span class="cv-rank">{candidate.rank}</span>'
-        f'<span class="cv-share">{text.percent(candidate.probability)}</span></span>'
+        f'<span class="cv-share">{esc(text.percent(candidate.probability))}</span></span>'
         f'<dl>{facts_html}</dl><span class="cv-where">{esc(coordinates(place))}</span></span></button>'
     )
 

@@ -40,8 +40,8 @@ WAITING_MORE = (
 )
 NO_MATCH = "No confident match"
 NO_MATCH_MORE = (
-    "This photo does not seem to show a place in this imagery. The places below are only the "
-    "nearest that were found."
+    "Nothing in this imagery matches the photo clearly: it may be from elsewhere, or show too little. "
+    "The places below are only the nearest that were found."
 )
 
 EXPLAIN_WAITING = "Locate a photo first; then this page shows what matched what."
@@ -125,7 +125,7 @@ def certainty(confidence: float) -> str:
 def percent(share: float) -> str:
     """A share in [0, 1] as a percentage that never claims certainty."""
     if share < 0.001:
-        return "under 0.1 %"
+        return "< 0.1 %"
     if share < 0.1:
         return f"{100 * share:.1f} %"
     return f"{min(100 * share, 99):.0f} %"

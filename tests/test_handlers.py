@@ -213,7 +213,7 @@ def test_doubt_is_put_into_words(answer):
 
 @pytest.mark.parametrize(
     ("share", "words"),
-    [(0.0, "under 0.1 %"), (0.0123, "1.2 %"), (0.5, "50 %"), (0.9999, "99 %"), (1.0, "99 %")],
+    [(0.0, "< 0.1 %"), (0.0123, "1.2 %"), (0.5, "50 %"), (0.9999, "99 %"), (1.0, "99 %")],
 )
 def test_percentages_never_claim_certainty(share, words):
     assert text.percent(share) == words
