@@ -43,6 +43,7 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
         "fov_deg": _rounded(prediction.fov_deg, 2),
         "fov_source": prediction.fov_source,
         "confident": prediction.confident,
+        "confidence": _rounded(prediction.confidence, 6),
         "heading_deg": _rounded(prediction.heading_deg, 2),
         "candidates": [_candidate_record(candidate) for candidate in prediction.candidates],
         "timings_ms": {name: round(ms, 1) for name, ms in prediction.timings_ms.items()},

@@ -78,7 +78,8 @@ def test_json_is_one_object_as_the_design_says(run, folder):
     assert len(found["candidates"]) == 3
     assert abs((found["heading_deg"] + 180) % 360 - 180) < 2
     assert set(found) == {
-        "photo", "fov_deg", "fov_source", "confident", "heading_deg", "candidates", "timings_ms",
+        "photo", "fov_deg", "fov_source", "confident", "confidence", "heading_deg", "candidates",
+        "timings_ms",
     }  # fmt: skip
 
 

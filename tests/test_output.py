@@ -41,7 +41,8 @@ LOST = dataclasses.replace(
 def test_record_has_exactly_the_keys_of_the_design():
     record = prediction_record(PREDICTION)
     assert list(record) == [
-        "photo", "fov_deg", "fov_source", "confident", "heading_deg", "candidates", "timings_ms",
+        "photo", "fov_deg", "fov_source", "confident", "confidence", "heading_deg", "candidates",
+        "timings_ms",
     ]  # fmt: skip
     assert list(record["candidates"][0]) == [
         "rank", "tile_id", "lat_deg", "lon_deg", "similarity", "teacher_score", "probability",
