@@ -40,6 +40,17 @@ def tokens(count: int, columns: int, seed: int) -> torch.Tensor:
     return torch.randn(count, ROWS * columns, CHANNELS, generator=generator)
 
 
+def slow_said(teacher: GeoSSK, x: torch.Tensor, pool: torch.nn.Module) -> torch.Tensor:
+    """What each token adds to its descriptor, at the image's own scale."""
+    if teacher.base.bins is None:
+        parts = x / len(x)
+    else:
+        columns = len(x) // ROWS
+        weight = pool.project.weight
+        parts = torch.stack([weight[:, :, n // columns, 0] @ token for n, token in enumerate(x)])
+    return parts / math.sqrt(float((parts**2).mean()))
+
+
 def slow_score(
     teacher: GeoSSK, ground: torch.Tensor, aerial: torch.Tensor, roll: int, count: int
 ) -> float:
@@ -52,22 +63,11 @@ def slow_score(
     def value(x: torch.Tensor) -> torch.Tensor:
         return teacher.value(teacher.norm(x)).view(len(x), heads, width)
 
-    def said(x: torch.Tensor, pool: torch.nn.Module) -> torch.Tensor:
-        """What each token adds to its descriptor, at the image's own scale."""
-        if teacher.base.bins is None:
-            parts = x / len(x)
-        else:
-            columns = len(x) // ROWS
-            parts = torch.stack(
-                [pool.project.weight[:, :, n // columns, 0] @ token for n, token in enumerate(x)]
-            )
-        return parts / math.sqrt(float((parts**2).mean()))
-
     def interacted(mine, theirs, gate_mine, gate_theirs, is_ground):
         pools = teacher.base.ground_pool, teacher.base.aerial_pool
         asking, telling = pools if is_ground else pools[::-1]
-        q = teacher.query(said(mine, asking)).unflatten(1, (heads, -1))
-        k = teacher.key(said(theirs, telling)).unflatten(1, (heads, -1))
+        q = teacher.query(slow_said(teacher, mine, asking)).unflatten(1, (heads, -1))
+        k = teacher.key(slow_said(teacher, theirs, telling)).unflatten(1, (heads, -1))
         v = value(theirs)
         columns = len(mine) // ROWS
         result = mine.clone()

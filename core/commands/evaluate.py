@@ -91,6 +91,14 @@ def evaluate(
         _tell(report, benchmark_text(report), json, out)
         return
     refuse_beside(context, "a town", OF_BENCHMARKS, "it is for --benchmark")
+    report = _town_report(student, teacher, data, reranked, queries, seed)
+    _tell(report, evaluation_table(report["rows"]), json, out)
+
+
+def _town_report(
+    student: Path, teacher: Path | None, data: Path, reranked: bool, queries: int, seed: int
+) -> dict[str, Any]:
+    """All rows of one town, with the protocol and the command that measured them."""
     from core.data.worlds import load_town
     from core.evaluation.calibration import Calibration
     from core.evaluation.report import evaluate_town
@@ -112,7 +120,7 @@ def evaluate(
     )
     command = f"evaluate {student} --data {data} --queries {queries} --seed {seed}"
     command += "" if reranked else " --no-reranked"
-    report = {
+    return {
         "protocol": PROTOCOL,
         "model": str(student),
         "data": str(data),
@@ -120,7 +128,6 @@ def evaluate(
         **provenance(command),
         "rows": rows,
     }
-    _tell(report, evaluation_table(rows), json, out)
 
 
 def _check_out(out: Path | None) -> None:

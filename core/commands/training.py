@@ -118,28 +118,21 @@ def train(
         session = Session(seed, device, steps, save_every, _command())
         _tell(run, run_recipe(recipe, "train", folders, session))
         return
-    built: dict[str, Any] = {
-        "name": model,
-        "pooling": pooling,
-        "ground_size": parse_canvas(ground_size),
-        "aerial_size": parse_canvas(aerial_size),
-        "dim": dim,
-    }
     if teacher and start is None:
         raise SettingError(
             "Teacher: got no --start, expected the model folder of a student. Train one first."
         )
-    loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device)
-    towns, held_out = _towns(worlds, validation, start, built["aerial_size"])
     from core.training.recipes import ModelConfig, train_student, train_teacher
 
+    config = ModelConfig(model, pooling, parse_canvas(ground_size), parse_canvas(aerial_size), dim)
+    loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device)
+    towns, held_out = _towns(worlds, validation, start, config.aerial_size)
     if teacher and start is not None:
         switches = {"interaction": interaction, "contribution": contribution, "heads": heads}
         written = train_teacher(
             towns, held_out, loop, run, out, start, command=_command(), **switches
         )
     else:
-        config = ModelConfig(**built)
         written = train_student(towns, held_out, loop, run, out, config, start, _command())
     _tell(run, f"{written}: trained for {loop.steps} steps on {len(towns)} towns.")
 

@@ -165,7 +165,7 @@ def _rows_of(
     row = _row(setting, queries, len(centres), False)
     yield row | _figures(setting, matches.similarity, matches.roll, distance, queries) | chance
     if seen is not None:
-        teacher = rerank(seen.teacher, queries, matches, seen)
+        teacher = rerank(queries, matches, seen)
         view = EQUAL if calibration is None else calibration.at(setting.bins)
         scores = combined(matches.similarity, teacher, view)
         row = _row(setting, queries, len(centres), True)

@@ -47,10 +47,10 @@ class TownPlaces:
 
 @torch.inference_mode()
 def rerank(
-    teacher: GeoSSK, queries: Queries, matches: Matches, places: TownPlaces, first: int = RERANKED
+    queries: Queries, matches: Matches, places: TownPlaces, first: int = RERANKED
 ) -> npt.NDArray[np.float32]:
-    """Teacher's scores (Q, R) of the student's first places of each query; -inf elsewhere."""
-    teacher.eval()
+    """Scores (Q, R) of the places' teacher for the student's first of each query; -inf elsewhere."""
+    teacher = places.teacher.eval()
     is_global = teacher.base.bins is None
     scores = np.full(matches.similarity.shape, -np.inf, np.float32)
     order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :first]
