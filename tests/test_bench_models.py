@@ -68,6 +68,26 @@ def test_both_are_asked_turn_by_turn_after_one_comparison(turns):
         assert 0 <= contest.cosine_error <= 1e-9
 
 
+def test_the_ceiling_is_the_time_of_the_multiply_adds_at_the_speed_of_the_fastest_product(
+    monkeypatch,
+):
+    monkeypatch.setattr(bench_models, "_fastest_product", lambda device, context: 1000.0)
+    contest = run_contests(["flat"], [5], 1, pairs={"flat": flat()})[0]
+    operations = 5 * 2 * 3 * 4  # five views through a map of three values to four
+    assert contest.ceiling == pytest.approx(contest.plain_ms / 1000 / (operations / 1000))
+
+
+def test_the_plain_models_are_counted_whole(monkeypatch):
+    monkeypatch.setattr(bench_models, "_fastest_product", lambda device, context: 1.0)
+    contest = run_contests(["saig-s"], [1], 1)[0]
+    counted = contest.plain_ms / 1000 / contest.ceiling
+    tokens, width = 256, 384
+    stem = 27 * 64 * 128**2 + 9 * 4096 * (64 * 128 + 128 * 128) + 9 * 1024 * (128 * 256 + 256 * 256)
+    stem += 9 * 256 * 256 * 512 + tokens * 512 * width
+    block = 4 * tokens * width**2 + 2 * tokens**2 * width
+    assert counted == pytest.approx(2 * (stem + 11 * block))
+
+
 def test_a_faster_wrong_answer_is_an_error():
     with pytest.raises(ParityError, match="Model flat: got descriptors that differ"):
         run_contests(["flat"], [2], 1, pairs={"flat": flat(0.1)})
