@@ -126,12 +126,13 @@ def cards(
 
 
 def _card(candidate: Candidate, chosen: bool, picture: str) -> str:
-    place = candidate.tile.place
     heading = "unknown" if candidate.heading_deg is None else text.compass(candidate.heading_deg)
     rows = [("similarity", f"{candidate.similarity:.3f}")]
     if candidate.teacher_score is not None:
         rows.append(("pair score", f"{candidate.teacher_score:.3f}"))
     rows.append(("heading", heading))
+    if candidate.radius_m is not None:
+        rows.append(("to within", text.distance(candidate.radius_m)))
     facts_html = "".join(f"<dt>{esc(k)}</dt><dd>{esc(v)}</dd>" for k, v in rows)
     return (
         f'<button type="button" class="cv-card{" cv-chosen" if chosen else ""}" '
@@ -140,7 +141,8 @@ def _card(candidate: Candidate, chosen: bool, picture: str) -> str:
         f'<span class="cv-card-body"><span class="cv-card-head">'
         f'<span class="cv-rank">{candidate.rank}</span>'
         f'<span class="cv-share">{esc(text.percent(candidate.probability))}</span></span>'
-        f'<dl>{facts_html}</dl><span class="cv-where">{esc(coordinates(place))}</span></span></button>'
+        f'<dl>{facts_html}</dl><span class="cv-where">{esc(coordinates(candidate.camera))}</span>'
+        "</span></button>"
     )
 
 
@@ -173,7 +175,7 @@ def legend(has_cells: bool, has_near: bool, has_truth: bool, has_candidates: boo
     """What the signs on the map mean; only those that are on it."""
     entries = []
     if has_candidates:
-        entries.append(("cv-key-pin", "candidate place, best first"))
+        entries.append(("cv-key-pin", "where the camera stood, best first"))
         entries.append(("cv-key-tile", "the tile that was compared"))
         entries.append(("cv-key-wedge", "where the camera looked"))
     if has_cells:

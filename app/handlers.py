@@ -268,7 +268,7 @@ def show(
     )
     if answer is None or prediction is None:
         return fragments.waiting(), frame, legend, ""
-    first = prediction.candidates[0].tile.place if prediction.candidates else None
+    first = prediction.candidates[0].camera if prediction.candidates else None
     error = distance_m(place, first) if place is not None and first is not None else None
     verdict = fragments.verdict(prediction, answer.ask.heading_deg, answer.ask.near, error)
     return verdict, frame, legend, fragments.cards(prediction.candidates, selected, page.thumbnail)

@@ -31,6 +31,8 @@ WEB = Path(__file__).resolve().parent.parent / "assets" / "web"
 OVERVIEW_SIDE = 3072
 WEDGE_M = 70.0
 SQUARE = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+_TURN = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+CIRCLE = np.stack([np.sin(_TURN), np.cos(_TURN)], axis=-1)
 CELL_COLOURS = ("#ffe08a", "#ffb347", "#ff7a3d", "#e8384f", "#a5146b")
 """From unlikely to likely; every step darker than the one before, so that it also reads in grey."""
 
@@ -193,7 +195,7 @@ def _settings(scene: MapScene) -> dict[str, Any]:
 
 def _view(scene: MapScene) -> Corners:
     """What to look at first: the leading places and the truth, or the whole of the imagery."""
-    places = [c.tile.place for c in scene.candidates[:3]]
+    places = [c.camera for c in scene.candidates[:3]]
     if scene.truth is not None and places and scene.base.covers(scene.truth):
         places.append(scene.truth)
     if not places:
@@ -238,15 +240,20 @@ def _cell_style(share: float) -> dict[str, Any]:
 
 
 def _add_shapes(document: folium.Map, scene: MapScene) -> None:
-    """Footprints and heading wedges of the candidates; map.js shows the wedge of the chosen one."""
+    """Footprints of the candidates, where their cameras looked and how far off they may stand;
+    map.js shows the last two of the chosen one.
+    """
     features = []
     for candidate in reversed(scene.candidates):
         tile = candidate.tile
-        centre = np.array([tile.east_m, tile.north_m])
-        square = centre + tile.side_m / 2 * SQUARE
+        square = np.array([tile.east_m, tile.north_m]) + tile.side_m / 2 * SQUARE
+        camera = np.array(scene.frame.to_metres(candidate.camera))
         features.append(_polygon(scene.frame, square, kind="footprint", rank=candidate.rank))
+        if candidate.radius_m is not None:
+            circle = candidate.radius_m * CIRCLE + camera
+            features.append(_polygon(scene.frame, circle, kind="radius", rank=candidate.rank))
         if candidate.heading_deg is not None:
-            wedge = _wedge(candidate.heading_deg, scene.fov_deg) + centre
+            wedge = _wedge(candidate.heading_deg, scene.fov_deg) + camera
             features.append(_polygon(scene.frame, wedge, kind="wedge", rank=candidate.rank))
     if scene.truth is not None and scene.truth_heading_deg is not None:
         centre = np.array(scene.frame.to_metres(scene.truth))
@@ -263,6 +270,8 @@ def _add_shapes(document: folium.Map, scene: MapScene) -> None:
 def _shape_style(kind: str) -> dict[str, Any]:
     if kind == "footprint":
         return {"color": "#ffffff", "weight": 1.5, "opacity": 0.85, "fillOpacity": 0.0}
+    if kind == "radius":
+        return {"color": "#ffffff", "weight": 2, "fillColor": "#ffffff", "fillOpacity": 0.25}
     colour = "#2f6df6" if kind == "truth" else "#ff5a36"
     return {"color": colour, "weight": 1, "opacity": 0.9, "fillColor": colour, "fillOpacity": 0.3}
 
@@ -291,7 +300,7 @@ def _polygon(
 
 
 def _add_marker(document: folium.Map, candidate: Candidate) -> None:
-    place = candidate.tile.place
+    place = candidate.camera
     icon = folium.DivIcon(
         html=f'<span class="cv-pin">{candidate.rank}</span>',
         icon_size=(30, 30),

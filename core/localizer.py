@@ -24,12 +24,13 @@ from core.evaluation.calibration import POOL, RERANKED, Calibration, probabiliti
 from core.explain import Explanation, explain_pair
 from core.gallery import Gallery
 from core.geo import wrap_deg
-from core.models.geossk import GeoSSK
+from core.models.geossk import SHARPNESS, GeoSSK
 from core.models.two_branch import TwoBranch
 from core.photos import Photo, PhotoSource, canvas_of, open_photo, with_fov
 from core.polar import BINS, to_batch
+from core.position import STUDENT_SHARPNESS, camera_position
 from core.ranking import Ranking, in_order, look_again, rank_tiles, whole_roll
-from core.records import Candidate, Prediction, SearchArea
+from core.records import Candidate, Place, Prediction, SearchArea
 from core.search import heading_from_roll
 from core.views import ground_batch
 
@@ -298,7 +299,23 @@ class Localizer:
             probability=float(probability),
             heading_deg=heading,
             roll=None if math.isnan(roll) else whole_roll(roll),
+            camera=self._camera(ranking, position),
+            radius_m=self.calibration.at(n_bins).radius_m,
         )
+
+    def _camera(self, ranking: Ranking, position: int) -> Place:
+        """Where in the tile at one position of the ranking the camera probably stood."""
+        seen = len(ranking.standpoint_scores)
+        side = self.gallery.manifest.tile_side_m
+        if self.teacher is not None and position < seen:
+            centres = self.gallery.centres_m[ranking.rows[:seen]]
+            points = self.teacher.standpoints
+            scores, sharpness = ranking.standpoint_scores, SHARPNESS
+        else:
+            centres, points = self.gallery.centres_m[ranking.rows], ((0.0, 0.0),)
+            scores, sharpness = ranking.similarities[:, None], STUDENT_SHARPNESS
+        east, north = camera_position(centres, scores, position, side, sharpness, points)
+        return self.gallery.frame.to_place(float(east), float(north))
 
 
 class _Stopwatch:

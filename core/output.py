@@ -29,7 +29,7 @@ Rows = list[dict[str, Any]]
 
 COLUMNS = (
     "photo", "fov_deg", "fov_source", "confident", "confidence", "rank", "tile_id", "lat_deg",
-    "lon_deg", "similarity", "teacher_score", "probability", "heading_deg",
+    "lon_deg", "radius_m", "similarity", "teacher_score", "probability", "heading_deg",
 )  # fmt: skip
 
 
@@ -54,8 +54,9 @@ def _candidate_record(candidate: Candidate) -> dict[str, Any]:
     return {
         "rank": candidate.rank,
         "tile_id": candidate.tile.tile_id,
-        "lat_deg": _rounded(candidate.tile.place.lat_deg, 7),
-        "lon_deg": _rounded(candidate.tile.place.lon_deg, 7),
+        "lat_deg": _rounded(candidate.camera.lat_deg, 7),
+        "lon_deg": _rounded(candidate.camera.lon_deg, 7),
+        "radius_m": _rounded(candidate.radius_m, 1),
         "similarity": _rounded(candidate.similarity, 6),
         "teacher_score": _rounded(candidate.teacher_score, 6),
         "probability": _rounded(candidate.probability, 6),
@@ -153,7 +154,7 @@ def _write_gpkg(path: Path, rows: Rows) -> None:
     table = {name: [row[name] for row in rows] for name in COLUMNS}
     points = geopandas.points_from_xy(table["lon_deg"], table["lat_deg"])
     frame = geopandas.GeoDataFrame(table, geometry=points, crs="EPSG:4326")
-    numbers = ["similarity", "teacher_score", "probability", "heading_deg"]
+    numbers = ["radius_m", "similarity", "teacher_score", "probability", "heading_deg"]
     frame[numbers] = frame[numbers].astype(float)  # a column of None alone would become text
     frame.to_file(path, layer="candidates", driver="GPKG")
 

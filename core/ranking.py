@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from core.evaluation.calibration import ViewCalibration
-from core.models.geossk import GeoSSK, Prepared
+from core.models.geossk import GeoSSK, Prepared, over_standpoints
 from core.polar import BINS, to_batch
 from core.search import (
     InnerProductIndex,
@@ -47,6 +47,7 @@ class Ranking:
         similarities: float32 (K,) of the student.
         teacher_scores: float32 (T,) of the first T tiles, none before ``look_again``.
         rolls: float32 (K,) in [0, 32), nan where nobody knows.
+        standpoint_scores: float32 (T, S), what the teacher's scores were made of.
 
     """
 
@@ -54,6 +55,7 @@ class Ranking:
     similarities: FloatArray
     teacher_scores: FloatArray
     rolls: FloatArray
+    standpoint_scores: FloatArray
 
 
 def whole_roll(roll: float) -> int:
@@ -89,8 +91,8 @@ def rank_tiles(
         matches = search_all_rolls(index, descriptor, n_bins, k, rows=rows, rolls=wanted)
         similarities, best, rolls = matches.similarities[0], matches.rows[0], matches.rolls[0]
     known = best >= 0
-    unseen = np.empty(0, dtype=np.float32)
-    return Ranking(best[known], similarities[known], unseen, rolls[known])
+    unseen = np.empty((0, 1), dtype=np.float32)
+    return Ranking(best[known], similarities[known], unseen[:, 0], rolls[known], unseen)
 
 
 @torch.inference_mode()
@@ -129,9 +131,12 @@ def look_again(
             rolls = found_rolls(teacher, ground, teacher.aerial_tokens(seen))
         else:
             rolls = np.full_like(rolls, roll_from_heading(heading_deg, canvas_bins(canvas)))
-    scores = score_places(teacher, ground, teacher.prepare_places(seen), rolls)
+    scores, from_each = score_places(teacher, ground, teacher.prepare_places(seen), rolls)
     return replace(
-        ranking, teacher_scores=scores, rolls=np.concatenate([rolls, ranking.rolls[count:]])
+        ranking,
+        teacher_scores=scores,
+        rolls=np.concatenate([rolls, ranking.rolls[count:]]),
+        standpoint_scores=from_each,
     )
 
 
@@ -145,8 +150,8 @@ def found_rolls(teacher: GeoSSK, ground: Tensor, aerial: Tensor) -> FloatArray:
 
 def score_places(
     teacher: GeoSSK, ground: Tensor, places: Prepared, rolls: FloatArray
-) -> FloatArray:
-    """Teacher's scores (T,) of T places.
+) -> tuple[FloatArray, FloatArray]:
+    """Teacher's scores (T,) of T places, and (T, S) of their standpoints.
 
     Args:
         teacher: in evaluation mode.
@@ -155,10 +160,11 @@ def score_places(
         rolls: (T,) in [0, 32) at which an azimuth teacher meets them; a global one asks for none.
 
     """
-    if teacher.base.bins is None:
-        return teacher.place_scores(ground, places)[0].float().cpu().numpy()
-    whole = torch.from_numpy(np.rint(rolls).astype(np.int64) % BINS).to(ground.device)
-    return teacher.place_scores(ground, places, whole[None])[0].float().cpu().numpy()
+    met = None
+    if teacher.base.bins is not None:
+        met = torch.from_numpy(np.rint(rolls).astype(np.int64) % BINS).to(ground.device)[None]
+    from_each = teacher.standpoint_scores(ground, places, met)[0].float().cpu()
+    return over_standpoints(from_each).numpy(), from_each.numpy()
 
 
 def in_order(ranking: Ranking, view: ViewCalibration) -> tuple[Ranking, npt.NDArray[np.float64]]:
@@ -168,10 +174,12 @@ def in_order(ranking: Ranking, view: ViewCalibration) -> tuple[Ranking, npt.NDAr
     """
     logits = np.asarray(view.logits(ranking.similarities, ranking.teacher_scores), dtype=np.float64)
     order = np.argsort(-logits, kind="stable")
+    seen = order[: len(ranking.teacher_scores)]
     ordered = Ranking(
         rows=ranking.rows[order],
         similarities=ranking.similarities[order],
-        teacher_scores=ranking.teacher_scores[order[: len(ranking.teacher_scores)]],
+        teacher_scores=ranking.teacher_scores[seen],
         rolls=ranking.rolls[order],
+        standpoint_scores=ranking.standpoint_scores[seen],
     )
     return ordered, logits[order]

@@ -49,10 +49,12 @@ class Pair:
 class Candidate:
     """One place the photo may have been taken at.
 
-    ``similarity``: student's similarity, at most 1. ``teacher_score``: the teacher's cosine for the
-    pair, or None where it did not look. ``probability``: calibrated share in [0, 1], merged
-    neighbours included. ``roll``: azimuth bins by which the photo's first bin lies right of the
-    polar view's first bin.
+    ``camera``: where in it the camera probably stood; the tile around the place is not centred there.
+    ``radius_m``: nine of ten cameras stood within it on validation towns, where the place was right;
+    None where that was not measured. ``similarity``: student's similarity, at most 1.
+    ``teacher_score``: the teacher's cosine for the pair, or None where it did not look.
+    ``probability``: calibrated share in [0, 1], merged neighbours included. ``roll``: azimuth bins by
+    which the photo's first bin lies right of the polar view's first bin.
     """
 
     rank: int
@@ -63,6 +65,8 @@ class Candidate:
     probability: float
     heading_deg: float | None
     roll: int | None
+    camera: Place
+    radius_m: float | None = None
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,7 @@ def test_a_perfect_student_is_called_perfect(bins: int) -> None:
     assert row["within_10_m"] == 1
     assert row["median_error_m"] < 1
     assert row["median_heading_error_deg"] < 360 / BINS
+    assert row["median_position_error_m"] <= row["position_error_90_m"] < 28.8
     assert row["gallery"] == 441
     assert 0 < row["chance_25_m"] < 0.03
 
@@ -84,6 +85,7 @@ def test_a_collapsed_student_scores_nothing() -> None:
     town, oracle = town_and_oracle(collapsed=True)
     row = evaluate_town(town, oracle, settings=[Setting(32)], count=24)[0]  # type: ignore[arg-type]
     assert row["hit@1"] == row["hit@10"] == row["within_50_m"] == 0
+    assert row["median_position_error_m"] is None  # nothing to say where no place is right
 
 
 def test_help_changes_what_is_searched_and_its_chance() -> None:

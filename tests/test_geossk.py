@@ -17,6 +17,7 @@ from core.models.geossk import (
     GeoSSKConfig,
     Prepared,
     contribution_factor,
+    over_standpoints,
 )
 from core.polar import BINS
 
@@ -144,7 +145,9 @@ def test_a_place_is_the_mean_exponential_of_its_standpoints() -> None:
     tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     places = teacher.standpoint_tokens(tiles)
     rolls = torch.tensor([[0, 5, 31], [30, 17, 2]])
-    scores = teacher.place_scores(ground, teacher.prepare_places(tiles), rolls)
+    scores = over_standpoints(
+        teacher.standpoint_scores(ground, teacher.prepare_places(tiles), rolls)
+    )
     for q in range(2):
         for r in range(3):
             looks = []
@@ -166,10 +169,10 @@ def test_places_kept_one_by_one_score_as_they_did_together() -> None:
     tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     ground, rolls = tokens(2, 8, 5), torch.tensor([[0, 5, 31], [30, 17, 2]])
     together = teacher.prepare_places(tiles)
-    first, second, third = together.each(teacher.stands)
+    first, second, third = together.each(len(teacher.standpoints))
     turned = Prepared.joined([third, first, second])
-    kept = teacher.place_scores(ground, turned, rolls[:, [2, 0, 1]])
-    scores = teacher.place_scores(ground, together, rolls)
+    kept = teacher.standpoint_scores(ground, turned, rolls[:, [2, 0, 1]])
+    scores = teacher.standpoint_scores(ground, together, rolls)
     torch.testing.assert_close(kept, scores[:, [2, 0, 1]], atol=2e-3, rtol=0)  # half precision
     assert float(scores.std()) > 0.01
 
@@ -198,8 +201,8 @@ def test_a_tile_that_is_not_turned_polar_has_one_standpoint() -> None:
     ground = tokens(2, BINS, 1)
     places = teacher.standpoint_tokens(tiles)
     assert places.shape[:2] == (3, 1)
-    scores = teacher.place_scores(ground, teacher.prepare_places(tiles))
-    torch.testing.assert_close(scores, teacher.pair_scores(ground, places[:, 0]))
+    scores = teacher.standpoint_scores(ground, teacher.prepare_places(tiles))
+    torch.testing.assert_close(scores[..., 0], teacher.pair_scores(ground, places[:, 0]))
 
 
 @torch.no_grad()

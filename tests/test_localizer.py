@@ -136,6 +136,34 @@ def test_teacher_scores_the_first_tiles_and_keeps_a_true_first(with_teacher):
     assert found.timings_ms["rerank"] > 0
 
 
+def test_the_camera_is_a_point_in_the_place(localizer, with_teacher):
+    """Somewhere between the places that have a say, and none of them farther than the next but one."""
+    for one in (localizer, with_teacher):
+        first = one.locate(panorama_at(one.gallery, ROW)).candidates[0]
+        east, north = one.gallery.frame.to_metres(first.camera)
+        off = np.hypot(east - first.tile.east_m, north - first.tile.north_m)
+        assert 0 < off < 28.8 + 4.8 * 2**0.5
+        assert first.radius_m is None  # nothing was measured for these
+
+
+def test_the_camera_is_pulled_to_the_standpoint_that_scores_best(with_teacher, monkeypatch):
+    import torch
+
+    told = torch.tensor([0.0, 0.0, 0.0, 9.0])  # the last one: south-east
+    monkeypatch.setattr(
+        with_teacher.teacher,
+        "standpoint_scores",
+        lambda ground, places, rolls: told.expand(1, rolls.shape[1], 4),
+    )
+    first = with_teacher.locate(panorama_at(with_teacher.gallery, ROW)).candidates[0]
+    monkeypatch.setattr("core.position.REACH", 0.01)  # only the place itself
+    alone = with_teacher.locate(panorama_at(with_teacher.gallery, ROW)).candidates[0]
+    east, north = with_teacher.gallery.frame.to_metres(alone.camera)
+    assert (east - first.tile.east_m, north - first.tile.north_m) == pytest.approx(
+        (4.8, -4.8), abs=0.01
+    )
+
+
 def test_teacher_overrules_the_student(with_teacher, monkeypatch):
     photo = panorama_at(with_teacher.gallery, ROW)
     before = Localizer(with_teacher.gallery, with_teacher.student).locate(photo)
@@ -150,10 +178,11 @@ def test_teacher_overrules_the_student(with_teacher, monkeypatch):
     def prefer_second(ground, places, rolls):
         import torch
 
-        return torch.tensor([[1.0 if row == second else 0.0 for row in tiles[-rolls.shape[1] :]]])
+        told = [1.0 if row == second else 0.0 for row in tiles[-rolls.shape[1] :]]
+        return torch.tensor([told])[..., None].expand(-1, -1, 4)
 
     monkeypatch.setattr(with_teacher.gallery, "tile_image", remember)
-    monkeypatch.setattr(with_teacher.teacher, "place_scores", prefer_second)
+    monkeypatch.setattr(with_teacher.teacher, "standpoint_scores", prefer_second)
     after = with_teacher.locate(photo)
     assert len(tiles) == 20
     assert after.candidates[0].row == second

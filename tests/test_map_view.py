@@ -30,7 +30,7 @@ FRAME = LocalFrame(ORIGIN)
 
 def candidate(rank: int, east_m: float, north_m: float, heading_deg: float | None = 90.0):
     tile = Tile(f"t{rank}", FRAME.to_place(east_m, north_m), east_m, north_m, 76.8)
-    return Candidate(rank, rank, tile, 0.9, None, 0.5 / rank, heading_deg, 0)
+    return Candidate(rank, rank, tile, 0.9, None, 0.5 / rank, heading_deg, 0, tile.place, 4.0)
 
 
 def base_map() -> BaseMap:

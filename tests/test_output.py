@@ -15,8 +15,11 @@ from core.records import Candidate, Place, Prediction, Tile
 
 
 def candidate(rank: int, teacher_score: float | None = 0.5) -> Candidate:
-    tile = Tile(f"t{rank:04d}", Place(60.0 + rank, 24.123456789), 10.0 * rank, 5.0, 76.8)
-    return Candidate(rank, 100 + rank, tile, 0.9, teacher_score, 0.25, 11.25 * rank, rank)
+    tile = Tile(f"t{rank:04d}", Place(60.0 + rank, 24.1235), 10.0 * rank, 5.0, 76.8)
+    camera = Place(60.0 + rank, 24.123456789)
+    return Candidate(
+        rank, 100 + rank, tile, 0.9, teacher_score, 0.25, 11.25 * rank, rank, camera, 4.25
+    )
 
 
 PREDICTION = Prediction(
@@ -45,8 +48,8 @@ def test_record_has_exactly_the_keys_of_the_design():
         "timings_ms",
     ]  # fmt: skip
     assert list(record["candidates"][0]) == [
-        "rank", "tile_id", "lat_deg", "lon_deg", "similarity", "teacher_score", "probability",
-        "heading_deg",
+        "rank", "tile_id", "lat_deg", "lon_deg", "radius_m", "similarity", "teacher_score",
+        "probability", "heading_deg",
     ]  # fmt: skip
     assert record["candidates"][0]["lon_deg"] == 24.1234568
     assert record["timings_ms"]["describe"] == 12.3

@@ -44,6 +44,8 @@ function crossviewMap(map, settings) {
         if (chosen) shape.bringToFront();
       } else if (kind === "wedge") {
         shape.setStyle({ opacity: chosen ? 0.9 : 0, fillOpacity: chosen ? 0.38 : 0 });
+      } else if (kind === "radius") {
+        shape.setStyle({ opacity: chosen ? 0.95 : 0, fillOpacity: chosen ? 0.25 : 0 });
       }
     }
     const marker = markers.get(rank);

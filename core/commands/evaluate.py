@@ -37,6 +37,7 @@ COLUMNS = (
     ("50 m", "within_50_m", "{:.1%}"),
     ("chance", "chance_25_m", "{:.1%}"),
     ("error m", "median_error_m", "{:.1f}"),
+    ("point m", "median_position_error_m", "{:.1f}"),
     ("heading err", "median_heading_error_deg", "{:.1f}"),
 )
 

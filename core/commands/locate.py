@@ -172,10 +172,11 @@ def describe(prediction: Prediction) -> str:
     ]
     lines += [f"  {note}" for note in prediction.notes]
     for candidate in prediction.candidates:
-        place, heading = candidate.tile.place, candidate.heading_deg
+        place, heading = candidate.camera, candidate.heading_deg
+        radius = "" if candidate.radius_m is None else f" ± {candidate.radius_m:.0f} m"
         facing = "" if heading is None else f"  facing {heading:5.1f}°"
         lines.append(
-            f"  {candidate.rank:3d}  {place.lat_deg:10.6f}, {place.lon_deg:11.6f}"
+            f"  {candidate.rank:3d}  {place.lat_deg:10.6f}, {place.lon_deg:11.6f}{radius}"
             f"  {candidate.probability:6.1%}{facing}  tile {candidate.tile.tile_id}"
         )
     return "\n".join(lines)

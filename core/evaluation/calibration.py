@@ -38,7 +38,8 @@ FloatArray = npt.NDArray[np.floating[Any]]
 class ViewCalibration:
     """Fitted numbers for views of ``bins`` azimuth bins. ``teacher`` is 0 where none re-ranks.
 
-    ``threshold``: smallest confidence at which an answer counts as a match.
+    ``threshold``: smallest confidence at which an answer counts as a match. ``radius_m``: around the
+    point that is answered, nine of ten cameras stood within it where the place was right.
     """
 
     bins: int
@@ -48,6 +49,7 @@ class ViewCalibration:
     intercept: float
     likeness: float = 0.0
     threshold: float = 0.5
+    radius_m: float | None = None
 
     def logits(self, similarities: FloatArray, teacher_scores: FloatArray) -> FloatArray:
         """Logits (K,) of tiles in the student's order, of which the teacher saw the first T.

@@ -70,7 +70,7 @@ class _Described:
         order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :POOL]
         seen = np.empty((len(order), 0))
         if self.seen is not None:
-            scores = rerank(queries, matches, self.seen)
+            scores = rerank(queries, matches, self.seen).scores
             scores = np.take_along_axis(scores, order, axis=1)
             seen = scores[:, : int(np.isfinite(scores[0]).sum())].astype(np.float64)
         places = self.centres[order]

@@ -27,6 +27,14 @@ HELP = {
 }
 
 
+METRES = (
+    "median_error_m",
+    "median_position_error_m",
+    "position_error_90_m",
+    "median_heading_error_deg",
+)
+
+
 def _read(folder: Path) -> list[dict[str, Any]]:
     reports = []
     for path in sorted(folder.glob("*.json")):
@@ -78,7 +86,7 @@ def _sweep(rows: Sequence[Row], key: str = "within_25_m") -> str:
 
 def _details(rows: Sequence[Row]) -> str:
     head = ["view", "re-ranked", "hit@1", "hit@5", "10 m", "25 m", "± s.e.", "50 m", "25 m in 5"]
-    head += ["median m", "heading °"]
+    head += ["median m", "point m", "in 9 of 10", "heading °"]
     lines = []
     for row in rows:
         if row["heading"] == "known" or row["radius_m"] is not None:
@@ -87,7 +95,7 @@ def _details(rows: Sequence[Row]) -> str:
         lines.append(
             [f"{row['fov_deg']:g}° {row['view']}", "yes" if row["reranked"] else "no"]
             + [_share(row.get(key)) for key in (*shares, "within_50_m", "within_25_m@5")]
-            + [_number(row.get("median_error_m")), _number(row.get("median_heading_error_deg"))]
+            + [_number(row.get(key)) for key in METRES]
         )
     return _table(head, lines)
 
@@ -159,7 +167,8 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
         "# Results\n\nWritten by `make results` from the JSON in `docs/results/`; not edited by hand. "
         "All towns are rendered (synthetic); the test towns were never trained or tuned on. "
         "Cells: student / re-ranked by the teacher (chance level), in per cent of queries whose first "
-        "place lies within 25 m of the camera.\n"
+        "place lies within 25 m of the camera. Point: how far the answered point is from the camera, "
+        "in metres, where the first place is right (the median, and nine of ten within).\n"
     ]
     for report in towns:
         parts.append(f"## {report['data']}\n\n{_origin(report)}\n\n{_sweep(report['rows'])}\n")

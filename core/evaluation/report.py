@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from core.canvas import UNSEEN
 from core.data.transforms import photo_mask
-from core.data.worlds import GRID_STEP_M, Town
-from core.evaluation.calibration import Calibration, ViewCalibration
+from core.data.worlds import GRID_STEP_M, TILE_SIDE_M, Town
+from core.evaluation.calibration import POOL, Calibration, ViewCalibration
 from core.evaluation.descriptors import (
     Float,
     Matches,
@@ -38,9 +38,10 @@ from core.evaluation.metrics import (
 )
 from core.evaluation.rerank import TownPlaces, combined, rerank
 from core.geo import angle_difference_deg
-from core.models.geossk import GeoSSK
+from core.models.geossk import SHARPNESS, GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import BINS
+from core.position import STUDENT_SHARPNESS, camera_position
 
 __all__ = ["FIELDS_OF_VIEW", "Setting", "evaluate_town", "settings_for"]
 
@@ -126,6 +127,34 @@ def _figures(
     return figures
 
 
+def _position_figures(
+    scores: npt.NDArray[np.float32],
+    points: npt.NDArray[np.float32],
+    centres: Float,
+    distance: Float,
+    queries: Queries,
+    seen: GeoSSK | None,
+) -> Row:
+    """How far the answered point is from the camera, where the first place is right: median and
+    ninth decile in metres. ``points``: (Q, R, S), see ``camera_position``.
+    """
+    sharpness = STUDENT_SHARPNESS if seen is None else SHARPNESS
+    offsets = ((0.0, 0.0),) if seen is None else seen.standpoints
+    first = worst_first_place(scores, distance)
+    errors = []
+    for query, place in enumerate(first):
+        if distance[query, place] <= 25:
+            pool = np.argsort(-scores[query], kind="stable")[:POOL]
+            at = int(np.flatnonzero(pool == place)[0])
+            told = points[query, pool]
+            found = camera_position(centres[pool], told, at, TILE_SIDE_M, sharpness, offsets)
+            errors.append(float(np.hypot(*(found - queries.places[query]))))
+    return {
+        "median_position_error_m": float(np.median(errors)) if errors else None,
+        "position_error_90_m": float(np.quantile(errors, 0.9)) if errors else None,
+    }
+
+
 def _chance(distance: Float, radius_m: float | None) -> float:
     allowed = distance <= (radius_m or np.inf)
     return float((((distance <= 25) & allowed).sum(axis=1) / allowed.sum(axis=1)).mean())
@@ -163,13 +192,18 @@ def _rows_of(
     matches = _within_radius(matches, distance, setting.radius_m)
     chance = {"chance_25_m": _chance(distance, setting.radius_m)}
     row = _row(setting, queries, len(centres), False)
-    yield row | _figures(setting, matches.similarity, matches.roll, distance, queries) | chance
+    points = matches.similarity[..., None]
+    found = _position_figures(matches.similarity, points, centres, distance, queries, None)
+    figures = _figures(setting, matches.similarity, matches.roll, distance, queries)
+    yield row | figures | found | chance
     if seen is not None:
-        teacher = rerank(queries, matches, seen)
+        told = rerank(queries, matches, seen)
         view = EQUAL if calibration is None else calibration.at(setting.bins)
-        scores = combined(matches.similarity, teacher, view)
+        scores = combined(matches.similarity, told.scores, view)
         row = _row(setting, queries, len(centres), True)
-        yield row | _figures(setting, scores, matches.roll, distance, queries) | chance
+        points, teacher = told.standpoints, seen.teacher
+        found = _position_figures(scores, points, centres, distance, queries, teacher)
+        yield row | _figures(setting, scores, matches.roll, distance, queries) | found | chance
 
 
 def evaluate_town(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,7 +17,19 @@ from core.polar import to_batch
 from core.ranking import found_rolls, score_places
 from core.views import ground_batch
 
-__all__ = ["TownPlaces", "combined", "rerank"]
+__all__ = ["Reranked", "TownPlaces", "combined", "rerank"]
+
+
+@dataclass(frozen=True)
+class Reranked:
+    """What a teacher says of the first T places of Q queries.
+
+    scores: float32 (Q, R) of all places, -inf where it did not look. standpoints: float32 (Q, R, S),
+    likewise, what the scores were made of.
+    """
+
+    scores: npt.NDArray[np.float32]
+    standpoints: npt.NDArray[np.float32]
 
 
 class TownPlaces:
@@ -41,18 +55,20 @@ class TownPlaces:
         missing = [int(row) for row in rows if int(row) not in self._known]
         if missing:
             places = self.teacher.prepare_places(self._tiles(missing))
-            self._known |= zip(missing, places.each(self.teacher.stands), strict=True)
+            self._known |= zip(missing, places.each(len(self.teacher.standpoints)), strict=True)
         return Prepared.joined([self._known[int(row)] for row in rows])
 
 
 @torch.inference_mode()
 def rerank(
     queries: Queries, matches: Matches, places: TownPlaces, first: int = RERANKED
-) -> npt.NDArray[np.float32]:
-    """Scores (Q, R) of the places' teacher for the student's first of each query; -inf elsewhere."""
+) -> Reranked:
+    """What the places' teacher says of the student's first places of each query."""
     teacher = places.teacher.eval()
     is_global = teacher.base.bins is None
     scores = np.full(matches.similarity.shape, -np.inf, np.float32)
+    shape = (*scores.shape, len(teacher.standpoints))
+    standpoints = np.full(shape, -np.inf, np.float32)
     order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :first]
     for index, best in enumerate(order):
         rows = best[np.isfinite(matches.similarity[index, best])]
@@ -61,8 +77,9 @@ def rerank(
         rolls = matches.roll[index, rows]
         if not is_global and np.isnan(rolls).any():
             rolls = found_rolls(teacher, ground, places.middles_of(rows))
-        scores[index, rows] = score_places(teacher, ground, places.of(rows), rolls)
-    return scores
+        told = score_places(teacher, ground, places.of(rows), rolls)
+        scores[index, rows], standpoints[index, rows] = told
+    return Reranked(scores, standpoints)
 
 
 def combined(

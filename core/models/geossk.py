@@ -36,6 +36,7 @@ __all__ = [
     "Interaction",
     "Prepared",
     "contribution_factor",
+    "over_standpoints",
 ]
 
 
@@ -130,6 +131,14 @@ def contribution_factor(parts: Tensor, equal_bins: bool) -> Tensor:
     return (along / total).flatten(1)
 
 
+def over_standpoints(scores: Tensor) -> Tensor:
+    """Scores (..., S) of standpoints to those of places (...): the logarithm of the mean exponential,
+    as if each standpoint were equally likely.
+    """
+    summed = torch.logsumexp(SHARPNESS * scores, dim=-1)
+    return (summed - math.log(scores.shape[-1])) / SHARPNESS
+
+
 def _alike(dim: int, heads: int) -> nn.Linear:
     """Queries or keys that begin as what they are given: then attention begins as likeness."""
     layer = nn.Linear(dim, heads * dim)
@@ -184,7 +193,7 @@ class GeoSSK(nn.Module):
         """Tokens (B, S, M, C) of tiles as seen from S standpoints; one where there is no polar view."""
         if not self.base.polar:
             return self.aerial_tokens(tiles)[:, None]
-        seen = [self.base.aerial_tokens(tiles, standpoint) for standpoint in STANDPOINTS]
+        seen = [self.base.aerial_tokens(tiles, standpoint) for standpoint in self.standpoints]
         return torch.stack(seen, dim=1)
 
     def _parts(self, tokens: Tensor, pool: nn.Module) -> Tensor:
@@ -238,17 +247,18 @@ class GeoSSK(nn.Module):
         return self._prepare_aerial(self.standpoint_tokens(tiles).flatten(0, 1))
 
     @property
-    def stands(self) -> int:
-        """S, how many standpoints a place has."""
-        return len(STANDPOINTS) if self.base.polar else 1
+    def standpoints(self) -> tuple[tuple[float, float], ...]:
+        """Where a place may have been seen from: S pairs, east and north, in half sides of its tile."""
+        return STANDPOINTS if self.base.polar else ((0.0, 0.0),)
 
-    def place_scores(self, ground: Tensor, places: Prepared, rolls: Tensor | None = None) -> Tensor:
-        """Scores (Q, R) of places that may have been seen from any of their standpoints.
+    def standpoint_scores(
+        self, ground: Tensor, places: Prepared, rolls: Tensor | None = None
+    ) -> Tensor:
+        """Scores (Q, R, S) of places as seen from each of their standpoints.
 
         A camera stands somewhere in a cell of the gallery's grid, not in its middle, and near things
         then lie at other azimuths. Every standpoint is a pair of its own, met within one bin of the
-        place's roll; the place's score is the logarithm of their mean exponential, as if each
-        standpoint were equally likely.
+        place's roll. ``over_standpoints`` makes them the scores of places.
 
         Args:
             ground: tokens (Q, N, C).
@@ -256,15 +266,14 @@ class GeoSSK(nn.Module):
             rolls: int (Q, R), the roll of each place; None for a global base.
 
         """
-        stands = self.stands
+        stands = len(self.standpoints)
         asked = self._prepare_ground(ground)
         if rolls is not None:
             rolls = rolls.repeat_interleave(stands, dim=1)
             near = (rolls[..., None] + torch.arange(-1, 2, device=rolls.device)) % BINS
             curve = self._bin_similarity(asked.bins, places.bins).gather(2, near)
             rolls = near.gather(2, curve.argmax(dim=2, keepdim=True))[..., 0]
-        scores = self._all_pairs(asked, places, rolls)[0].unflatten(1, (-1, stands))
-        return torch.logsumexp(SHARPNESS * scores, dim=2) / SHARPNESS - math.log(stands) / SHARPNESS
+        return self._all_pairs(asked, places, rolls)[0].unflatten(1, (-1, stands))
 
     def scores_and_attention(
         self, ground: Tensor, aerial: Tensor, rolls: Tensor | None = None
