@@ -20,7 +20,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=os.environ.get("GRADIO_SERVER_PORT", "7860"))
     parser.add_argument("--gallery", type=Path, default=ASSETS / "town", help="gallery folder")
     parser.add_argument("--student", type=Path, default=ASSETS / "models" / "student")
-    parser.add_argument("--teacher", type=Path, default=ASSETS / "models" / "teacher")
+    parser.add_argument("--teacher", type=Path, help="by default the one beside the student")
     parser.add_argument("--examples", type=Path, default=ASSETS / "examples", help="photos to try")
     return parser.parse_args()
 
@@ -29,12 +29,14 @@ def main() -> None:
     """Open gallery and models once, and serve the page until it is stopped."""
     arguments = parse_arguments()
     from app.ui import launch_options, open_page
+    from core.checkpoints import teacher_beside
     from core.errors import CoreError
 
+    teacher = arguments.teacher or teacher_beside(arguments.student)
     with tempfile.TemporaryDirectory(prefix="crossview-") as scratch:
         try:
             blocks = open_page(
-                arguments.gallery, arguments.student, arguments.teacher, arguments.examples, scratch
+                arguments.gallery, arguments.student, teacher, arguments.examples, scratch
             )
         except CoreError as error:
             sys.exit(f"crossview: {error}")

@@ -26,14 +26,14 @@ MONO = ["ui-monospace", "SFMono-Regular", "Liberation Mono", "monospace"]
 
 
 def open_page(
-    gallery: Path, student: Path, teacher: Path, examples: Path, scratch: str | Path
+    gallery: Path, student: Path, teacher: Path | None, examples: Path, scratch: str | Path
 ) -> gr.Blocks:
     """Open everything once, warm it up, and build the page.
 
     Args:
         gallery: gallery folder.
         student: model folder.
-        teacher: model folder; without one nothing is re-ranked.
+        teacher: model folder; None: nothing is re-ranked or explained.
         examples: folder of photos that the page offers; may be missing.
         scratch: empty folder for files that the page makes and serves.
 

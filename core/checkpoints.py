@@ -33,7 +33,9 @@ __all__ = [
     "load_student",
     "load_teacher",
     "model_hash",
+    "require_calibrated_for",
     "save_model",
+    "teacher_beside",
 ]
 
 CONFIG = "config.json"
@@ -178,6 +180,36 @@ def load_teacher(folder: str | Path) -> tuple[GeoSSK, dict[str, Any]]:
     if not isinstance(model, GeoSSK):
         raise _wrong_kind(folder, config, "a GeoSSK teacher")
     return model, config
+
+
+def teacher_beside(student: str | Path) -> Path | None:
+    """The folder ``teacher`` beside a student's folder, which re-ranks where none is named."""
+    beside = Path(student).parent / "teacher"
+    is_one = beside.is_dir() and beside.resolve() != Path(student).resolve()
+    return beside if is_one else None
+
+
+def require_calibrated_for(
+    teacher: str | Path, config: dict[str, Any], student: str | Path
+) -> None:
+    """Refuse a teacher whose probabilities were fitted to the scores of another student.
+
+    Args:
+        teacher: its model folder.
+        config: of the teacher; nothing is said of one that was never calibrated.
+        student: model folder of the student that it is to re-rank for.
+
+    Raises:
+        CheckpointError: it was calibrated with other weights than the student's.
+
+    """
+    fitted = config.get("calibration", {}).get("student")
+    if fitted is not None and fitted != model_hash(student):
+        raise CheckpointError(
+            f"Teacher {teacher}: got one calibrated with another student than {student}, expected one "
+            f"of the two together. Run: python -m core calibrate {student} --teacher {teacher} "
+            "--validation TOWNS; or leave the teacher out."
+        )
 
 
 def _wrong_kind(folder: str | Path, config: dict[str, Any], expected: str) -> CheckpointError:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from core.canvas import GroundCanvas
-from core.checkpoints import load_student, load_teacher, model_hash
+from core.checkpoints import load_student, load_teacher, model_hash, require_calibrated_for
 from core.errors import SettingError
 from core.evaluation.calibration import POOL, RERANKED, Calibration, probabilities
 from core.explain import Explanation, explain_pair
@@ -89,7 +89,8 @@ class Localizer:
 
         Raises:
             GalleryError: the gallery is missing, damaged, or built by another model.
-            CheckpointError: a model folder is missing, damaged, or holds the wrong kind of model.
+            CheckpointError: a model folder is missing, damaged, or holds the wrong kind of model, or
+                the teacher was calibrated with another student.
 
         """
         describing, config = load_student(student)
@@ -97,6 +98,7 @@ class Localizer:
         if teacher is not None:
             # The calibration of the two together stands with the one that looks last.
             looking, config = load_teacher(teacher)
+            require_calibrated_for(teacher, config, student)
         opened = Gallery.open(gallery)
         opened.require_model(Path(student).name, model_hash(student), student)
         calibration = Calibration.from_config(config.get("calibration", {}))

@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from core.checkpoints import load_state, model_hash, save_model
+from core.checkpoints import load_state, load_teacher, model_hash, save_model
 from core.cli import main
 from core.commands.evaluate import evaluation_table
 from core.evaluation.calibration import Calibration
@@ -71,6 +72,26 @@ def test_calibrate_notes_it_and_leaves_the_galleries_valid(models, tiny_world, t
         calibration = Calibration.from_config(load_state(folder)[0]["calibration"])
         assert {view.bins for view in calibration.views} >= {32, 8}
         assert any(view.teacher > 0 for view in calibration.views) == looks
+
+
+def test_a_teacher_re_ranks_for_the_student_it_was_calibrated_with(
+    models, tiny_world, tiny_gallery, tmp_path, capsys
+):
+    shutil.copytree(models, tmp_path / "models")
+    student, teacher = tmp_path / "models" / "student", tmp_path / "models" / "teacher"
+    looks, config = load_teacher(teacher)
+    save_model(teacher, looks, {**config, "calibration": {"views": [], "student": "0" * 64}}, "")
+    judge = ["evaluate", str(student), "--data", str(tiny_world), "--queries", "1"]
+    assert main(judge) == 1  # the teacher beside the student is the one that re-ranks
+    told = capsys.readouterr().err
+    assert "calibrated with another student" in told
+    assert f"python -m core calibrate {student} --teacher {teacher} --validation" in told
+    photo = str(tmp_path / "photo.jpg")
+    Image.new("RGB", (512, 128)).save(photo)
+    find = ["locate", photo, "--gallery", str(tiny_gallery.path), "--student", str(student)]
+    assert main(find) == 1
+    assert "calibrated with another student" in capsys.readouterr().err
+    assert main([*judge, "--no-reranked"]) == 0
 
 
 def test_train_teacher_distil_give_models_that_load(tiny_world, tmp_path, capsys):

@@ -44,7 +44,9 @@ def bench(
     ] = None,
     gallery: Annotated[Path, typer.Option(help="Gallery folder.")] = Path("assets/town"),
     student: Annotated[Path, typer.Option(help="Model folder.")] = Path("assets/models/student"),
-    teacher: Annotated[Path, typer.Option(help="Model folder.")] = Path("assets/models/teacher"),
+    teacher: Annotated[
+        Path | None, typer.Option(help="Model folder; by default the one beside the student.")
+    ] = None,
     rerank: Annotated[bool, typer.Option(help="With the teacher's second look.")] = True,
     repeat: Annotated[int, typer.Option(help="Runs of each thing.")] = 5,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -52,8 +54,10 @@ def bench(
     """Time locate as a whole process and once warm, side by side."""
     chosen = photo or _first_example()
     from core.bench import bench_record, bench_table, run_bench
+    from core.checkpoints import teacher_beside
 
-    timings = run_bench(chosen, gallery, student, teacher if rerank else None, repeat)
+    looking = (teacher or teacher_beside(student)) if rerank else None
+    timings = run_bench(chosen, gallery, student, looking, repeat)
     print(json_module.dumps(bench_record(timings)) if json else bench_table(timings))
 
 

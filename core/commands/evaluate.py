@@ -100,14 +100,12 @@ def _town_report(
     student: Path, teacher: Path | None, data: Path, reranked: bool, queries: int, seed: int
 ) -> dict[str, Any]:
     """All rows of one town, with the protocol and the command that measured them."""
+    from core.checkpoints import teacher_beside
     from core.data.worlds import load_town
     from core.evaluation.calibration import Calibration
     from core.evaluation.report import evaluate_town
 
-    beside = student.parent / "teacher"
-    if teacher is None and reranked and beside != student and beside.is_dir():
-        teacher = beside
-    models = open_models(student, teacher if reranked else None)
+    models = open_models(student, (teacher or teacher_beside(student)) if reranked else None)
     town = load_town(data, tile_pixels=models.student.aerial_size[0])
     fitted = models.teacher_config.get("calibration")
     calibration = Calibration.from_config(fitted) if fitted else None
@@ -165,19 +163,24 @@ class OpenModels:
     teacher_config: dict[str, Any]
 
 
-def open_models(student: Path, teacher: Path | None) -> OpenModels:
+def open_models(student: Path, teacher: Path | None, is_calibrated: bool = True) -> OpenModels:
     """Load model folders and check that each holds the kind of model it should.
 
+    ``is_calibrated``: whether a calibrated teacher must have been so with this student.
+
     Raises:
-        CheckpointError: a folder is missing, damaged, or holds another kind of model.
+        CheckpointError: a folder is missing, damaged, or holds another kind of model, or the two do
+            not belong together.
 
     """
-    from core.checkpoints import load_student, load_teacher
+    from core.checkpoints import load_student, load_teacher, require_calibrated_for
 
     model, config = load_student(student)
     if teacher is None:
         return OpenModels(model, config, None, {})
     looking, looking_config = load_teacher(teacher)
+    if is_calibrated:
+        require_calibrated_for(teacher, looking_config, student)
     return OpenModels(model, config, looking, looking_config)
 
 

@@ -30,8 +30,9 @@ def locate(
     gallery: Annotated[Path, typer.Option(help="Gallery folder.")] = Path("assets/town"),
     student: Annotated[Path, typer.Option(help="Model folder.")] = Path("assets/models/student"),
     teacher: Annotated[
-        Path, typer.Option(help="Model folder of the teacher that re-ranks.")
-    ] = Path("assets/models/teacher"),
+        Path | None,
+        typer.Option(help="Model folder of the teacher; by default the one beside the student."),
+    ] = None,
     rerank: Annotated[bool, typer.Option(help="Let the teacher re-rank the first places.")] = True,
     fov: Annotated[
         str | None, typer.Option(help="Horizontal field of view in degrees, for all photos.")
@@ -60,9 +61,11 @@ def locate(
     files = photo_files(photos)
     device = checked_device(device)
 
+    from core.checkpoints import teacher_beside
     from core.localizer import Localizer
 
-    localizer = Localizer.open(gallery, student, teacher if rerank else None, device)
+    looking = (teacher or teacher_beside(student)) if rerank else None
+    localizer = Localizer.open(gallery, student, looking, device)
     located: list[Prediction] = []
     for prediction in _located(localizer, files, fov_deg, heading_deg, area, top_k):
         print(

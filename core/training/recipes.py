@@ -154,8 +154,26 @@ def model_card(title: str, record: dict[str, Any]) -> str:
         f"seed {loop['seed']}\n"
         f"- {record['minutes']} minutes on {record['machine']}, torch {record['torch']}\n"
         f"{began}"
-        f"- last line of the log: `{json.dumps(record['last'])}`\n\n"
+        f"- {_how_well(record['last'])}\n\n"
         "GeoSSK is rebuilt from its abstract; every figure is this project's own. These weights: CC0.\n"
+    )
+
+
+def _how_well(last: dict[str, Any]) -> str:
+    """What validation said of a model, from the last line of its log."""
+    figures = last.get("validation", {})
+    told = [
+        f"{field}° {100 * figures[key]:.1f} %"
+        + (f" ({100 * figures[again]:.1f} % re-ranked)" if again in figures else "")
+        for field in (360, 180, 90)
+        if (key := f"within_25_m_{field}") in figures
+        for again in (f"{key}_reranked",)
+    ]
+    if not told:
+        return "not judged on validation towns (no `--validation`): measure it with `evaluate`"
+    return (
+        "first place within 25 m of the camera on validation towns, of all places of a town, heading "
+        f"unknown: {', '.join(told)}"
     )
 
 
