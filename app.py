@@ -29,8 +29,8 @@ def main() -> None:
     """Open gallery and models once, and serve the page until it is stopped."""
     arguments = parse_arguments()
     from app.ui import launch_options, open_page
-    from core.checkpoints import teacher_beside
     from core.errors import CoreError
+    from core.localizer import teacher_beside
 
     teacher = arguments.teacher or teacher_beside(arguments.student)
     with tempfile.TemporaryDirectory(prefix="crossview-") as scratch:

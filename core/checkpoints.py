@@ -35,7 +35,6 @@ __all__ = [
     "model_hash",
     "require_calibrated_for",
     "save_model",
-    "teacher_beside",
 ]
 
 CONFIG = "config.json"
@@ -180,13 +179,6 @@ def load_teacher(folder: str | Path) -> tuple[GeoSSK, dict[str, Any]]:
     if not isinstance(model, GeoSSK):
         raise _wrong_kind(folder, config, "a GeoSSK teacher")
     return model, config
-
-
-def teacher_beside(student: str | Path) -> Path | None:
-    """The folder ``teacher`` beside a student's folder, which re-ranks where none is named."""
-    beside = Path(student).parent / "teacher"
-    is_one = beside.is_dir() and beside.resolve() != Path(student).resolve()
-    return beside if is_one else None
 
 
 def require_calibrated_for(

@@ -20,6 +20,7 @@ from core.commands.evaluate import evaluate
 from core.commands.explain import explain
 from core.commands.gallery import gallery_app
 from core.commands.locate import locate
+from core.commands.pointing import pointing
 from core.commands.results import ablate, results
 from core.commands.training import distill, train
 from core.commands.world import world_app
@@ -55,6 +56,10 @@ app.command(
     epilog="Example: python -m core evaluate assets/models/student --data assets/town --json; "
     "python -m core evaluate my-saig --benchmark cvact-val --data CVACT --out cvact-val.json"
 )(evaluate)
+app.command(
+    epilog="Example: python -m core pointing assets/models/teacher --data assets/town --queries 200 "
+    "--out docs/results/explanations.json"
+)(pointing)
 app.command(
     epilog="Example: python -m core ablate --worlds build/train --start assets/models/student "
     "--data assets/town --run build/ablation --out docs/results/ablation.json"

@@ -34,7 +34,7 @@ from core.records import Candidate, Place, Prediction, SearchArea
 from core.search import heading_from_roll
 from core.views import ground_batch
 
-__all__ = ["Localizer", "tile_describer"]
+__all__ = ["Localizer", "teacher_beside", "tile_describer"]
 
 MAX_PLACES = 100
 
@@ -318,6 +318,13 @@ class Localizer:
             scores, sharpness = ranking.similarities[:, None], STUDENT_SHARPNESS
         east, north = camera_position(centres, scores, position, side, sharpness, points)
         return self.gallery.frame.to_place(float(east), float(north))
+
+
+def teacher_beside(student: str | Path) -> Path | None:
+    """The folder ``teacher`` beside a student's folder, which re-ranks where none is named."""
+    beside = Path(student).parent / "teacher"
+    is_one = beside.is_dir() and beside.resolve() != Path(student).resolve()
+    return beside if is_one else None
 
 
 class _Stopwatch:

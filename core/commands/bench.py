@@ -54,7 +54,7 @@ def bench(
     """Time locate as a whole process and once warm, side by side."""
     chosen = photo or _first_example()
     from core.bench import bench_record, bench_table, run_bench
-    from core.checkpoints import teacher_beside
+    from core.localizer import teacher_beside
 
     looking = (teacher or teacher_beside(student)) if rerank else None
     timings = run_bench(chosen, gallery, student, looking, repeat)

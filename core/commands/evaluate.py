@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from core.models.geossk import GeoSSK
     from core.models.two_branch import TwoBranch
 
-__all__ = ["OpenModels", "evaluate", "evaluation_table", "open_models"]
+__all__ = ["OpenModels", "check_out", "evaluate", "evaluation_table", "open_models", "tell"]
 
 PROTOCOL = (
     "Crops of panoramas at random headings against all places of a 19.2 m grid; shares in 0..1; "
@@ -84,26 +84,26 @@ def evaluate(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    _check_out(out)
+    check_out(out)
     if benchmark is not None:
         why = "a benchmark is described once, all of it, by the student alone"
         refuse_beside(context, "--benchmark", OF_TOWNS, why)
         report = benchmark_report(student, data, benchmark, polar_root, device, batch)
-        _tell(report, benchmark_text(report), json, out)
+        tell(report, benchmark_text(report), json, out)
         return
     refuse_beside(context, "a town", OF_BENCHMARKS, "it is for --benchmark")
     report = _town_report(student, teacher, data, reranked, queries, seed)
-    _tell(report, evaluation_table(report["rows"]), json, out)
+    tell(report, evaluation_table(report["rows"]), json, out)
 
 
 def _town_report(
     student: Path, teacher: Path | None, data: Path, reranked: bool, queries: int, seed: int
 ) -> dict[str, Any]:
     """All rows of one town, with the protocol and the command that measured them."""
-    from core.checkpoints import teacher_beside
     from core.data.worlds import load_town
     from core.evaluation.calibration import Calibration
     from core.evaluation.report import evaluate_town
+    from core.localizer import teacher_beside
 
     models = open_models(student, (teacher or teacher_beside(student)) if reranked else None)
     town = load_town(data, tile_pixels=models.student.aerial_size[0])
@@ -129,7 +129,7 @@ def _town_report(
     }
 
 
-def _check_out(out: Path | None) -> None:
+def check_out(out: Path | None) -> None:
     """Refuse a report that could not be written, before hours of work."""
     if out is None:
         return
@@ -146,7 +146,7 @@ def _check_out(out: Path | None) -> None:
         )
 
 
-def _tell(report: Mapping[str, Any], text: str, as_json: bool, out: Path | None) -> None:
+def tell(report: Mapping[str, Any], text: str, as_json: bool, out: Path | None) -> None:
     """Print a report, as JSON or in words, and write it where that was asked for."""
     print(json_module.dumps(report) if as_json else text)
     if out is not None:

@@ -61,8 +61,7 @@ def locate(
     files = photo_files(photos)
     device = checked_device(device)
 
-    from core.checkpoints import teacher_beside
-    from core.localizer import Localizer
+    from core.localizer import Localizer, teacher_beside
 
     looking = (teacher or teacher_beside(student)) if rerank else None
     localizer = Localizer.open(gallery, student, looking, device)

@@ -6,6 +6,8 @@ A world folder is written by ``core.world.build``; design.md section 6 says what
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +20,25 @@ from rasterio.enums import Resampling
 
 from core.errors import WorldError
 
-__all__ = ["GRID_STEP_M", "TILE_SIDE_M", "PhotoQueries", "Town", "load_photos", "load_town"]
+__all__ = [
+    "GRID_STEP_M",
+    "TILE_SIDE_M",
+    "PatchTruth",
+    "PhotoQueries",
+    "Town",
+    "load_photos",
+    "load_town",
+    "load_truth",
+]
 
 TILE_SIDE_M = 76.8
 """Side of a tile on the ground: 256 px at 0.3 m."""
 
 GRID_STEP_M = 19.2
 """Distance of two neighbouring places of a gallery: a quarter of a tile."""
+
+PATCHES = (4, 32)
+"""Rows and columns of patches of a full canvas."""
 
 UInt8 = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float64]
@@ -36,7 +50,7 @@ class Town:
 
     panoramas: uint8 (n, h, w, 3), full canvases. places: (n, 2) metres east and north.
     heading_deg: (n,). mosaic: uint8 (H, W, 3), north up, ``pixel_m`` metres per pixel, its middle
-    at the origin of the local frame. truth: what each ground patch shows (see the world folder).
+    at the origin of the local frame. What each ground patch shows: ``load_truth``.
     """
 
     name: str
@@ -78,6 +92,22 @@ class PhotoQueries:
     places: Float
     heading_deg: Float
     fov_deg: Float
+
+
+@dataclass(frozen=True)
+class PatchTruth:
+    """What every patch of a town's n panoramas shows: the class that fills most of it, and where.
+
+    Rows from the top; column c is the middle of azimuths heading - 180 + (c + 0.5) * 11.25 degrees.
+
+    class_id: uint8 (n, 4, 32), index into ``class_names``. places: float64 (n, 4, 32, 2), the median
+    place of what is seen of that class, metres east and north in the town's frame (not from the
+    camera); nan where it is sky.
+    """
+
+    class_id: UInt8
+    places: Float
+    class_names: tuple[str, ...]
 
 
 def _read_world_json(folder: Path) -> dict[str, object]:
@@ -165,3 +195,40 @@ def load_photos(folder: str | Path) -> PhotoQueries:
         heading_deg=np.asarray(columns["heading_deg"], np.float64),
         fov_deg=np.asarray(columns["fov_deg"], np.float64),
     )
+
+
+def load_truth(folder: str | Path) -> PatchTruth:
+    """What each patch of each panorama of a world folder shows, in the order of its panoramas.
+
+    Raises:
+        WorldError: the folder has no truth.npz, or one that is damaged or of another layout.
+
+    """
+    path = Path(folder) / "truth.npz"
+    if not path.is_file():
+        raise WorldError(
+            f"World {folder}: got no truth.npz, expected what its patches show. Build the world again "
+            "with: python -m core world build"
+        )
+    try:
+        # numpy leaves a file open that it opened itself and found broken.
+        with path.open("rb") as file, np.load(file) as stored:
+            names = tuple(str(name) for name in stored["class_names"])
+            kinds = stored["class_id"]
+            places = np.stack([stored["east_m"], stored["north_m"]], axis=-1).astype(np.float64)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise WorldError(
+            f"World {folder}: truth.npz is damaged ({error}). Build the world again."
+        ) from error
+    expected = (len(kinds) if kinds.ndim else 0, *PATCHES)
+    if kinds.shape != expected or places.shape != (*expected, 2) or kinds.dtype != np.uint8:
+        raise WorldError(
+            f"World {folder}: truth.npz has classes {kinds.dtype} {kinds.shape} and places "
+            f"{places.shape}, expected uint8 (n, 4, 32) and (n, 4, 32, 2). Build the world again."
+        )
+    if kinds.size and kinds.max() >= len(names):
+        raise WorldError(
+            f"World {folder}: truth.npz has class {kinds.max()}, expected one of its {len(names)} "
+            "names. Build the world again."
+        )
+    return PatchTruth(kinds, places, names)

@@ -24,13 +24,16 @@ __all__ = [
     "Matches",
     "Queries",
     "crop_queries",
+    "cut_queries",
     "describe_places",
     "describe_views",
+    "draw_crops",
     "match",
     "town_grid",
 ]
 
 Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
 CHUNK = 64
 
 
@@ -61,21 +64,30 @@ def town_grid(town: Town, step_m: float = GRID_STEP_M) -> Float:
     return grid_centres(-limit, -limit, limit, limit, step_m)
 
 
+def draw_crops(town: Town, bins: int, count: int, seed: int) -> tuple[Int, Int]:
+    """Which panoramas (Q,) are asked, and at which pixel column (Q,) of each the crop starts."""
+    random = np.random.default_rng((seed, bins))
+    chosen = np.sort(random.permutation(len(town.places))[:count])
+    return chosen, random.integers(0, town.panoramas.shape[2], len(chosen))
+
+
+def cut_queries(town: Town, bins: int, chosen: Int, start: Int) -> Queries:
+    """Crops of ``bins`` whole bins of the panoramas (Q,), each from its pixel column (Q,) on."""
+    width = town.panoramas.shape[2]
+    span = bins * width // BINS
+    columns = (start[:, None] + np.arange(span)) % width
+    views = np.take_along_axis(town.panoramas[chosen], columns[:, None, :, None], axis=2)
+    turn = (start + span / 2 - width / 2) * 360.0 / width
+    return Queries(views, bins, town.places[chosen], (town.heading_deg[chosen] + turn) % 360.0)
+
+
 def crop_queries(town: Town, bins: int, count: int, seed: int) -> Queries:
     """One crop of ``bins`` whole bins of each of ``count`` panoramas, at a random heading.
 
     The crop starts anywhere (to the pixel), so its heading is unknown to the model and to the grid
     of bins. Same seed, same queries.
     """
-    random = np.random.default_rng((seed, bins))
-    chosen = np.sort(random.permutation(len(town.places))[:count])
-    width = town.panoramas.shape[2]
-    span = bins * width // BINS
-    start = random.integers(0, width, len(chosen))
-    columns = (start[:, None] + np.arange(span)) % width
-    views = np.take_along_axis(town.panoramas[chosen], columns[:, None, :, None], axis=2)
-    turn = (start + span / 2 - width / 2) * 360.0 / width
-    return Queries(views, bins, town.places[chosen], (town.heading_deg[chosen] + turn) % 360.0)
+    return cut_queries(town, bins, *draw_crops(town, bins, count, seed))
 
 
 @torch.inference_mode()

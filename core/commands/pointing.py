@@ -1,0 +1,68 @@
+"""``pointing``: whether a teacher's explanations are true, on a town where the truth is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core.commands.evaluate import check_out, open_models, tell
+from core.commands.provenance import provenance
+
+__all__ = ["pointing"]
+
+PROTOCOL = (
+    "Crops of panoramas at random headings, each met with the tile of its true nearest place of a "
+    "19.2 m grid: the place is given. For pointing the true roll is given too, to the nearest of 32 "
+    "bins; contribution depends on no tile; of each heading it is said which roll was given. "
+    "Medians and means over patches; equally strong sectors count against attention."
+)
+
+
+def pointing(
+    teacher: Annotated[Path, typer.Argument(help="Model folder of the teacher.")],
+    data: Annotated[Path, typer.Option(help="World folder with panoramas and truth.npz.")],
+    student: Annotated[
+        Path | None, typer.Option(help="Student's folder; by default the one beside the teacher.")
+    ] = None,
+    queries: Annotated[int, typer.Option(min=1, help="Panoramas asked, at most.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of the crops and of foreign tiles.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+) -> None:
+    """Measure whether explanations are true: where attention points, what contributes, headings.
+
+    A rendered town knows which class each patch of a panorama shows and where that lies. Measured
+    are the distance from where attention points to where the content lies, the contribution of
+    each class, and headings, all beside baselines, at 360, 180 and 90 degrees.
+    """
+    import torch
+
+    from core.data.worlds import load_town, load_truth
+    from core.evaluation.explained_town import explain_town
+    from core.evaluation.explanation_tables import explanation_text
+    from core.evaluation.explanations import GROUPS
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    check_out(out)
+    student = teacher.parent / "student" if student is None else student
+    models = open_models(student, teacher)
+    assert models.teacher is not None  # a folder was named
+    town = load_town(data, tile_pixels=models.teacher.aerial_size[0])
+    truth = load_truth(data)
+    rows = explain_town(town, truth, models.teacher, models.student, count=queries, seed=seed)
+    command = f"pointing {teacher} --student {student} --data {data} --queries {queries}"
+    report = {
+        "protocol": PROTOCOL,
+        "model": str(teacher),
+        "student": str(student),
+        "data": str(data),
+        "seed": seed,
+        **provenance(f"{command} --seed {seed}"),
+        "groups": {name: list(parts) for name, parts in GROUPS.items()},
+        "rows": rows,
+    }
+    tell(report, explanation_text(report), json, out)

@@ -1,0 +1,246 @@
+"""Let a teacher explain photos of a town whose truth is known, and measure what it said.
+
+A photo is a crop of a panorama that starts at the border of a patch, so that each of its patches is
+one whose truth is known; the panorama's own heading is anything, so the crop's is too. It is met
+with the tile of the nearest place of the grid, which is the right answer, given. The roll it is met
+at is the true one (to the nearest whole bin) for pointing; the contribution factors of a photo
+depend on no tile. How far the heading is known without being told is measured by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from core.data.worlds import TILE_SIDE_M, PatchTruth, Town
+from core.errors import SettingError, WorldError
+from core.evaluation.descriptors import (
+    Float,
+    Int,
+    Queries,
+    cut_queries,
+    describe_views,
+    draw_crops,
+    match,
+    town_grid,
+)
+from core.evaluation.explanations import (
+    Looks,
+    Row,
+    class_figures,
+    group_of,
+    heading_figures,
+    pointing_figures,
+)
+from core.explain import heading_from_attention
+from core.models.geossk import GeoSSK
+from core.models.two_branch import TwoBranch
+from core.polar import BIN_DEG, BINS, to_batch
+from core.search import heading_from_roll, roll_from_heading
+from core.views import ground_batch
+
+__all__ = ["CHANCE_DEG", "FIELDS_OF_VIEW", "explain_town"]
+
+FIELDS_OF_VIEW = (32, 16, 8)
+"""Bins of the photos: 360, 180 and 90 degrees."""
+
+CHANCE_DEG = 90.0
+"""Median error of a heading that is guessed."""
+
+UInt8 = npt.NDArray[np.uint8]
+Attention = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Q photos with all that is known of them; tiles uint8 (Q, S, S, 3), places (Q, 2) in metres."""
+
+    queries: Queries
+    tiles: UInt8
+    centres: Float
+    other_tiles: UInt8
+    kinds: Int
+    content: Float
+    rolls: Float
+
+
+def explain_town(
+    town: Town,
+    truth: PatchTruth,
+    teacher: GeoSSK,
+    student: TwoBranch,
+    *,
+    fields: Sequence[int] = FIELDS_OF_VIEW,
+    count: int = 200,
+    seed: int = 0,
+) -> list[Row]:
+    """One row for each field of view: pointing, contribution by class, heading.
+
+    Args:
+        town: with its imagery.
+        truth: what the patches of this very town's panoramas show.
+        teacher: with azimuth bins, in evaluation mode.
+        student: finds its own roll of the true pair; a global one finds none and has no heading.
+        fields: bins of the photos, 1 to 32.
+        count: photos of each field of view, at most as many as there are panoramas.
+        seed: of panoramas, headings and foreign tiles; same seed, same figures.
+
+    Raises:
+        SettingError: a teacher without azimuth bins, which attends to no sectors.
+        WorldError: the truth of another number of panoramas.
+
+    """
+    if teacher.base.bins is None:
+        raise SettingError(
+            "Teacher: got one with a global descriptor, expected azimuth bins, whose tokens are "
+            "sectors of a tile. Measure an azimuth teacher."
+        )
+    if len(truth.class_id) != len(town.panoramas):
+        raise WorldError(
+            f"World {town.name}: got the truth of {len(truth.class_id)} panoramas, expected that of "
+            f"its {len(town.panoramas)}. Build the world again."
+        )
+    return [_row(town, truth, teacher, student, bins, count, seed) for bins in fields]
+
+
+def _row(
+    town: Town,
+    truth: PatchTruth,
+    teacher: GeoSSK,
+    student: TwoBranch,
+    bins: int,
+    count: int,
+    seed: int,
+) -> Row:
+    asked = _ask(town, truth, bins, count, seed)
+    looks, headings = _look(teacher, student, asked, truth.class_names)
+    return {
+        "fov_deg": bins * BIN_DEG,
+        "queries": len(asked.tiles),
+        "patches": looks.phi.size,
+        "patches_in_tile": int(looks.inside(TILE_SIDE_M).sum()),
+        "pointing": pointing_figures(looks, TILE_SIDE_M),
+        "classes": class_figures(looks, TILE_SIDE_M),
+        "headings": heading_figures(asked.queries.heading_deg, headings),
+        "heading_chance_deg": CHANCE_DEG,
+    }
+
+
+def _ask(town: Town, truth: PatchTruth, bins: int, count: int, seed: int) -> _Asked:
+    chosen, start = draw_crops(town, bins, count, seed)
+    column = start * BINS // town.panoramas.shape[2]
+    queries = cut_queries(town, bins, chosen, column * (town.panoramas.shape[2] // BINS))
+    columns = (column[:, None] + np.arange(bins)) % BINS
+    grid = town_grid(town)
+    # The tiles of all panoramas: a foreign one must show streets too, as every true one does.
+    nearest = np.linalg.norm(town.places[:, None] - grid[None], axis=2).argmin(axis=1)
+    centres = grid[nearest]
+    others = _far_from(centres, chosen, np.random.default_rng((seed, bins, 1)))
+    pixels = round(TILE_SIDE_M / town.pixel_m)
+    rows = np.arange(truth.class_id.shape[1])
+    at = (chosen[:, None, None], rows[None, :, None], columns[:, None, :])
+    return _Asked(
+        queries=queries,
+        tiles=town.crop_tiles(centres[chosen], pixels),
+        centres=centres[chosen],
+        other_tiles=town.crop_tiles(centres[others], pixels),
+        kinds=truth.class_id[at].reshape(len(chosen), -1).astype(np.int64),
+        content=truth.places[at].reshape(len(chosen), -1, 2),
+        rolls=np.array([roll_from_heading(heading, bins) for heading in queries.heading_deg]),
+    )
+
+
+def _far_from(centres: Float, chosen: Int, random: np.random.Generator) -> Int:
+    """For each chosen place another one whose tile has no part in common; the farthest if none."""
+    found = []
+    for own in chosen:
+        apart = np.abs(centres - centres[own]).max(axis=1)
+        free = np.flatnonzero(apart >= TILE_SIDE_M)
+        found.append(int(random.choice(free)) if len(free) else int(apart.argmax()))
+    return np.array(found, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What the teacher said of one photo: attention (N, M), factors (N,), headings in degrees."""
+
+    attention: Attention
+    elsewhere: Attention
+    phi: Attention
+    heading_deg: float
+    helped_deg: float
+
+
+def _look(
+    teacher: GeoSSK, student: TwoBranch, asked: _Asked, class_names: tuple[str, ...]
+) -> tuple[Looks, dict[str, Float]]:
+    """What the teacher says of every photo, and headings (Q,) by their source."""
+    teacher.eval()
+    queries = asked.queries
+    rolls = _student_rolls(student, asked)
+    title = f"{queries.bins * BIN_DEG:g} degrees"
+    said = [_hear(teacher, asked, i, rolls) for i in tqdm(range(len(rolls)), title, leave=False)]
+    looks = Looks(
+        attention=np.stack([one.attention for one in said]),
+        elsewhere=np.stack([one.elsewhere for one in said]),
+        phi=np.stack([one.phi for one in said]),
+        groups=group_of(class_names)[asked.kinds],
+        offsets_m=asked.content - asked.centres[:, None],
+        azimuth_deg=queries.heading_deg[:, None]
+        + (np.arange(queries.bins) + 0.5 - queries.bins / 2) * BIN_DEG,
+    )
+    headings = {
+        "student's roll": [heading_from_roll(roll, queries.bins) for roll in rolls],
+        "attention at the student's roll": [one.helped_deg for one in said],
+        "attention alone": [one.heading_deg for one in said],
+        "attention at the true roll": [heading_from_attention(one.attention) for one in said],
+        "another tile at the true roll": [heading_from_attention(one.elsewhere) for one in said],
+    }
+    known = {source: np.array(found) for source, found in headings.items()}
+    return looks, {source: found for source, found in known.items() if not np.isnan(found).any()}
+
+
+@torch.inference_mode()
+def _hear(teacher: GeoSSK, asked: _Asked, index: int, student_rolls: Float) -> _Said:
+    """What the teacher says of one photo, met with its own tile and with a foreign one."""
+    view = asked.queries.views[index : index + 1]
+    ground = teacher.ground_tokens(ground_batch(view, teacher.ground_size))
+    tile, other = (
+        teacher.aerial_tokens(to_batch(tiles[index : index + 1], teacher.aerial_size))
+        for tiles in (asked.tiles, asked.other_tiles)
+    )
+    roll = round(float(asked.rolls[index])) % BINS
+    every = _attention(teacher, ground, tile, torch.arange(BINS))
+    found = student_rolls[index]
+    return _Said(
+        attention=every[roll],
+        elsewhere=_attention(teacher, ground, other, torch.tensor([roll]))[0],
+        phi=teacher.factors(ground, tile)[0][0].numpy(),
+        # A learned bias knows the roll a pair is met at; met at all of them, none is given away.
+        heading_deg=heading_from_attention(every.mean(axis=0)),
+        helped_deg=np.nan
+        if np.isnan(found)
+        else heading_from_attention(every[round(float(found)) % BINS]),
+    )
+
+
+def _attention(teacher: GeoSSK, ground: Tensor, aerial: Tensor, rolls: Tensor) -> Attention:
+    """Attention (K, N, M) from ground to aerial of one pair at K rolls, heads averaged, as shown."""
+    return teacher.attention(ground, aerial, rolls).mean(dim=1).cpu().float().numpy()
+
+
+def _student_rolls(student: TwoBranch, asked: _Asked) -> Float:
+    """Rolls (Q,) in bins, refined, that the student finds for the true pairs; nan: a global one."""
+    views = describe_views(student, asked.queries)
+    found = []
+    for view, tile in zip(views, asked.tiles, strict=True):
+        with torch.inference_mode():
+            place = student.describe_aerial(to_batch(tile[None], student.aerial_size)).float()
+        found.append(float(match(view[None], place, bins=student.bins).roll[0, 0]))
+    return np.array(found)
