@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from core.data.transforms import change_light, photo_mask, soften
-from core.data.worlds import TILE_SIDE_M, Town
+from core.data.worlds import TILE_SIDE_M, PatchTruth, Town
 from core.evaluation.descriptors import crop_queries, town_grid
 from core.polar import BINS
 from core.training.sampling import SamplingConfig, sample_batch, to_model_views
@@ -52,6 +54,59 @@ def test_true_rolls_say_where_the_first_bin_looks(bins: int, mirror: bool) -> No
             shown = -middle if flipped else middle
             expected = -180 + (roll + 0.5) * 360 / BINS
             assert abs((shown - expected + 180) % 360 - 180) < 3
+
+
+def with_truth(town: Town, away_m: float = 20.0) -> Town:
+    """The town, and that every patch shows something so far away, but for the lowest row: sky."""
+    column = (np.arange(BINS) + 0.5) / BINS - 0.5
+    azimuth = np.radians(town.heading_deg[:, None] + 360 * column)
+    ahead = away_m * np.stack([np.sin(azimuth), np.cos(azimuth)], axis=-1)
+    places = np.repeat((town.places[:, None] + ahead)[:, None], 4, axis=1)
+    places[:, 3] = np.nan
+    return replace(
+        town, truth=PatchTruth(np.ones(places.shape[:3], np.uint8), places, ("sky", "wall"))
+    )
+
+
+@pytest.mark.parametrize("every_crop", [False, True])
+@pytest.mark.parametrize("bins", [32, 8, 5])
+def test_content_lies_where_its_patch_looks(bins: int, every_crop: bool) -> None:
+    town = with_truth(telling_town())
+    config = SamplingConfig(batch=9, widths=((bins, 1.0),), offset_m=0.0, every_crop=every_crop)
+    flips = set()
+    for seed in range(6):
+        batch = sample_batch(town, config, 128, np.random.default_rng(seed))
+        assert batch.content is not None
+        content = batch.content.reshape(len(batch.views), 4, bins, 2)
+        assert np.isnan(content[:, 3]).all()
+        assert np.linalg.norm(content[:, :3], axis=-1) == pytest.approx(20, abs=1e-3)
+        flipped = batch.tiles[0][0, 0, 0] > batch.tiles[0][0, -1, 0]
+        flips.add(bool(flipped))
+        for view, places in zip(batch.views, content, strict=True):
+            shown = azimuth_shown(view).reshape(bins, -1)[:, WIDTH // BINS // 2]
+            bearing = np.degrees(np.arctan2(places[0, :, 0], places[0, :, 1]))
+            expected = -shown if flipped else shown
+            assert np.abs((bearing - expected + 180) % 360 - 180).max() < 3
+    assert flips == {False, True}
+
+
+def test_content_is_told_from_the_tile_and_not_from_the_camera() -> None:
+    town = with_truth(telling_town())
+    config = SamplingConfig(batch=12, widths=((32, 1.0),), offset_m=9.0, mirror=False)
+    batch = sample_batch(town, config, 128, np.random.default_rng(1))
+    assert batch.content is not None
+    # All around the camera: the mean of the content is the camera's own place beside the tile's centre.
+    camera = batch.content.reshape(12, 4, 32, 2)[:, 0].mean(axis=1)
+    assert 1 < np.abs(camera).max() <= 9.0 + 1e-3
+    middle = batch.tiles[:, 60:68, 60:68, :2].astype(float).mean(axis=(1, 2)) / 255
+    absolute = (middle - 0.5) * town.size_m + camera
+    apart = np.linalg.norm(absolute[:, None] - town.places[None], axis=2).min(axis=1)
+    assert apart.max() < 2.5  # colours are that coarse
+
+
+def test_towns_without_truth_give_batches_without_content() -> None:
+    batch = sample_batch(telling_town(), SamplingConfig(batch=4), 128, np.random.default_rng(0))
+    assert batch.content is None
 
 
 def test_tiles_lie_around_their_queries_and_semi_positives_are_masked() -> None:

@@ -47,6 +47,9 @@ TeacherFlag = Annotated[
 Interaction = Annotated[bool, typer.Option(help="Teacher: cross-view attention (CIM).")]
 Contribution = Annotated[bool, typer.Option(help="Teacher: contribution gates (CF).")]
 Heads = Annotated[int, typer.Option(min=1, help="Teacher: attention heads.")]
+Pointing = Annotated[
+    float, typer.Option(min=0, help="Teacher: weight of teaching attention where things are.")
+]
 Model = Annotated[str, typer.Option(help="Student: a name in core.models.MODELS, or timm/<name>.")]
 Pooling = Annotated[str, typer.Option(help="Student: azimuth, gap or smd; cls for l2ltr.")]
 GroundSize = Annotated[
@@ -89,6 +92,7 @@ def train(
     interaction: Interaction = True,
     contribution: Contribution = True,
     heads: Heads = 2,
+    pointing: Pointing = 0.0,
     model: Model = "convnet-s",
     pooling: Pooling = "azimuth",
     ground_size: GroundSize = "64x256",
@@ -126,11 +130,12 @@ def train(
 
     config = ModelConfig(model, pooling, parse_canvas(ground_size), parse_canvas(aerial_size), dim)
     loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device)
-    towns, held_out = _towns(worlds, validation, start, config.aerial_size)
+    with_truth = teacher and pointing > 0
+    towns, held_out = _towns(worlds, validation, start, config.aerial_size, with_truth)
     if teacher and start is not None:
         switches = {"interaction": interaction, "contribution": contribution, "heads": heads}
         written = train_teacher(
-            towns, held_out, loop, run, out, start, command=_command(), **switches
+            towns, held_out, loop, run, out, start, _command(), pointing, **switches
         )
     else:
         written = train_student(towns, held_out, loop, run, out, config, start, _command())
@@ -227,7 +232,11 @@ def _loop(
 
 
 def _towns(
-    worlds: Path | None, validation: Path | None, start: Path | None, aerial_size: Any
+    worlds: Path | None,
+    validation: Path | None,
+    start: Path | None,
+    aerial_size: Any,
+    with_truth: bool = False,
 ) -> tuple[list[Town], list[Town]]:
     """Training and validation towns, their imagery at the resolution of the model's tiles."""
     from core.checkpoints import load_state
@@ -238,4 +247,4 @@ def _towns(
         aerial_size = load_state(start)[0]["model"].get("aerial_size", aerial_size)
     pixels = int((aerial_size or (256, 256))[0])
     held_out = [] if validation is None else load_towns(validation, tile_pixels=pixels)
-    return load_towns(worlds, tile_pixels=pixels), held_out
+    return load_towns(worlds, tile_pixels=pixels, with_truth=with_truth), held_out

@@ -50,7 +50,8 @@ class Town:
 
     panoramas: uint8 (n, h, w, 3), full canvases. places: (n, 2) metres east and north.
     heading_deg: (n,). mosaic: uint8 (H, W, 3), north up, ``pixel_m`` metres per pixel, its middle
-    at the origin of the local frame. What each ground patch shows: ``load_truth``.
+    at the origin of the local frame. ``truth``: what each ground patch shows,
+    where that was asked for (``load_truth``).
     """
 
     name: str
@@ -60,6 +61,7 @@ class Town:
     heading_deg: Float
     mosaic: UInt8
     pixel_m: float
+    truth: PatchTruth | None = None
 
     @property
     def half_extent_m(self) -> float:

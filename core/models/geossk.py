@@ -331,15 +331,14 @@ class GeoSSK(nn.Module):
         score = float(self._all_pairs(asked, told, given)[0])
         return Interaction(forward[0], backward[0], phi_ground[0], phi_aerial[0], score)
 
-    @torch.no_grad()
     def attention(self, ground: Tensor, aerial: Tensor, rolls: Tensor) -> Tensor:
-        """Attention (K, H, N, M) from ground to aerial of one pair, met at each of K whole rolls.
+        """Attention (P, H, N, M) from ground to aerial of P pairs, each met at its whole roll.
 
-        The first of what ``interact`` gives, for azimuth bins: tokens (1, N, C) and (1, M, C).
+        For azimuth bins. Tokens (P, N, C) and (P, M, C), rolls int (P,); one pair is met at every roll.
         """
         asked, told = self._prepare_ground(ground), self._prepare_aerial(aerial)
         bias = self._biases(asked.columns, asked.columns)[0][rolls.to(ground.device).long() % BINS]
-        return self._attend_forward(asked.of(0, len(rolls)), told.of(0, len(rolls)), bias)
+        return self._attend_forward(asked, told, bias)
 
     def _checked_rolls(self, asked: Prepared, told: Prepared, rolls: Tensor | None) -> Tensor:
         if self.base.bins is None:

@@ -26,6 +26,7 @@ from core.training.losses import (
     semi_hard_triplet,
     symmetric_info_nce,
 )
+from core.training.pointing import pointing_loss
 from core.training.sampling import Batch, to_model_views
 
 __all__ = [
@@ -169,11 +170,15 @@ class TeacherObjective(nn.Module):
     Every pair of the batch is met at the roll that the teacher's own descriptors find best, as at
     inference; nothing is told of the true roll but through the second term. The branches come from a
     trained student: they learn at a tenth of the rate, their batch statistics stay as they are.
+
+    ``pointing``: weight of the loss that teaches attention where things are (``pointing_loss``), for
+    batches that know it; true pairs are met at their true roll for it.
     """
 
-    def __init__(self, teacher: GeoSSK) -> None:
+    def __init__(self, teacher: GeoSSK, pointing: float = 0.0) -> None:
         super().__init__()
         self.teacher = teacher
+        self.pointing = pointing
         self.scale = LearnedScale(temperature=1 / 14)
         self.plain_scale = LearnedScale(temperature=1 / 14)
 
@@ -203,12 +208,21 @@ class TeacherObjective(nn.Module):
             scores = teacher.pair_scores(ground, aerial, best)
         before, own = _task_loss(plain, self.plain_scale(), columns, rolls, ignored)
         after = symmetric_info_nce(scores, self.scale(), columns, ignored)
-        return before + after, {
+        loss = before + after
+        figures = {
             "accuracy": batch_accuracy(scores, columns, ignored),
             "accuracy_before": batch_accuracy(own, columns, ignored),
             "kappa": float(teacher.kappa.detach()),
             "scale": float(self.scale().detach()),
         }
+        if self.pointing and batch.content is not None:
+            pairs = ground, aerial[columns], rolls.round()
+            content = torch.from_numpy(batch.content).to(ground.device)
+            with torch.autocast(views.device.type, enabled=False):
+                pointed, error = pointing_loss(teacher.attention(*pairs), content)
+            loss = loss + self.pointing * pointed
+            figures |= {"pointing": float(pointed.detach()), "pointing_m": error}
+        return loss, figures
 
 
 @dataclass(frozen=True)

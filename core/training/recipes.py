@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from core.checkpoints import load_student, load_teacher, model_hash, save_model
-from core.data.worlds import Town, load_town
+from core.data.worlds import Town, load_town, load_truth
 from core.errors import DataError
 from core.evaluation.report import Setting, evaluate_town
 from core.models import TEACHER, build_model, build_teacher
@@ -60,12 +60,18 @@ class ModelConfig:
 
 
 def load_towns(
-    root: str | Path, names: Sequence[str] | None = None, tile_pixels: int = 128
+    root: str | Path,
+    names: Sequence[str] | None = None,
+    tile_pixels: int = 128,
+    with_truth: bool = False,
 ) -> list[Town]:
     """Towns under a folder, all or those named, in the order of their names.
 
+    ``with_truth``: also what each patch of their panoramas shows.
+
     Raises:
         DataError: the folder holds no world, or lacks one that was named.
+        WorldError: a world, or its truth, cannot be read.
     """
     root = Path(root)
     found = sorted(path.parent.name for path in root.glob("*/world.json"))
@@ -76,7 +82,11 @@ def load_towns(
             + (f"expected {', '.join(missing[:5])} among them. " if missing else "expected some. ")
             + "Build them: make worlds"
         )
-    return [load_town(root / name, tile_pixels) for name in found if not names or name in names]
+    wanted = [name for name in found if not names or name in names]
+    towns = [load_town(root / name, tile_pixels) for name in wanted]
+    if not with_truth:
+        return towns
+    return [replace(town, truth=load_truth(root / town.name)) for town in towns]
 
 
 def validation_figures(
@@ -144,6 +154,11 @@ def model_card(title: str, record: dict[str, Any]) -> str:
             f"- went on from a model of {before['loop']['steps']} steps and {before['minutes']} minutes "
             f"on {len(before['towns'])} towns, peak rate {before['loop']['rate']}\n"
         )
+    taught = (
+        f"- attention was taught where things are (auxiliary loss, weight {record['pointing']:g})\n"
+        if record.get("pointing")
+        else ""
+    )
     return (
         f"# {title}\n\n"
         f"Trained on {len(record['towns'])} rendered (synthetic) towns with "
@@ -154,6 +169,7 @@ def model_card(title: str, record: dict[str, Any]) -> str:
         f"seed {loop['seed']}\n"
         f"- {record['minutes']} minutes on {record['machine']}, torch {record['torch']}\n"
         f"{began}"
+        f"{taught}"
         f"- {_how_well(record['last'])}\n\n"
         "GeoSSK is rebuilt from its abstract; every figure is this project's own. These weights: CC0.\n"
     )
@@ -238,11 +254,13 @@ def train_teacher(
     out: Path,
     start: Path,
     command: str = "",
+    pointing: float = 0.0,
     **switches: Any,
 ) -> Path:
     """Train a GeoSSK teacher whose branches start as a student's; write its model folder ``out``.
 
-    ``switches``: fields of ``GeoSSKConfig`` (interaction, contribution, heads).
+    ``pointing``: weight of the loss that teaches attention where things are; the towns must have
+    their truth for it. ``switches``: fields of ``GeoSSKConfig`` (interaction, contribution, heads).
     """
     torch.manual_seed(loop.seed)
     student, config = load_student(start)
@@ -256,9 +274,9 @@ def train_teacher(
         offset_m=STANDPOINT_OFFSET_M,
     )
     loop = replace(loop, sampling=sampling)
-    what = {"trained": "teacher", "start": model_hash(start), **switches}
-    _run(TeacherObjective(teacher), student, towns, validation, loop, run, what, teacher)
-    record = _record("teacher", towns, loop, run, command)
+    what = {"trained": "teacher", "start": model_hash(start), "pointing": pointing, **switches}
+    _run(TeacherObjective(teacher, pointing), student, towns, validation, loop, run, what, teacher)
+    record = {**_record("teacher", towns, loop, run, command), "pointing": pointing}
     kept = {"name": TEACHER, "model": {"base": base, **switches}, "training": record}
     save_model(out, teacher.cpu(), kept, model_card("Teacher GeoSSK (reconstruction)", record))
     return out

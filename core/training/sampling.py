@@ -73,6 +73,8 @@ class Batch:
     frame ends. tiles: uint8 (R, S, S, 3). true_columns: (Q,) the tile of each view. true_rolls:
     (Q,) in bins. ignored: bool (Q, R), semi-positives. is_ready: the pictures have the model's
     sizes and stay as they are (benchmarks); else they are resized and their light is changed.
+    content: float32 (Q, 4 n, 2), where what each patch of a view shows lies, metres east and north
+    of the centre of its own tile, nan for sky; None where the town does not tell.
     """
 
     views: npt.NDArray[np.uint8]
@@ -82,6 +84,7 @@ class Batch:
     true_rolls: npt.NDArray[np.float32]
     ignored: npt.NDArray[np.bool_]
     is_ready: bool = False
+    content: npt.NDArray[np.float32] | None = None
 
 
 class TownBatches:
@@ -149,6 +152,31 @@ def _cut_views(
     return views.reshape(-1, *views.shape[2:]), np.repeat(starts, len(canvases))
 
 
+def _content(
+    town: Town,
+    chosen: npt.NDArray[np.int64],
+    shift: npt.NDArray[np.int64],
+    centres: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float32] | None:
+    """Where the patches (B, 4, 32, 2) of canvases lie that were turned by so many bins, metres from
+    the centres of their own tiles, which are the first of ``centres``.
+    """
+    if town.truth is None:
+        return None
+    columns = (np.arange(BINS) - shift[:, None]) % BINS
+    places = np.take_along_axis(town.truth.places[chosen], columns[:, None, :, None], axis=2)
+    return (places - centres[: len(chosen), None, None]).astype(np.float32)
+
+
+def _cut_content(
+    content: npt.NDArray[np.float32], bins: int, starts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """The patches (Q, 4 n, 2) of crops that begin at these bins, crop by crop as ``_cut_views``."""
+    crops = np.unique(starts)
+    cut = np.concatenate([content[:, :, start : start + bins] for start in crops])
+    return np.ascontiguousarray(cut.reshape(len(cut), -1, 2))
+
+
 def _frames(
     shape: tuple[int, int, int], bins: int, config: SamplingConfig, random: Generator
 ) -> npt.NDArray[np.bool_]:
@@ -175,12 +203,16 @@ def sample_batch(town: Town, config: SamplingConfig, tile_pixels: int, random: G
 
     canvases = town.panoramas[chosen]
     width = canvases.shape[2]
-    shift = random.integers(0, width, len(chosen))
+    # Headings are anything already; where patches are known by their place, they stay whole.
+    unit = 1 if town.truth is None else width // BINS
+    shift = random.integers(0, width // unit, len(chosen)) * unit
     columns = (np.arange(width)[None, :] - shift[:, None]) % width
     canvases = np.take_along_axis(canvases, columns[:, None, :, None], axis=2)
     heading = heading - shift * 360.0 / width
+    content = _content(town, chosen, shift * BINS // width, np.clip(centres, -limit, limit))
     if config.mirror and random.random() < 0.5:
         canvases, tiles, heading = canvases[:, :, ::-1], tiles[:, :, ::-1], -heading
+        content = None if content is None else content[:, :, ::-1] * np.array([-1, 1], np.float32)
 
     views, starts = _cut_views(canvases, bins, config.every_crop)
     crops = len(views) // len(chosen)
@@ -199,6 +231,7 @@ def sample_batch(town: Town, config: SamplingConfig, tile_pixels: int, random: G
         true_columns=np.tile(np.arange(len(chosen)), crops),
         true_rolls=(first % BINS).astype(np.float32),
         ignored=np.tile(ignored, (crops, 1)),
+        content=None if content is None else _cut_content(content, bins, starts),
     )
 
 

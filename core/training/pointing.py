@@ -1,0 +1,47 @@
+"""Teach attention to point: where each patch of a photo really lies is known in rendered towns.
+
+Nothing of the kind is in GeoSSK's abstract; it is this project's own auxiliary loss, and a model that
+was trained with it says so in its card.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from core.data.worlds import TILE_SIDE_M
+from core.explain import sector_offsets_m
+
+__all__ = ["SPREAD_M", "pointing_loss"]
+
+SPREAD_M = 3.0
+"""How far from a patch's content a sector's centre may lie and still be right, as a standard deviation:
+a sector is some ten metres deep and one to seven wide."""
+
+
+def pointing_loss(attention: Tensor, content: Tensor) -> tuple[Tensor, float]:
+    """Cross-entropy of attention against the sectors near each patch's content.
+
+    The target of a patch is a Gaussian of the distance from its content to the sectors' centres,
+    made to sum to 1. Patches whose content lies outside the circle of the polar view have none.
+
+    Args:
+        attention: (B, H, N, M) of true pairs, rows summing to 1; heads are averaged, as they are shown.
+        content: (B, N, 2) metres east and north of the tile's centre; nan where nothing is.
+
+    Returns:
+        The loss, zero where no patch counts, and the mean distance in metres from the expected
+        place under attention to the content (nan then).
+
+    """
+    shown = attention.mean(dim=1)
+    sectors = torch.from_numpy(sector_offsets_m(TILE_SIDE_M)).to(shown)
+    inside = content.norm(dim=2).lt(TILE_SIDE_M / 2)  # nan is not less
+    if not inside.any():
+        return shown.sum() * 0.0, float("nan")
+    true, shown = content.to(shown)[inside], shown[inside]
+    distance = (sectors[None] - true[:, None]).norm(dim=2)
+    target = (-distance.square() / (2 * SPREAD_M**2)).softmax(dim=1)
+    loss = -(target * shown.clamp_min(1e-9).log()).sum(dim=1).mean()
+    error = float((shown.detach() @ sectors - true).norm(dim=1).mean())
+    return loss, error
