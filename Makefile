@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 7860
 
-.PHONY: app test lint worlds train results bench
+.PHONY: app test lint worlds train students results bench
 
 app: .venv/app.stamp
 	$(BIN)/python app.py --port $(PORT)
@@ -22,8 +22,8 @@ lint: .venv/test.stamp
 CORE := $(BIN)/python -m core
 # glibc gives large arrays back to the system and asks for them anew, page by page: without these two
 # most of the time of a render or of a training step can go there.
-worlds train: export MALLOC_MMAP_THRESHOLD_ = 2000000000
-worlds train: export MALLOC_TRIM_THRESHOLD_ = 8000000000
+worlds train students: export MALLOC_MMAP_THRESHOLD_ = 2000000000
+worlds train students: export MALLOC_TRIM_THRESHOLD_ = 8000000000
 worlds: .venv/test.stamp
 	$(CORE) world towns --part train --count 42 --out build/worlds/train
 	$(CORE) world towns --part validation --count 2 --panoramas 400 --out build/worlds/validation
@@ -48,6 +48,22 @@ train: .venv/test.stamp
 	$(CORE) calibrate assets/models/student --teacher assets/models/teacher \
 	--validation build/worlds/validation
 	$(CORE) gallery build assets/town --model assets/models/student --out assets/town
+
+# The papers' own encoders and one of timm, with small budgets: what any model folder can do here. Too
+# large to ship; docs/results.md says how well they do.
+SMALL := --validation build/worlds/validation --worlds build/worlds/train
+students: .venv/test.stamp
+	$(CORE) train $(SMALL) --model timm/convnext_atto --ground-size 64x512 --steps 1300 --batch 24 \
+	--rate 0.0015 --run build/runs/timm-student --out build/students/timm
+	$(CORE) train $(SMALL) --model saig-d --ground-size 64x512 --steps 650 --batch 16 \
+	--rate 0.0008 --run build/runs/saig-d-student --out build/students/saig-d
+	$(CORE) train $(SMALL) --model l2ltr --pooling cls --ground-size 48x192 --steps 240 --batch 16 \
+	--rate 0.0003 --run build/runs/l2ltr-student --out build/students/l2ltr
+	for model in timm saig-d l2ltr; do \
+	$(CORE) calibrate build/students/$$model --validation build/worlds/validation && \
+	$(CORE) gallery build assets/town --model build/students/$$model --out build/students/$$model-town && \
+	$(CORE) evaluate build/students/$$model --data assets/town --queries 300 \
+	--out docs/results/student-$$model.json; done
 
 # Every figure in docs/results.md and README.md is measured here and written by the last line. The
 # teacher re-ranks on the demo town alone: that is most of the work.

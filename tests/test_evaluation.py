@@ -172,11 +172,14 @@ CONTEST = {
 
 def test_pages_hold_the_measured_figures_and_nothing_else_changes(tmp_path: Path) -> None:
     town, oracle = town_and_oracle()
-    rows = evaluate_town(town, oracle, settings=settings_for((32,)), count=24)  # type: ignore[arg-type]
+    rows = evaluate_town(town, oracle, settings=settings_for((32, 16, 8)), count=24)  # type: ignore[arg-type]
     folder, readme, page = tmp_path / "json", tmp_path / "README.md", tmp_path / "results.md"
     folder.mkdir()
     (folder / "town-1.json").write_text(report(rows))
     (folder / "bench-models.json").write_text(json.dumps(CONTEST))
+    trained = {"name": "saig-d", "pooling": "azimuth", "ground_size": [64, 512], "steps": 650}
+    student = json.loads(report(rows)) | {"trained": {**trained, "minutes": 31.4, "towns": 42}}
+    (folder / "student-saig-d.json").write_text(json.dumps(student))
     readme.write_text(f"before\n{START}\nold\n{END}\nafter\n")
     write_results(folder, page, readme)
     text = readme.read_text()
@@ -189,6 +192,8 @@ def test_pages_hold_the_measured_figures_and_nothing_else_changes(tmp_path: Path
         "| saig-d | 32 | float32 | 900 | 500 | 1.80 | 1.90 | 2.50 | 1.0e-07 | 2.0e-07 |"
         in page.read_text()
     )
+    assert "| saig-d | azimuth | 64 x 512 | 650 | 31 | 100.0 | 100.0 |" in page.read_text()
+    assert "42 rendered towns" in page.read_text()
     write_results(folder, page, readme)
     assert readme.read_text() == text
 

@@ -103,6 +103,7 @@ def _town_report(
     from core.data.worlds import load_town
     from core.evaluation.calibration import Calibration
     from core.evaluation.report import evaluate_town
+    from core.evaluation.student_tables import training_record
     from core.localizer import teacher_beside
 
     models = open_models(student, (teacher or teacher_beside(student)) if reranked else None)
@@ -124,6 +125,7 @@ def _town_report(
         "model": str(student),
         "data": str(data),
         "seed": seed,
+        "trained": training_record(models.student_config),
         **provenance(command),
         "rows": rows,
     }

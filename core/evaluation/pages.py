@@ -13,6 +13,7 @@ from typing import Any
 
 from core.errors import DataError
 from core.evaluation.explanation_tables import explanation_section
+from core.evaluation.student_tables import students_section
 from core.evaluation.tables import number, share, table
 
 __all__ = ["END", "START", "write_results"]
@@ -140,8 +141,9 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
     """Write docs/results.md, and the table between the README's markers, from measured JSON.
 
     Args:
-        folder: JSON files of ``evaluate`` (``town-*.json``), ``pointing`` (``explanations.json``),
-            ``ablate`` (``ablation.json``) and ``bench models`` (``bench-models.json``).
+        folder: JSON files of ``evaluate`` (``town-*.json``; ``student-*.json`` of other students on
+            one town), ``pointing`` (``explanations.json``), ``ablate`` (``ablation.json``) and
+            ``bench models`` (``bench-models.json``).
         page: Markdown file to write.
         readme: Markdown file with the two markers.
 
@@ -162,6 +164,9 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
     for report in towns:
         parts.append(f"## {report['data']}\n\n{_origin(report)}\n\n{_sweep(report['rows'])}\n")
         parts.append(f"{_details(report['rows'])}\n")
+    students = [report for report in reports if report["file"].startswith("student-")]
+    if students:
+        parts.append(students_section(students))
     for report in reports:
         if report["file"] == "explanations.json":
             parts.append(explanation_section(report))

@@ -1,0 +1,61 @@
+"""Students of the papers' encoders on a town, side by side: their training and how well they do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core.evaluation.tables import number, share, table
+
+__all__ = ["students_section", "training_record"]
+
+FIELDS_DEG = (360.0, 180.0, 90.0)
+
+
+def training_record(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report says of the student it measured, from the config of its model folder."""
+    model, trained = config["model"], config.get("training", {})
+    return {
+        "name": config["name"],
+        "pooling": model.get("pooling", "gap"),
+        "ground_size": model.get("ground_size"),
+        "steps": trained.get("loop", {}).get("steps"),
+        "minutes": trained.get("minutes"),
+        "towns": len(trained.get("towns", ())),
+    }
+
+
+def students_section(reports: Sequence[Mapping[str, Any]]) -> str:
+    """The part of docs/results.md on ``student-*.json``, each a report of ``evaluate`` on one town."""
+    head = ["model", "descriptor", "canvas px", "steps", "minutes"]
+    head += [f"{field:g}° {what}" for field in FIELDS_DEG for what in ("hit@1", "25 m")]
+    lines = [_line(report) for report in reports]
+    first = reports[0]["rows"][0]
+    commands = "; ".join(f"`{report['command']}`" for report in reports)
+    return (
+        "## The papers' encoders as students, with small budgets\n\nTrained from nothing on "
+        f"{reports[0]['trained']['towns']} rendered towns for so many steps and minutes, which is "
+        "little; none was pretrained. In per cent of "
+        f"{first['queries']} queries on {reports[0]['data']}, heading unknown, no help; chance is "
+        f"{share(first['chance_25_m'])} within 25 m. The shipped student's figures stand above. "
+        f"{commands}, {reports[0]['date']}, {reports[0]['machine']}.\n\n"
+        f"{table([*head, 'heading °'], lines)}\n"
+    )
+
+
+def _line(report: Mapping[str, Any]) -> list[str]:
+    trained = report["trained"]
+    height, width = trained["ground_size"]
+    cells = [trained["name"], trained["pooling"], f"{height} x {width}", str(trained["steps"])]
+    cells.append(number(trained["minutes"], 0))
+    plain = {
+        row["fov_deg"]: row
+        for row in report["rows"]
+        if row["heading"] == "unknown"
+        and row["radius_m"] is None
+        and row["view"] == "crop"
+        and not row["reranked"]
+    }
+    for field in FIELDS_DEG:
+        cells += [share(plain[field][key]) for key in ("hit@1", "within_25_m")]
+    return [*cells, number(plain[360.0].get("median_heading_error_deg"))]
