@@ -148,6 +148,15 @@ def _alike(dim: int, heads: int) -> nn.Linear:
     return layer
 
 
+def _near_azimuths() -> Tensor:
+    """Bias (BINS,) by column difference that attention begins with: things lie about where they are
+    seen. A camera some metres off the tile's centre sees near things a few bins aside, hence the width.
+    """
+    apart = torch.arange(BINS).float()
+    apart = torch.minimum(apart, BINS - apart)
+    return -(0.5 * (apart / 2.5).square()).clamp(max=4.0)
+
+
 class GeoSSK(nn.Module):
     """The teacher over a two-branch model of its own (``base``); azimuth or GAP pooling.
 
@@ -179,7 +188,7 @@ class GeoSSK(nn.Module):
         self.beta = nn.Parameter(torch.tensor(0.0))
         self.rows = base.ground_pool.rows if isinstance(base.ground_pool, AzimuthPooling) else 1
         rows = self.rows if base.bins else 0
-        self.azimuth_bias = nn.Parameter(torch.zeros(self.config.heads, rows, rows, BINS))
+        self.azimuth_bias = nn.Parameter(_near_azimuths().repeat(self.config.heads, rows, rows, 1))
 
     def ground_tokens(self, images: Tensor) -> Tensor:
         """Local tokens (B, N, C) of ground views in [0, 1]."""
