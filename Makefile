@@ -55,9 +55,9 @@ SMALL := --validation build/worlds/validation --worlds build/worlds/train
 students: .venv/test.stamp
 	$(CORE) train $(SMALL) --model timm/convnext_atto --ground-size 64x512 --steps 1300 --batch 24 \
 	--rate 0.0015 --run build/runs/timm-student --out build/students/timm
-	$(CORE) train $(SMALL) --model saig-d --ground-size 64x512 --steps 650 --batch 16 \
+	$(CORE) train $(SMALL) --model saig-d --ground-size 64x512 --steps 500 --batch 16 \
 	--rate 0.0008 --run build/runs/saig-d-student --out build/students/saig-d
-	$(CORE) train $(SMALL) --model l2ltr --pooling cls --ground-size 48x192 --steps 240 --batch 16 \
+	$(CORE) train $(SMALL) --model l2ltr --pooling cls --ground-size 48x192 --steps 160 --batch 16 \
 	--rate 0.0003 --run build/runs/l2ltr-student --out build/students/l2ltr
 	for model in timm saig-d l2ltr; do \
 	$(CORE) calibrate build/students/$$model --validation build/worlds/validation && \
