@@ -56,6 +56,9 @@ results: .venv/test.stamp
 	$(CORE) evaluate $(MODELS) --data assets/town --queries 500 --out docs/results/town-3000.json
 	for seed in 3001 3002; do $(CORE) evaluate assets/models/student --no-reranked --queries 300 \
 	--data build/worlds/test/town-$$seed --out docs/results/town-$$seed.json; done
+	$(CORE) trust $(MODELS) --data assets/town --elsewhere build/worlds/test/town-3001 \
+	--elsewhere build/worlds/test/town-3002 --out docs/results/trust.json \
+	--figure docs/results/trust.png
 	$(CORE) ablate --worlds build/worlds/train --start assets/models/student \
 	--data build/worlds/test/town-3001 --steps 100 --batch 12 \
 	--run build/runs/ablation --out docs/results/ablation.json

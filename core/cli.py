@@ -22,6 +22,7 @@ from core.commands.gallery import gallery_app
 from core.commands.locate import locate
 from core.commands.results import ablate, results
 from core.commands.training import distill, train
+from core.commands.trust import trust
 from core.commands.world import world_app
 from core.errors import CoreError
 
@@ -55,6 +56,10 @@ app.command(
     epilog="Example: python -m core evaluate assets/models/student --data assets/town --json; "
     "python -m core evaluate my-saig --benchmark cvact-val --data CVACT --out cvact-val.json"
 )(evaluate)
+app.command(
+    epilog="Example: python -m core trust assets/models/student --teacher assets/models/teacher --data "
+    "assets/town --elsewhere build/worlds/test/town-3001 --out docs/results/trust.json"
+)(trust)
 app.command(
     epilog="Example: python -m core ablate --worlds build/train --start assets/models/student "
     "--data assets/town --run build/ablation --out docs/results/ablation.json"

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from core.models.geossk import GeoSSK
     from core.models.two_branch import TwoBranch
 
-__all__ = ["OpenModels", "evaluate", "evaluation_table", "open_models"]
+__all__ = [
+    "OpenModels",
+    "aligned",
+    "check_out",
+    "evaluate",
+    "evaluation_table",
+    "open_models",
+]
 
 PROTOCOL = (
     "Crops of panoramas at random headings against all places of a 19.2 m grid; shares in 0..1; "
@@ -83,7 +90,7 @@ def evaluate(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    _check_out(out)
+    check_out(out)
     if benchmark is not None:
         why = "a benchmark is described once, all of it, by the student alone"
         refuse_beside(context, "--benchmark", OF_TOWNS, why)
@@ -130,8 +137,13 @@ def _town_report(
     }
 
 
-def _check_out(out: Path | None) -> None:
-    """Refuse a report that could not be written, before hours of work."""
+def check_out(out: Path | None, option: str = "--out") -> None:
+    """Refuse a file that could not be written, before hours of work; makes its folder.
+
+    Raises:
+        SettingError: it is a folder, or its own cannot be made; names the option to change.
+
+    """
     if out is None:
         return
     try:
@@ -139,11 +151,11 @@ def _check_out(out: Path | None) -> None:
     except OSError as error:
         raise SettingError(
             f"Output {out}: got no folder for it ({error.strerror}), expected one that can be made. "
-            "Choose another --out."
+            f"Choose another {option}."
         ) from error
     if out.is_dir():
         raise SettingError(
-            f"Output {out}: got a folder, expected a file. Name a JSON file in it for --out."
+            f"Output {out}: got a folder, expected a file. Name a file in it for {option}."
         )
 
 
@@ -187,7 +199,12 @@ def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells.append(
             ["-" if row.get(key) is None else form.format(row[key]) for _, key, form in COLUMNS]
         )
-    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
+    return aligned(cells)
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> str:
+    """Lines of equally many cells as text, every column to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in cells

@@ -107,18 +107,26 @@ def _read_panoramas(folder: Path, files: list[str]) -> UInt8:
         raise WorldError(f"World {folder}: its panoramas cannot be read ({error}).") from error
 
 
-def _read_mosaic(folder: Path, size_m: float, pixels: int) -> tuple[UInt8, float]:
+def _read_mosaic(folder: Path, size_m: float, pixels: int, overviews: bool) -> tuple[UInt8, float]:
     side = round(size_m / TILE_SIDE_M * pixels)
+    levels = {} if overviews else {"OVERVIEW_LEVEL": "NONE"}
     try:
-        with rasterio.open(folder / "aerial.tif") as raster:
+        with rasterio.open(folder / "aerial.tif", **levels) as raster:
             bands = raster.read((1, 2, 3), out_shape=(3, side, side), resampling=Resampling.average)
     except rasterio.errors.RasterioIOError as error:
         raise WorldError(f"World {folder}: aerial.tif cannot be read ({error}).") from error
     return np.ascontiguousarray(bands.transpose(1, 2, 0)), size_m / side
 
 
-def load_town(folder: str | Path, tile_pixels: int = 128) -> Town:
+def load_town(folder: str | Path, tile_pixels: int = 128, overviews: bool = True) -> Town:
     """Read a world folder, its imagery averaged so that a tile has ``tile_pixels`` columns.
+
+    Args:
+        folder: of the world.
+        tile_pixels: columns of a tile.
+        overviews: let GDAL start from the file's reduced copies, as training and ``evaluate`` do.
+            They were compressed a second time: a gallery, cut from the full imagery, has tiles that
+            differ by some grey levels. Without them the tiles are the gallery's.
 
     Raises:
         WorldError: the folder is no world, or one of its files cannot be read.
@@ -133,7 +141,7 @@ def load_town(folder: str | Path, tile_pixels: int = 128) -> Town:
         )
     except (OSError, ValueError, KeyError) as error:
         raise WorldError(f"World {folder}: panoramas.parquet cannot be read ({error}).") from error
-    mosaic, pixel_m = _read_mosaic(folder, size_m, tile_pixels)
+    mosaic, pixel_m = _read_mosaic(folder, size_m, tile_pixels, overviews)
     columns = {name: table[name].to_pylist() for name in table.column_names}
     return Town(
         name=folder.name,

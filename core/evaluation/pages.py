@@ -7,11 +7,14 @@ hand. Between the README's two markers everything is replaced.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import DataError
+from core.evaluation.markdown import number, share, table
+from core.evaluation.trust_page import trust_section
 
 __all__ = ["END", "START", "write_results"]
 
@@ -39,19 +42,6 @@ def _read(folder: Path) -> list[dict[str, Any]]:
     return reports
 
 
-def _share(value: object) -> str:
-    return "" if value is None else f"{100 * float(str(value)):.1f}"
-
-
-def _number(value: object, digits: int = 1) -> str:
-    return "" if value is None else f"{float(str(value)):.{digits}f}"
-
-
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = ["---"] + ["---:"] * (len(head) - 1)
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *lines])
-
-
 def _find(rows: Sequence[Row], **wanted: object) -> Row:
     for row in rows:
         if all(row.get(key) == value for key, value in wanted.items()):
@@ -69,11 +59,11 @@ def _sweep(rows: Sequence[Row], key: str = "within_25_m") -> str:
             same = {"fov_deg": -minus_fov, "view": view, "heading": heading, "radius_m": radius}
             student = _find(rows, **same, reranked=False)
             teacher = _find(rows, **same, reranked=True)
-            chance = f" ({_share(student['chance_25_m'])})" if student else ""
-            second = f" / {_share(teacher[key])}" if teacher else ""
-            cells.append(f"{_share(student.get(key))}{second}{chance}")
+            chance = f" ({share(student['chance_25_m'])})" if student else ""
+            second = f" / {share(teacher[key])}" if teacher else ""
+            cells.append(f"{share(student.get(key))}{second}{chance}")
         lines.append(cells)
-    return _table(["view", *HELP.values()], lines)
+    return table(["view", *HELP.values()], lines)
 
 
 def _details(rows: Sequence[Row]) -> str:
@@ -86,10 +76,10 @@ def _details(rows: Sequence[Row]) -> str:
         shares = ("hit@1", "hit@5", "within_10_m", "within_25_m", "standard_error_25_m")
         lines.append(
             [f"{row['fov_deg']:g}° {row['view']}", "yes" if row["reranked"] else "no"]
-            + [_share(row.get(key)) for key in (*shares, "within_50_m", "within_25_m@5")]
-            + [_number(row.get("median_error_m")), _number(row.get("median_heading_error_deg"))]
+            + [share(row.get(key)) for key in (*shares, "within_50_m", "within_25_m@5")]
+            + [number(row.get("median_error_m")), number(row.get("median_heading_error_deg"))]
         )
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _origin(report: Mapping[str, Any]) -> str:
@@ -112,10 +102,10 @@ def _ablation(report: Mapping[str, Any]) -> str:
                 if (row["kind"], row["arm"], row["fov_deg"]) == (kind, arm, fov)
             ]
             for key in ("hit@1", "within_25_m"):
-                cells.append(_share(sum(row[key] for row in same) / len(same)))
+                cells.append(share(sum(row[key] for row in same) / len(same)))
         lines.append(cells)
     head = ["arm", "360° hit@1", "25 m", "180° hit@1", "25 m", "90° hit@1", "25 m"]
-    return _table(head, lines)
+    return table(head, lines)
 
 
 def _speed(report: Mapping[str, Any]) -> str:
@@ -135,15 +125,20 @@ def _speed(report: Mapping[str, Any]) -> str:
         for row in report["rows"]
     ]
     head = ["model", "batch", "ours in", "plain ms", "ours ms", "times as fast", "of work"]
-    return _table([*head, "difference", "1 - cosine"], lines)
+    return table([*head, "difference", "1 - cosine"], lines)
+
+
+def _beside(picture: Path, page: Path) -> str | None:
+    """How a page calls a picture, or None if there is none."""
+    return Path(os.path.relpath(picture, page.parent)).as_posix() if picture.is_file() else None
 
 
 def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> None:
     """Write docs/results.md, and the table between the README's markers, from measured JSON.
 
     Args:
-        folder: JSON files of ``evaluate`` (``town-*.json``), ``ablate`` (``ablation.json``) and
-            ``bench models`` (``bench-models.json``).
+        folder: JSON files of ``evaluate`` (``town-*.json``), ``ablate`` (``ablation.json``),
+            ``bench models`` (``bench-models.json``) and ``trust`` (``trust.json``, ``trust.png``).
         page: Markdown file to write.
         readme: Markdown file with the two markers.
 
@@ -170,6 +165,8 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
                 f"one seed. `{report['command']}`, {report['date']}, {report['machine']}. Teachers: "
                 f"re-ranked rows; students: their own.\n\n{_ablation(report)}\n"
             )
+        if report["file"] == "trust.json":
+            parts.append(trust_section(report, _beside(Path(folder) / "trust.png", Path(page))))
         if report["file"] == "bench-models.json":
             parts.append(
                 "## The papers' encoders beside a plain transcription\n\nTurn by turn, same weights, "
