@@ -74,6 +74,9 @@ results: .venv/test.stamp
 	--data build/worlds/test/town-$$seed --out docs/results/town-$$seed.json; done
 	$(CORE) pointing assets/models/teacher --student assets/models/student --data assets/town \
 	--queries 200 --out docs/results/explanations.json
+	$(CORE) trust $(MODELS) --data assets/town --elsewhere build/worlds/test/town-3001 \
+	--elsewhere build/worlds/test/town-3002 --out docs/results/trust.json \
+	--figure docs/results/trust.png
 	$(CORE) ablate --worlds build/worlds/train --start assets/models/student \
 	--data build/worlds/test/town-3001 --steps 100 --batch 12 \
 	--run build/runs/ablation --out docs/results/ablation.json

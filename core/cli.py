@@ -23,6 +23,7 @@ from core.commands.locate import locate
 from core.commands.pointing import pointing
 from core.commands.results import ablate, results
 from core.commands.training import distill, train
+from core.commands.trust import trust
 from core.commands.world import world_app
 from core.errors import CoreError
 
@@ -60,6 +61,10 @@ app.command(
     epilog="Example: python -m core pointing assets/models/teacher --data assets/town --queries 200 "
     "--out docs/results/explanations.json"
 )(pointing)
+app.command(
+    epilog="Example: python -m core trust assets/models/student --teacher assets/models/teacher --data "
+    "assets/town --elsewhere build/worlds/test/town-3001 --out docs/results/trust.json"
+)(trust)
 app.command(
     epilog="Example: python -m core ablate --worlds build/train --start assets/models/student "
     "--data assets/town --run build/ablation --out docs/results/ablation.json"

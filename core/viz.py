@@ -28,6 +28,7 @@ __all__ = [
     "position_figure",
     "reliability_figure",
     "training_figure",
+    "trust_figure",
 ]
 
 UInt8Image = npt.NDArray[np.uint8]
@@ -149,13 +150,26 @@ def reliability_figure(
     found = [float(np.mean(correct[which == b])) for b in filled]
     counts = [int(np.sum(which == b)) for b in filled]
     figure, axes = _axes((5.0, 4.4))
+    points = [
+        (said, right, count / max(1, len(which)))
+        for said, right, count in zip(stated, found, counts, strict=True)
+    ]
+    _draw_reliability(axes, {"measured": points})
+    return figure
+
+
+def _draw_reliability(
+    axes: Any, series: Mapping[str, Sequence[tuple[float, float, float]]]
+) -> None:
+    """Points (stated, found, share of all) of each series beside the diagonal."""
     axes.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle=(0, (4, 4)), label="perfect")
-    areas = [20 + 180 * count / max(1, len(which)) for count in counts]
-    axes.plot(stated, found, color=_SERIES[0], linewidth=1.5)
-    axes.scatter(stated, found, s=areas, color=_SERIES[0], zorder=3, label="measured")
+    for (name, points), colour in zip(series.items(), _SERIES, strict=False):
+        stated, found, shares = zip(*points, strict=True)
+        areas = [20 + 180 * share for share in shares]
+        axes.plot(stated, found, color=colour, linewidth=1.5)
+        axes.scatter(stated, found, s=areas, color=colour, zorder=3, label=name)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated probability", ylabel="share within 25 m")
     _legend(axes, loc="upper left")
-    return figure
 
 
 def accuracy_figure(
@@ -172,6 +186,15 @@ def accuracy_figure(
 
     """
     figure, axes = _axes((6.0, 4.0))
+    _draw_shares(axes, fovs_deg, series)
+    axes.set(xlabel="field of view (degrees)", ylabel=f"{ylabel} (%)", ylim=(0, 100))
+    axes.set_xticks(sorted(set(fovs_deg)))
+    _legend(axes, loc="upper left")
+    return figure
+
+
+def _draw_shares(axes: Any, at: Sequence[float], series: Mapping[str, Sequence[float]]) -> None:
+    """A line of per cent for each series of shares in [0, 1]."""
     for (name, shares), colour, marker in zip(
         series.items(),
         _SERIES * (1 + len(series) // 6),
@@ -179,20 +202,48 @@ def accuracy_figure(
         strict=False,
     ):
         percent = [100 * share for share in shares]
-        axes.plot(fovs_deg, percent, color=colour, marker=marker, linewidth=1.8, label=name)
-    axes.set(xlabel="field of view (degrees)", ylabel=f"{ylabel} (%)", ylim=(0, 100))
-    axes.set_xticks(sorted(set(fovs_deg)))
-    _legend(axes, loc="upper left")
+        axes.plot(at, percent, color=colour, marker=marker, linewidth=1.8, label=name)
+
+
+def trust_figure(
+    reliability: Mapping[str, Sequence[tuple[float, float, float]]],
+    coverages: Sequence[float],
+    accuracy: Mapping[str, Sequence[float]],
+) -> Figure:
+    """Can the stated confidence be trusted: reliability, and accuracy against coverage.
+
+    Args:
+        reliability: of all widths, by name: points (stated probability, share right, share of all).
+        coverages: (C,) shares of photos answered, in (0, 1].
+        accuracy: of the town's own photos, by name: (C,) shares right of the surest answers up to
+            each coverage.
+
+    """
+    figure, left = _axes((10.0, 4.4), columns=2)
+    _draw_reliability(left, reliability)
+    right = figure.add_subplot(1, 2, 2)
+    _style(right)
+    _draw_shares(right, [100 * share for share in coverages], accuracy)
+    right.set(xlabel="surest answers given (%)", ylabel="of these within 25 m (%)", ylim=(0, 102))
+    right.set_xticks([100 * share for share in coverages])
+    left.set_title("all widths together", color=_INK, fontsize=10)
+    right.set_title("the town's own photos, surest first", color=_INK, fontsize=10)
+    _legend(right, loc="lower left")
     return figure
 
 
-def _axes(inches: tuple[float, float]) -> tuple[Figure, Any]:
+def _axes(inches: tuple[float, float], columns: int = 1) -> tuple[Figure, Any]:
     # Figure, not pyplot: no global state, no window, safe in threads.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=inches, layout="constrained")
     figure.patch.set_alpha(0)
-    axes = figure.add_subplot()
+    axes = figure.add_subplot(1, columns, 1)
+    _style(axes)
+    return figure, axes
+
+
+def _style(axes: Any) -> None:
     axes.patch.set_alpha(0)
     axes.grid(color=_INK, alpha=0.25, linewidth=0.8)
     axes.tick_params(colors=_INK)
@@ -200,7 +251,6 @@ def _axes(inches: tuple[float, float]) -> tuple[Figure, Any]:
         spine.set_color(_INK)
     axes.xaxis.label.set_color(_INK)
     axes.yaxis.label.set_color(_INK)
-    return figure, axes
 
 
 def _legend(axes: Any, loc: str) -> None:

@@ -6,10 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
+from rasterio.enums import Resampling
 
 from core.data.worlds import load_photos, load_town
 from core.errors import WorldError
+from tests.conftest import write_raster
 
 
 def test_a_town_is_read_with_its_places_and_imagery(tiny_world: Path) -> None:
@@ -19,6 +23,21 @@ def test_a_town_is_read_with_its_places_and_imagery(tiny_world: Path) -> None:
     assert town.mosaic.shape[0] == round(town.size_m / town.pixel_m)
     assert town.pixel_m == pytest.approx(0.6, rel=0.01)
     assert len(town.crop_tiles(town.places[:3], 128)) == 3
+
+
+def test_tiles_are_those_of_a_gallery_and_not_of_overviews(
+    tmp_path: Path, tiny_world: Path
+) -> None:
+    """Overviews that are plainly wrong (every second pixel) are not used."""
+    world = tmp_path / "world"
+    shutil.copytree(tiny_world, world)
+    fine = np.random.default_rng(0).integers(0, 255, (640, 640, 3), dtype=np.uint8)
+    write_raster(world / "aerial.tif", fine, 192.0)
+    with rasterio.open(world / "aerial.tif", "r+") as raster:
+        raster.build_overviews([2], Resampling.nearest)
+    full = load_town(world, tile_pixels=128).mosaic
+    averaged = fine.reshape(320, 2, 320, 2, 3).mean(axis=(1, 3))
+    assert np.abs(full - averaged).max() <= 0.51
 
 
 @pytest.mark.parametrize(

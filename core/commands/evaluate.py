@@ -14,6 +14,7 @@ from core.commands.benchmarks import benchmark_report, benchmark_text
 from core.commands.provenance import provenance
 from core.commands.typed import refuse_beside
 from core.errors import SettingError
+from core.evaluation.tables import aligned
 
 if TYPE_CHECKING:
     from core.models.geossk import GeoSSK
@@ -131,8 +132,13 @@ def _town_report(
     }
 
 
-def check_out(out: Path | None) -> None:
-    """Refuse a report that could not be written, before hours of work."""
+def check_out(out: Path | None, option: str = "--out") -> None:
+    """Refuse a file that could not be written, before hours of work; makes its folder.
+
+    Raises:
+        SettingError: it is a folder, or its own cannot be made; names the option to change.
+
+    """
     if out is None:
         return
     try:
@@ -140,11 +146,11 @@ def check_out(out: Path | None) -> None:
     except OSError as error:
         raise SettingError(
             f"Output {out}: got no folder for it ({error.strerror}), expected one that can be made. "
-            "Choose another --out."
+            f"Choose another {option}."
         ) from error
     if out.is_dir():
         raise SettingError(
-            f"Output {out}: got a folder, expected a file. Name a JSON file in it for --out."
+            f"Output {out}: got a folder, expected a file. Name a file in it for {option}."
         )
 
 
@@ -188,13 +194,8 @@ def open_models(student: Path, teacher: Path | None, is_calibrated: bool = True)
 
 def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of a report (keys as in design.md section 3) as aligned text; "-" where nothing is."""
-    cells = [[title for title, _, _ in COLUMNS]]
-    for row in rows:
-        cells.append(
-            ["-" if row.get(key) is None else form.format(row[key]) for _, key, form in COLUMNS]
-        )
-    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in cells
-    )
+    lines = [
+        ["" if row.get(key) is None else form.format(row[key]) for _, key, form in COLUMNS]
+        for row in rows
+    ]
+    return aligned([title for title, _, _ in COLUMNS], lines)

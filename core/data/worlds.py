@@ -142,7 +142,8 @@ def _read_panoramas(folder: Path, files: list[str]) -> UInt8:
 def _read_mosaic(folder: Path, size_m: float, pixels: int) -> tuple[UInt8, float]:
     side = round(size_m / TILE_SIDE_M * pixels)
     try:
-        with rasterio.open(folder / "aerial.tif") as raster:
+        # The file's reduced copies were compressed a second time: a gallery is not cut from them.
+        with rasterio.open(folder / "aerial.tif", OVERVIEW_LEVEL="NONE") as raster:
             bands = raster.read((1, 2, 3), out_shape=(3, side, side), resampling=Resampling.average)
     except rasterio.errors.RasterioIOError as error:
         raise WorldError(f"World {folder}: aerial.tif cannot be read ({error}).") from error

@@ -40,6 +40,7 @@ class ViewCalibration:
 
     ``threshold``: smallest confidence at which an answer counts as a match. ``radius_m``: around the
     point that is answered, nine of ten cameras stood within it where the place was right.
+    ``located``: share of the validation towns' own photos whose first place was right.
     """
 
     bins: int
@@ -50,6 +51,7 @@ class ViewCalibration:
     likeness: float = 0.0
     threshold: float = 0.5
     radius_m: float | None = None
+    located: float | None = None
 
     def logits(self, similarities: FloatArray, teacher_scores: FloatArray) -> FloatArray:
         """Logits (K,) of tiles in the student's order, of which the teacher saw the first T.

@@ -7,6 +7,7 @@ hand. Between the README's two markers everything is replaced.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from core.errors import DataError
 from core.evaluation.explanation_tables import explanation_section
 from core.evaluation.student_tables import students_section
 from core.evaluation.tables import number, share, table
+from core.evaluation.trust_page import trust_section
 
 __all__ = ["END", "START", "write_results"]
 
@@ -137,13 +139,18 @@ def _speed(report: Mapping[str, Any]) -> str:
     return table([*head, "at most", "difference", "1 - cosine"], lines)
 
 
+def _beside(picture: Path, page: Path) -> str | None:
+    """How a page calls a picture, or None if there is none."""
+    return Path(os.path.relpath(picture, page.parent)).as_posix() if picture.is_file() else None
+
+
 def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> None:
     """Write docs/results.md, and the table between the README's markers, from measured JSON.
 
     Args:
         folder: JSON files of ``evaluate`` (``town-*.json``; ``student-*.json`` of other students on
-            one town), ``pointing`` (``explanations.json``), ``ablate`` (``ablation.json``) and
-            ``bench models`` (``bench-models.json``).
+            one town), ``pointing`` (``explanations.json``), ``ablate`` (``ablation.json``),
+            ``bench models`` (``bench-models.json``) and ``trust`` (``trust.json``, ``trust.png``).
         page: Markdown file to write.
         readme: Markdown file with the two markers.
 
@@ -176,6 +183,8 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
                 f"one seed. `{report['command']}`, {report['date']}, {report['machine']}. Teachers: "
                 f"re-ranked rows; students: their own.\n\n{_ablation(report)}\n"
             )
+        if report["file"] == "trust.json":
+            parts.append(trust_section(report, _beside(Path(folder) / "trust.png", Path(page))))
         if report["file"] == "bench-models.json":
             parts.append(
                 "## The papers' encoders beside a plain transcription\n\nTurn by turn, same weights, "

@@ -1,0 +1,172 @@
+"""What an answer is made from: a town's places described once, and pools of tiles for its queries.
+
+The steps are those of ``core.localizer``, for many queries of a town at a time: the student's pool,
+the teacher's scores of its first tiles, calibrated logits, neighbours merged into places. Fitting a
+calibration and measuring whether it can be trusted both come through here. Q queries, K tiles in a
+pool, T <= K of them seen by the teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from core.data.worlds import TILE_SIDE_M, Town
+from core.evaluation.calibration import POOL, ViewCalibration, probabilities
+from core.evaluation.descriptors import (
+    Queries,
+    crop_queries,
+    describe_places,
+    describe_views,
+    match,
+    town_grid,
+)
+from core.evaluation.report import framed
+from core.evaluation.rerank import TownPlaces, rerank
+from core.geo import group_places
+from core.models.geossk import SHARPNESS, GeoSSK
+from core.models.two_branch import TwoBranch
+from core.position import STUDENT_SHARPNESS, camera_position
+
+__all__ = [
+    "FRAMED_BINS",
+    "RIGHT_M",
+    "DescribedTown",
+    "FirstPlaces",
+    "Pools",
+    "first_places",
+    "joined",
+    "town_queries",
+]
+
+RIGHT_M = 25.0
+"""A place is right within so many metres of the camera."""
+FRAMED_BINS = 10
+"""Views up to so many bins are photo frames, as visitors' photos are."""
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The pools of many queries: similarities (Q, K), teacher (Q, T), distances to the camera
+    (Q, K), places (Q, K, 2) and cameras (Q, 2), all in metres; standpoints (Q, T, S), what the
+    teacher's scores were made of, and where they are (S, 2) as ``GeoSSK.standpoints`` has it.
+    """
+
+    similarities: npt.NDArray[np.float64]
+    teacher: npt.NDArray[np.float64]
+    distances: npt.NDArray[np.float64]
+    places: npt.NDArray[np.float64]
+    cameras: npt.NDArray[np.float64]
+    standpoints: npt.NDArray[np.float64]
+    offsets: npt.NDArray[np.float64]
+
+
+def town_queries(town: Town, bins: int, count: int, seed: int) -> Queries:
+    """Views of one width from at most ``count`` panoramas; the narrow ones as photo frames."""
+    queries = crop_queries(town, bins, count, seed)
+    return framed(queries) if bins <= FRAMED_BINS else queries
+
+
+class DescribedTown:
+    """A town described once: its places, their descriptors, what the teacher sees of them."""
+
+    def __init__(self, student: TwoBranch, teacher: GeoSSK | None, town: Town) -> None:
+        self.student, self.town = student, town
+        self.centres = town_grid(town)
+        self.descriptors = describe_places(student, town, self.centres)
+        self.seen = None if teacher is None else TownPlaces(teacher, town, self.centres)
+
+    def pools(self, asked: Town, bins: int, count: int, seed: int) -> Pools:
+        """The pools of ``count`` queries of one width, taken from this town or from another.
+
+        No place is right for a query from another town: its distances are infinite.
+        """
+        queries = town_queries(asked, bins, count, seed)
+        matches = match(
+            describe_views(self.student, queries), self.descriptors, bins=self.student.bins
+        )
+        order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :POOL]
+        seen = np.empty((len(order), 0))
+        from_each, offsets = np.empty((len(order), 0, 1)), np.zeros((1, 2))
+        if self.seen is not None:
+            told = rerank(queries, matches, self.seen)
+            scores = np.take_along_axis(told.scores, order, axis=1)
+            looked = int(np.isfinite(scores[0]).sum())
+            seen = scores[:, :looked].astype(np.float64)
+            standpoints = told.standpoints.astype(np.float64)
+            from_each = np.take_along_axis(standpoints, order[:, :looked, None], axis=1)
+            offsets = np.array(self.seen.teacher.standpoints, np.float64)
+        places = self.centres[order]
+        distance = np.linalg.norm(queries.places[:, None] - places, axis=2)
+        if asked is not self.town:
+            distance = np.full_like(distance, np.inf)
+        similarities = np.take_along_axis(matches.similarity, order, axis=1)
+        return Pools(
+            similarities.astype(np.float64),
+            seen,
+            distance,
+            places,
+            queries.places,
+            from_each,
+            offsets,
+        )
+
+
+def joined(parts: Sequence[Pools]) -> Pools:
+    """One after another."""
+    names = ("similarities", "teacher", "distances", "places", "cameras", "standpoints")
+    together = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Pools(**together, offsets=parts[0].offsets)
+
+
+@dataclass(frozen=True)
+class FirstPlaces:
+    """First places of many queries: their shares, neighbours merged, similarities, rightness, and
+    how many metres the answered point is from the camera.
+    """
+
+    shares: list[float]
+    similarities: list[float]
+    right: list[bool]
+    errors_m: list[float]
+
+    def __add__(self, other: FirstPlaces) -> FirstPlaces:
+        return FirstPlaces(
+            self.shares + other.shares,
+            self.similarities + other.similarities,
+            self.right + other.right,
+            self.errors_m + other.errors_m,
+        )
+
+
+def first_places(pools: Pools, view: ViewCalibration) -> FirstPlaces:
+    """The first place of each query; a view without a factor for the teacher does not ask it."""
+    found = FirstPlaces([], [], [], [])
+    for query in range(len(pools.similarities)):
+        seen = pools.teacher[query] if view.teacher else np.empty(0)
+        logits = view.logits(pools.similarities[query], seen)
+        shares = probabilities(logits)
+        groups = group_places(pools.places[query], logits, TILE_SIDE_M / 2)
+        merged = [float(shares[list(group)].sum()) for group in groups]
+        best = int(np.argmax(merged))
+        first = groups[best][0]
+        found.shares.append(merged[best])
+        found.similarities.append(float(pools.similarities[query, first]))
+        found.right.append(bool(pools.distances[query, first] <= RIGHT_M))
+        found.errors_m.append(
+            float(np.hypot(*(_point(pools, view, query, first) - pools.cameras[query])))
+        )
+    return found
+
+
+def _point(pools: Pools, view: ViewCalibration, query: int, first: int) -> npt.NDArray[np.float64]:
+    """The point (2,) that is answered for a query whose first place has this position in its pool."""
+    places, seen = pools.places[query], pools.standpoints[query]
+    if view.teacher and first < len(seen):
+        near = places[: len(seen)]
+        return camera_position(near, seen, first, TILE_SIDE_M, SHARPNESS, pools.offsets)
+    alone = pools.similarities[query][:, None]
+    return camera_position(places, alone, first, TILE_SIDE_M, STUDENT_SHARPNESS)
