@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from core.checkpoints import load_state, load_teacher, model_hash, save_model
 from core.cli import main
+from core.commands.calibrate import with_calibration
 from core.commands.evaluate import evaluation_table
 from core.evaluation.calibration import Calibration
 
@@ -67,11 +69,25 @@ def test_calibrate_notes_it_and_leaves_the_galleries_valid(models, tiny_world, t
     assert main([*arguments, "--validation", str(tiny_world.parent)]) == 0
     assert "calibrated on 1 towns" in capsys.readouterr().out
     assert (model_hash(student), (student / "model.safetensors").read_bytes()) == before
-    assert (student / "card.md").read_text() == "A card"
+    card = (student / "card.md").read_text().splitlines()
+    assert card[0] == "A card"
+    assert card[1].startswith("- calibrated on validation towns tiny, 10 queries each")
+    assert re.search(r"360° \d+ % \(to \d+ m\), 270° ", card[1])
     for folder, looks in ((student, False), (teacher, True)):
         calibration = Calibration.from_config(load_state(folder)[0]["calibration"])
         assert {view.bins for view in calibration.views} >= {32, 8}
         assert any(view.teacher > 0 for view in calibration.views) == looks
+        assert all(0 < view.radius_m < 36 for view in calibration.views if view.located)
+
+
+def test_a_card_has_one_line_of_calibration_behind_its_other_ones():
+    fitted = {"towns": ["town-2000"], "queries": 5, "views": [
+        {"bins": 32, "located": 0.98, "radius_m": 3.6}, {"bins": 8, "located": 0.0, "radius_m": None},
+    ]}  # fmt: skip
+    once = with_calibration("# Student\n\n- steps 3\n\nThese weights: CC0.\n", fitted)
+    assert once.splitlines()[3].endswith("360° 98 % (to 4 m), 90° 0 %")
+    assert once.splitlines()[-1] == "These weights: CC0."
+    assert with_calibration(once, fitted) == once
 
 
 def test_a_teacher_re_ranks_for_the_student_it_was_calibrated_with(

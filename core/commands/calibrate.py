@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.commands.evaluate import open_models
+from core.polar import BIN_DEG
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["calibrate"]
+__all__ = ["calibrate", "with_calibration"]
+
+CALIBRATED = "- calibrated on validation towns"
 
 
 def calibrate(
@@ -37,18 +40,38 @@ def calibrate(
     models = open_models(student, teacher, is_calibrated=False)
     towns = load_towns(validation, tile_pixels=models.student.aerial_size[0])
     alone, paired = fit_calibration(models.student, models.teacher, towns, queries, seed)
-    _note(student, models.student, models.student_config, alone.to_config())
+    fitted = {"towns": [town.name for town in towns], "queries": queries}
+    _note(student, models.student, models.student_config, {**alone.to_config(), **fitted})
     if teacher is not None and models.teacher is not None and paired is not None:
-        fitted = {**paired.to_config(), "student": model_hash(student)}
-        _note(teacher, models.teacher, models.teacher_config, fitted)
+        fitted["student"] = model_hash(student)
+        _note(teacher, models.teacher, models.teacher_config, {**paired.to_config(), **fitted})
     print(f"{student}: calibrated on {len(towns)} towns, {queries} queries each.")
 
 
-def _note(
-    folder: Path, model: nn.Module, config: dict[str, Any], calibration: dict[str, Any]
-) -> None:
-    """Write a calibration into a model folder; half floats come back as the same bytes."""
+def _note(folder: Path, model: nn.Module, config: dict[str, Any], fitted: dict[str, Any]) -> None:
+    """Write a calibration into a model folder, and into its card how well the model does.
+
+    Half floats come back as the same bytes.
+    """
     from core.checkpoints import CARD, save_model
 
     card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
-    save_model(folder, model, {**config, "calibration": calibration}, card)
+    save_model(folder, model, {**config, "calibration": fitted}, with_calibration(card, fitted))
+
+
+def with_calibration(card: str, fitted: dict[str, Any]) -> str:
+    """A card with one line on what calibration measured, in place of an earlier one."""
+    shares = ", ".join(
+        f"{view['bins'] * BIN_DEG:g}° {100 * view['located']:.0f} %"
+        + ("" if view["radius_m"] is None else f" (to {view['radius_m']:.0f} m)")
+        for view in fitted["views"]
+    )
+    line = (
+        f"{CALIBRATED} {', '.join(fitted['towns'])}, {fitted['queries']} queries each, heading unknown, "
+        "all places of a town: first place within 25 m of the camera (and nine of ten of these within "
+        f"so many metres of the answered point): {shares}"
+    )
+    lines = [text for text in card.splitlines() if not text.startswith(CALIBRATED)]
+    bullets = [at for at, text in enumerate(lines) if text.startswith("- ")]
+    lines.insert(bullets[-1] + 1 if bullets else len(lines), line)
+    return "\n".join(lines) + "\n"
