@@ -44,7 +44,7 @@ train: .venv/test.stamp
 	$(CORE) train $(TRAIN) --start build/student-second --steps 3000 --rate 0.001 --validate-every 1500 \
 	--run build/runs/student-last --out assets/models/student
 	$(CORE) train $(TRAIN) --teacher --start assets/models/student --steps 800 --rate 0.001 \
-	--batch 12 --run build/runs/teacher --out assets/models/teacher
+	--batch 12 --pointing 0.3 --run build/runs/teacher --out assets/models/teacher
 	$(CORE) calibrate assets/models/student --teacher assets/models/teacher \
 	--validation build/worlds/validation
 	$(CORE) gallery build assets/town --model assets/models/student --out assets/town

@@ -79,7 +79,10 @@ def explain_record(
     near_radius_m: float | None = None,
     rank: int | None = 1,
 ) -> Record:
-    """Attention between a photo and its candidate of this rank (1 is best), rows summing to 1."""
+    """Attention between a photo and its candidate of this rank (1 is best), rows summing to 1.
+
+    The tile's sectors lie around ``lat_deg``, ``lon_deg``: where the camera stood.
+    """
     near = _near(near_lat_deg, near_lon_deg, near_radius_m)
     answer = handlers.locate(page, photo, None, Ask(fov_deg, heading_deg, near))
     candidate = answer.candidate(rank)
@@ -93,6 +96,8 @@ def explain_record(
         "photo": answer.prediction.photo,
         "rank": candidate.rank,
         "tile_id": candidate.tile.tile_id,
+        "lat_deg": round(candidate.camera.lat_deg, 7),
+        "lon_deg": round(candidate.camera.lon_deg, 7),
         **_explanation_record(pair.explanation),
     }
 

@@ -300,5 +300,7 @@ def explain(page: Page, answer: Answer | None, rank: int | None) -> Pair | None:
     if answer is None or candidate is None:
         return None
     photo, _ = page.localizer.view(answer.note.path, answer.ask.fov_deg)
-    explanation = page.localizer.explain(photo, candidate.row, candidate.roll)
+    explanation = page.localizer.explain(
+        photo, candidate.row, candidate.roll, camera=candidate.camera
+    )
     return Pair(explanation, sharp_canvas(photo), explanation.tile)

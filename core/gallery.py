@@ -157,7 +157,20 @@ class Gallery:
 
         """
         self._check_row(row)
-        east_m, north_m = self.centres_m[row]
+        return self._cut(self.centres_m[row])
+
+    def tile_image_at(self, place: Place) -> npt.NDArray[np.uint8]:
+        """The imagery around a place, as ``tile_image``, moved inwards to where whole tiles can be cut.
+
+        Raises:
+            RasterError: the imagery vanished or is damaged.
+
+        """
+        low, high = self.centres_m.min(axis=0), self.centres_m.max(axis=0)
+        return self._cut(np.clip(self.frame.to_metres(place), low, high))
+
+    def _cut(self, centre_m: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+        east_m, north_m = centre_m
         side_m, pixels = self.manifest.tile_side_m, self.manifest.tile_pixels
         return self._imagery.read_tile(float(east_m), float(north_m), side_m, pixels)[0]
 

@@ -166,6 +166,7 @@ class Localizer:
         row: int,
         roll: int | None = None,
         fov_deg: float | None = None,
+        camera: Place | None = None,
     ) -> Explanation:
         """What the teacher sees in a photo and one tile.
 
@@ -174,6 +175,8 @@ class Localizer:
             row: gallery row of the tile (``Candidate.row``).
             roll: at which roll to look (``Candidate.roll``); by default the best one for the tile.
             fov_deg: as for ``locate``; give the same, else the canvas differs.
+            camera: where to cut the tile (``Candidate.camera``), so that things lie where they are
+                seen; by default around the place of the row, as the gallery has it.
 
         Raises:
             PhotoError: the photo cannot be used.
@@ -186,7 +189,8 @@ class Localizer:
                 f"Explanation: got {got}, expected one with azimuth bins. Open the localizer with "
                 "its model folder."
             )
-        tile = self.gallery.tile_image(row)
+        own = self.gallery.tile_image(row)
+        tile = own if camera is None else self.gallery.tile_image_at(camera)
         _, canvas = self.view(photo, fov_deg)
         if roll is None:
             only = np.array([row], dtype=np.int64)

@@ -17,7 +17,8 @@ from core.checkpoints import save_model
 from core.cli import main
 from core.data.worlds import TILE_SIDE_M, PatchTruth, Town, load_town, load_truth
 from core.errors import SettingError, WorldError
-from core.evaluation.descriptors import town_grid
+from core.evaluation import explained_town
+from core.evaluation.descriptors import crop_queries, town_grid
 from core.evaluation.explained_town import explain_town
 from core.evaluation.explanation_tables import explanation_section
 from core.evaluation.explanations import (
@@ -265,7 +266,11 @@ def ideal_truth(town: Town) -> PatchTruth:
 
 
 @pytest.mark.parametrize("bins", [32, 16, 5])
-def test_crops_carry_the_truth_of_their_own_patches(tiny_student, bins: int) -> None:
+def test_crops_carry_the_truth_of_their_own_patches(tiny_student, bins: int, monkeypatch) -> None:
+    # Its cameras stand on places of the grid; this teacher could not tell where else.
+    monkeypatch.setattr(
+        explained_town, "_believed_cameras", lambda town, teacher, queries, grid, rows: grid[rows]
+    )
     town, truth = ideal_town()
     teacher = GeometryTeacher()
     row = explain_town(town, truth, teacher, tiny_student, fields=[bins])[0]  # type: ignore[arg-type]
@@ -279,6 +284,29 @@ def test_crops_carry_the_truth_of_their_own_patches(tiny_student, bins: int) -> 
     assert headings["another tile at the true roll"]["median_deg"] == pytest.approx(0, abs=1e-4)
     helped = headings["attention at the student's roll"]["median_deg"]
     assert helped == pytest.approx(headings["student's roll"]["median_deg"], abs=BIN_DEG / 2)
+
+
+def test_the_tile_lies_where_the_teacher_believes_the_camera(
+    tiny_world, tiny_teacher, monkeypatch
+) -> None:
+    """Of four standpoints the one that scores best, and neighbours that score too low to count."""
+    town = load_town(tiny_world)
+    grid = town_grid(town)
+    queries = crop_queries(town, 32, 3, 0)
+    rows = np.linalg.norm(queries.places[:, None] - grid[None], axis=2).argmin(axis=1)
+    own = {"row": 0}
+
+    def south_east(teacher, ground, places, rolls):
+        near = np.hypot(*(grid - grid[rows[own["row"]]]).T) <= 28.8 + 1e-6
+        scores = np.full((near.sum(), 4), -9.0, np.float32)
+        scores[np.flatnonzero(near) == rows[own["row"]], 3] = 1.0
+        own["row"] += 1
+        return scores.max(axis=1), scores
+
+    monkeypatch.setattr(explained_town, "score_places", south_east)
+    found = explained_town._believed_cameras(town, tiny_teacher, queries, grid, rows)
+    limit = town.half_extent_m
+    assert found == pytest.approx(np.clip(grid[rows] + [4.8, -4.8], -limit, limit), abs=1e-3)
 
 
 def test_turned_panoramas_are_explained_alike(tiny_world, tiny_teacher, tiny_student) -> None:

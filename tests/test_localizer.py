@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from core.errors import PhotoError, SettingError
-from core.evaluation import fit, rerank
+from core.evaluation import pools, rerank
 from core.evaluation.calibration import Calibration, ViewCalibration
 from core.localizer import POOL, RERANKED, Localizer
 from core.photos import open_photo
@@ -237,6 +237,21 @@ def test_explanation_finds_the_roll_where_none_is_given(with_teacher):
     assert with_teacher.explain(panorama_at(with_teacher.gallery, ROW, 3), ROW).roll == 29
 
 
+def test_an_explanation_is_cut_around_the_camera(with_teacher):
+    gallery = with_teacher.gallery
+    photo, own = panorama_at(gallery, ROW), gallery.tile(ROW)
+    there = gallery.frame.to_place(own.east_m + 9.6, own.north_m - 4.8)
+    seen = with_teacher.explain(photo, ROW, 0, camera=there)
+    side = gallery.manifest.tile_pixels
+    east, north = round(9.6 / own.side_m * side), round(4.8 / own.side_m * side)
+    before = gallery.tile_image(ROW)[north:, east:].astype(int)
+    assert np.abs(before - seen.tile[: side - north, : side - east]).mean() < 2
+    at_home = with_teacher.explain(photo, ROW, 0, camera=own.place)
+    assert (at_home.tile == gallery.tile_image(ROW)).all()
+    outside = with_teacher.explain(photo, ROW, 0, camera=Place(60.0, 24.0))  # moved inwards
+    assert outside.tile.any()
+
+
 def test_explanation_of_a_photo_has_as_many_bins(with_teacher):
     photo = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
     seen = with_teacher.explain(photo, ROW, 0, fov_deg=90)
@@ -288,7 +303,7 @@ def test_a_row_outside_the_gallery_is_one_sentence(with_teacher):
 
 
 def test_probability_is_shared_as_it_was_fitted():
-    assert (POOL, RERANKED) == (fit.POOL, rerank.RERANKED)
+    assert (POOL, RERANKED) == (pools.POOL, rerank.RERANKED)
 
 
 def test_confidence_follows_the_calibration_of_the_views_width(tiny_gallery, tiny_student):

@@ -1,9 +1,10 @@
 """Let a teacher explain photos of a town whose truth is known, and measure what it said.
 
 A photo is a crop of a panorama that starts at the border of a patch, so that each of its patches is
-one whose truth is known; the panorama's own heading is anything, so the crop's is too. It is met
-with the tile of the nearest place of the grid, which is the right answer, given. The roll it is met
-at is the true one (to the nearest whole bin) for pointing; the contribution factors of a photo
+one whose truth is known; the panorama's own heading is anything, so the crop's is too. The nearest
+place of the grid, which is the right answer, is given. The tile is cut as the page cuts it: around
+the point in that place where the teacher believes the camera, which it is not told. The roll it is
+met at is the true one (to the nearest whole bin) for pointing; the contribution factors of a photo
 depend on no tile. How far the heading is known without being told is measured by itself.
 """
 
@@ -38,10 +39,13 @@ from core.evaluation.explanations import (
     heading_figures,
     pointing_figures,
 )
+from core.evaluation.rerank import TownPlaces
 from core.explain import heading_from_attention
-from core.models.geossk import GeoSSK
+from core.models.geossk import SHARPNESS, GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import BIN_DEG, BINS, to_batch
+from core.position import REACH, camera_position
+from core.ranking import found_rolls, score_places
 from core.search import heading_from_roll, roll_from_heading
 from core.views import ground_batch
 
@@ -118,7 +122,7 @@ def _row(
     count: int,
     seed: int,
 ) -> Row:
-    asked = _ask(town, truth, bins, count, seed)
+    asked = _ask(town, truth, teacher, bins, count, seed)
     looks, headings = _look(teacher, student, asked, truth.class_names)
     return {
         "fov_deg": bins * BIN_DEG,
@@ -132,7 +136,9 @@ def _row(
     }
 
 
-def _ask(town: Town, truth: PatchTruth, bins: int, count: int, seed: int) -> _Asked:
+def _ask(
+    town: Town, truth: PatchTruth, teacher: GeoSSK, bins: int, count: int, seed: int
+) -> _Asked:
     chosen, start = draw_crops(town, bins, count, seed)
     column = start * BINS // town.panoramas.shape[2]
     queries = cut_queries(town, bins, chosen, column * (town.panoramas.shape[2] // BINS))
@@ -140,20 +146,44 @@ def _ask(town: Town, truth: PatchTruth, bins: int, count: int, seed: int) -> _As
     grid = town_grid(town)
     # The tiles of all panoramas: a foreign one must show streets too, as every true one does.
     nearest = np.linalg.norm(town.places[:, None] - grid[None], axis=2).argmin(axis=1)
-    centres = grid[nearest]
-    others = _far_from(centres, chosen, np.random.default_rng((seed, bins, 1)))
+    centres = _believed_cameras(town, teacher, queries, grid, nearest[chosen])
+    others = _far_from(grid[nearest], chosen, np.random.default_rng((seed, bins, 1)))
     pixels = round(TILE_SIDE_M / town.pixel_m)
     rows = np.arange(truth.class_id.shape[1])
     at = (chosen[:, None, None], rows[None, :, None], columns[:, None, :])
     return _Asked(
         queries=queries,
-        tiles=town.crop_tiles(centres[chosen], pixels),
-        centres=centres[chosen],
-        other_tiles=town.crop_tiles(centres[others], pixels),
+        tiles=town.crop_tiles(centres, pixels),
+        centres=centres,
+        other_tiles=town.crop_tiles(grid[nearest[others]], pixels),
         kinds=truth.class_id[at].reshape(len(chosen), -1).astype(np.int64),
         content=truth.places[at].reshape(len(chosen), -1, 2),
         rolls=np.array([roll_from_heading(heading, bins) for heading in queries.heading_deg]),
     )
+
+
+@torch.inference_mode()
+def _believed_cameras(
+    town: Town, teacher: GeoSSK, queries: Queries, grid: Float, rows: Int
+) -> Float:
+    """Where (Q, 2) the teacher believes the cameras in places that are given by their grid rows.
+
+    As the Localizer answers, but that it is told the place and looks at all of its neighbours. Points
+    are moved inwards to where whole tiles can be cut.
+    """
+    teacher.eval()
+    places = TownPlaces(teacher, town, grid)
+    found = []
+    for row, view in zip(rows, queries.views, strict=True):
+        near = np.flatnonzero(np.hypot(*(grid - grid[row]).T) <= REACH * TILE_SIDE_M + 1e-6)
+        ground = teacher.ground_tokens(ground_batch(view[None], teacher.ground_size))
+        rolls = found_rolls(teacher, ground, places.middles_of(near))
+        scores = score_places(teacher, ground, places.of(near), rolls)[1]
+        first = int(np.flatnonzero(near == row)[0])
+        found.append(
+            camera_position(grid[near], scores, first, TILE_SIDE_M, SHARPNESS, teacher.standpoints)
+        )
+    return np.clip(np.stack(found), -town.half_extent_m, town.half_extent_m)
 
 
 def _far_from(centres: Float, chosen: Int, random: np.random.Generator) -> Int:
