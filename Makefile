@@ -51,18 +51,17 @@ train: .venv/test.stamp
 
 # The papers' own encoders and one of timm, with small budgets: what any model folder can do here. Too
 # large to ship; docs/results.md says how well they do.
-SMALL := --validation build/worlds/validation --worlds build/worlds/train
 students: .venv/test.stamp
-	$(CORE) train $(SMALL) --model timm/convnext_atto --ground-size 64x512 --steps 1300 --batch 24 \
+	$(CORE) train --worlds build/worlds/train --model timm/convnext_atto --ground-size 64x512 --steps 1300 --batch 24 \
 	--rate 0.0015 --run build/runs/timm-student --out build/students/timm
-	$(CORE) train $(SMALL) --model saig-d --ground-size 64x512 --steps 500 --batch 16 \
+	$(CORE) train --worlds build/worlds/train --model saig-d --ground-size 64x512 --steps 400 --batch 16 \
 	--rate 0.0008 --run build/runs/saig-d-student --out build/students/saig-d
-	$(CORE) train $(SMALL) --model l2ltr --pooling cls --ground-size 48x192 --steps 160 --batch 16 \
+	$(CORE) train --worlds build/worlds/train --model l2ltr --pooling cls --ground-size 32x128 --steps 150 --batch 16 \
 	--rate 0.0003 --run build/runs/l2ltr-student --out build/students/l2ltr
 	for model in timm saig-d l2ltr; do \
 	$(CORE) calibrate build/students/$$model --validation build/worlds/validation && \
 	$(CORE) gallery build assets/town --model build/students/$$model --out build/students/$$model-town && \
-	$(CORE) evaluate build/students/$$model --data assets/town --queries 300 \
+	$(CORE) evaluate build/students/$$model --data assets/town --queries 100 \
 	--out docs/results/student-$$model.json; done
 
 # Every figure in docs/results.md and README.md is measured here and written by the last line. The

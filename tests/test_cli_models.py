@@ -72,7 +72,7 @@ def test_calibrate_notes_it_and_leaves_the_galleries_valid(models, tiny_world, t
     card = (student / "card.md").read_text().splitlines()
     assert card[0] == "A card"
     assert card[1].startswith("- calibrated on validation towns tiny, 10 queries each")
-    assert re.search(r"360° \d+ % \(to \d+ m\), 270° ", card[1])
+    assert re.search(r"360° \d+\.\d % \(to \d+ m\), 270° ", card[1])
     for folder, looks in ((student, False), (teacher, True)):
         calibration = Calibration.from_config(load_state(folder)[0]["calibration"])
         assert {view.bins for view in calibration.views} >= {32, 8}
@@ -85,7 +85,7 @@ def test_a_card_has_one_line_of_calibration_behind_its_other_ones():
         {"bins": 32, "located": 0.98, "radius_m": 3.6}, {"bins": 8, "located": 0.0, "radius_m": None},
     ]}  # fmt: skip
     once = with_calibration("# Student\n\n- steps 3\n\nThese weights: CC0.\n", fitted)
-    assert once.splitlines()[3].endswith("360° 98 % (to 4 m), 90° 0 %")
+    assert once.splitlines()[3].endswith("360° 98.0 % (to 4 m), 90° 0.0 %")
     assert once.splitlines()[-1] == "These weights: CC0."
     assert with_calibration(once, fitted) == once
 
