@@ -93,6 +93,9 @@ def verdict(
         chips.append(chip("compass, from you", text.compass(compass_deg), "cv-given"))
     if prediction.heading_deg is not None and prediction.candidates:
         chips.append(chip("camera looked", text.compass(prediction.heading_deg)))
+    radius = prediction.candidates[0].radius_m if prediction.candidates else None
+    if prediction.confident and radius is not None:
+        chips.append(chip("if so, the camera is marked to within", text.distance(radius)))
     if near is not None:
         chips.append(chip("searched within, from you", f"{near.radius_m:.0f} m", "cv-given"))
     if error_m is not None:
@@ -131,8 +134,6 @@ def _card(candidate: Candidate, chosen: bool, picture: str) -> str:
     if candidate.teacher_score is not None:
         rows.append(("pair score", f"{candidate.teacher_score:.3f}"))
     rows.append(("heading", heading))
-    if candidate.radius_m is not None:
-        rows.append(("to within", text.distance(candidate.radius_m)))
     facts_html = "".join(f"<dt>{esc(k)}</dt><dd>{esc(v)}</dd>" for k, v in rows)
     return (
         f'<button type="button" class="cv-card{" cv-chosen" if chosen else ""}" '

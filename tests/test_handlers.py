@@ -211,6 +211,14 @@ def test_doubt_is_put_into_words(answer):
     assert "Almost certainly here" in sure
 
 
+def test_a_sure_answer_says_how_exact_its_point_is(answer):
+    first = replace(answer.prediction.candidates[0], radius_m=3.7)
+    known = replace(answer.prediction, confident=True, candidates=(first,))
+    assert "if so, the camera is marked to within" in fragments.verdict(known, None, None, None)
+    doubtful = replace(known, confident=False)
+    assert "marked to within" not in fragments.verdict(doubtful, None, None, None)
+
+
 @pytest.mark.parametrize(
     ("share", "words"),
     [(0.0, "< 0.1 %"), (0.0123, "1.2 %"), (0.5, "50 %"), (0.9999, "99 %"), (1.0, "99 %")],

@@ -118,6 +118,21 @@ def test_the_wedge_opens_around_the_heading_by_the_field_of_view(scene):
     assert max(bearings) == pytest.approx(120.0, abs=0.1)
 
 
+def test_the_circle_around_a_camera_is_as_wide_as_the_answer_is_unsure(scene):
+    from dataclasses import replace
+
+    first = replace(scene.candidates[0], camera=FRAME.to_place(5.0, -3.0))
+    bare = replace(scene.candidates[1], radius_m=None)
+    document = build_document(replace(scene, candidates=(first, bare)))
+    [circle] = [f for f in features(document) if f["properties"].get("kind") == "radius"]
+    assert circle["properties"]["rank"] == 1
+    assert all(
+        distance_m(corner, first.camera) == pytest.approx(4.0, abs=0.05) for corner in ring(circle)
+    )
+    [wedge] = [f for f in features(document) if f["properties"].get("kind") == "wedge"]
+    assert distance_m(ring(wedge)[0], first.camera) < 0.05
+
+
 def test_a_panorama_has_a_hand_not_a_disc(scene):
     from dataclasses import replace
 
