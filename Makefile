@@ -73,6 +73,8 @@ results: .venv/test.stamp
 	--data build/worlds/test/town-$$seed --out docs/results/town-$$seed.json; done
 	$(CORE) pointing assets/models/teacher --student assets/models/student --data assets/town \
 	--queries 200 --out docs/results/explanations.json
+	$(CORE) shortcuts assets/models/student --data assets/town --queries 300 \
+	--out docs/results/shortcuts.json
 	$(CORE) trust $(MODELS) --data assets/town --elsewhere build/worlds/test/town-3001 \
 	--elsewhere build/worlds/test/town-3002 --out docs/results/trust.json \
 	--figure docs/results/trust.png

@@ -22,6 +22,7 @@ from core.commands.gallery import gallery_app
 from core.commands.locate import locate
 from core.commands.pointing import pointing
 from core.commands.results import ablate, results
+from core.commands.shortcuts import shortcuts
 from core.commands.training import distill, train
 from core.commands.trust import trust
 from core.commands.world import world_app
@@ -65,6 +66,10 @@ app.command(
     epilog="Example: python -m core trust assets/models/student --teacher assets/models/teacher --data "
     "assets/town --elsewhere build/worlds/test/town-3001 --out docs/results/trust.json"
 )(trust)
+app.command(
+    epilog="Example: python -m core shortcuts assets/models/student --data assets/town "
+    "--out docs/results/shortcuts.json"
+)(shortcuts)
 app.command(
     epilog="Example: python -m core ablate --worlds build/train --start assets/models/student "
     "--data assets/town --run build/ablation --out docs/results/ablation.json"

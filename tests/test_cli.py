@@ -328,7 +328,7 @@ def test_wrong_usage_is_exit_code_two(arguments, capsys):
     "command",
     [["locate"], ["gallery", "build"], ["gallery", "info"], ["gallery", "verify"],
      ["world", "build"], ["bench"], ["train"], ["distill"], ["calibrate"], ["evaluate"],
-     ["pointing"], ["trust"]],
+     ["pointing"], ["shortcuts"], ["trust"]],
 )  # fmt: skip
 def test_every_command_explains_itself_with_an_example(command, capsys):
     assert main([*command, "--help"]) == 0

@@ -14,6 +14,7 @@ from typing import Any
 
 from core.errors import DataError
 from core.evaluation.explanation_tables import explanation_section
+from core.evaluation.shortcut_tables import shortcut_section
 from core.evaluation.student_tables import students_section
 from core.evaluation.tables import number, share, table
 from core.evaluation.trust_page import trust_section
@@ -149,7 +150,7 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
 
     Args:
         folder: JSON files of ``evaluate`` (``town-*.json``; ``student-*.json`` of other students on
-            one town), ``pointing`` (``explanations.json``), ``ablate`` (``ablation.json``),
+            one town), ``pointing`` (``explanations.json``), ``shortcuts``, ``ablate``,
             ``bench models`` (``bench-models.json``) and ``trust`` (``trust.json``, ``trust.png``).
         page: Markdown file to write.
         readme: Markdown file with the two markers.
@@ -183,6 +184,8 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
                 f"one seed. `{report['command']}`, {report['date']}, {report['machine']}. Teachers: "
                 f"re-ranked rows; students: their own.\n\n{_ablation(report)}\n"
             )
+        if report["file"] == "shortcuts.json":
+            parts.append(shortcut_section(report))
         if report["file"] == "trust.json":
             parts.append(trust_section(report, _beside(Path(folder) / "trust.png", Path(page))))
         if report["file"] == "bench-models.json":
