@@ -30,6 +30,8 @@ __all__ = ["BaseMap", "Cells", "MapScene", "build_document", "file_url", "frame_
 WEB = Path(__file__).resolve().parent.parent / "assets" / "web"
 OVERVIEW_SIDE = 3072
 WEDGE_M = 70.0
+WORTH_A_LOOK = 0.03
+"""Share of probability from which on a second or third place is on the map from the beginning."""
 SQUARE = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 _TURN = np.linspace(0, 2 * np.pi, 48, endpoint=False)
 CIRCLE = np.stack([np.sin(_TURN), np.cos(_TURN)], axis=-1)
@@ -194,8 +196,9 @@ def _settings(scene: MapScene) -> dict[str, Any]:
 
 
 def _view(scene: MapScene) -> Corners:
-    """What to look at first: the leading places and the truth, or the whole of the imagery."""
-    places = [c.camera for c in scene.candidates[:3]]
+    """What to look at first: the places worth a look and the truth, or the whole of the imagery."""
+    worth = [c for c in scene.candidates[:3] if c.rank == 1 or c.probability >= WORTH_A_LOOK]
+    places = [c.camera for c in worth]
     if scene.truth is not None and places and scene.base.covers(scene.truth):
         places.append(scene.truth)
     if not places:

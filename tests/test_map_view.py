@@ -166,6 +166,16 @@ def test_the_view_holds_the_leading_places_and_the_truth_only_on_the_imagery(sce
     assert settings(build_document(far))["view"][1][0] < 53
 
 
+def test_the_view_is_close_where_the_other_places_are_hopeless(scene):
+    from dataclasses import replace
+
+    first, second = scene.candidates
+    sure = replace(scene, candidates=(first, replace(second, probability=0.01)), truth=None)
+    (south, west), (_, east) = settings(build_document(sure))["view"]
+    assert west < first.camera.lon_deg < east < second.camera.lon_deg
+    assert distance_m(Place(south, west), Place(south, east)) == pytest.approx(220, abs=1)
+
+
 def test_without_an_answer_the_whole_imagery_is_shown():
     document = build_document(MapScene(base=base_map(), frame=FRAME))
     assert settings(document)["view"] == base_map().corners

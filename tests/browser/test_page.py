@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlparse
@@ -93,7 +94,9 @@ def test_an_example_is_located_by_a_click(page, town):
         f"Aerial tile {town.gallery.tile_ids[EXAMPLE_ROW]}"
     )
     assert "%" in page.locator("#verdict .cv-lead").inner_text()
-    assert "to the true place\n0 m" in page.locator("#verdict").inner_text().replace(" \n", "\n")
+    told = page.locator("#verdict").inner_text().replace(" \n", "\n")
+    # The right place; where in it an untrained teacher believes the camera is anybody's guess.
+    assert int(re.search(r"to the true place\n(\d+) m", told).group(1)) < 36
     cards = page.locator("#candidates .cv-card").count()
     assert cards > 1
     assert frame(page).locator(".cv-pin").count() == cards
