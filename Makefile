@@ -50,7 +50,7 @@ train: .venv/test.stamp
 	$(CORE) gallery build assets/town --model assets/models/student --out assets/town
 
 # The papers' own encoders and one of timm, with small budgets: what any model folder can do here. Too
-# large to ship; docs/results.md says how well they do.
+# large to ship; the figures go to docs/results.md with the others.
 students: .venv/test.stamp
 	$(CORE) train --worlds build/worlds/train --model timm/convnext_atto --ground-size 64x512 --steps 1300 --batch 24 \
 	--rate 0.0015 --run build/runs/timm-student --out build/students/timm
@@ -62,15 +62,15 @@ students: .venv/test.stamp
 	$(CORE) calibrate build/students/$$model --validation build/worlds/validation && \
 	$(CORE) gallery build assets/town --model build/students/$$model --out build/students/$$model-town && \
 	$(CORE) evaluate build/students/$$model --data assets/town --queries 100 \
-	--out docs/results/student-$$model.json; done
+	--out docs/results/student-$$model.json || exit 1; done
 
-# Every figure in docs/results.md and README.md is measured here and written by the last line. The
-# teacher re-ranks on the demo town alone: that is most of the work.
+# Every figure in docs/results.md and README.md is measured here, but for those of `make students`, and
+# written by the last line. The teacher re-ranks on the demo town alone: that is most of the work.
 MODELS := assets/models/student --teacher assets/models/teacher
 results: .venv/test.stamp
 	$(CORE) evaluate $(MODELS) --data assets/town --queries 500 --out docs/results/town-3000.json
 	for seed in 3001 3002; do $(CORE) evaluate assets/models/student --no-reranked --queries 300 \
-	--data build/worlds/test/town-$$seed --out docs/results/town-$$seed.json; done
+	--data build/worlds/test/town-$$seed --out docs/results/town-$$seed.json || exit 1; done
 	$(CORE) pointing assets/models/teacher --student assets/models/student --data assets/town \
 	--queries 200 --out docs/results/explanations.json
 	$(CORE) shortcuts assets/models/student --data assets/town --queries 300 \

@@ -21,6 +21,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--gallery", type=Path, default=ASSETS / "town", help="gallery folder")
     parser.add_argument("--student", type=Path, default=ASSETS / "models" / "student")
     parser.add_argument("--teacher", type=Path, help="by default the one beside the student")
+    parser.add_argument("--no-rerank", action="store_true", help="leave the teacher out")
     parser.add_argument("--examples", type=Path, default=ASSETS / "examples", help="photos to try")
     return parser.parse_args()
 
@@ -32,7 +33,8 @@ def main() -> None:
     from core.errors import CoreError
     from core.localizer import teacher_beside
 
-    teacher = arguments.teacher or teacher_beside(arguments.student)
+    beside = arguments.teacher or teacher_beside(arguments.student)
+    teacher = None if arguments.no_rerank else beside
     with tempfile.TemporaryDirectory(prefix="crossview-") as scratch:
         try:
             blocks = open_page(

@@ -95,7 +95,7 @@ def verdict(
         chips.append(chip("camera looked", text.compass(prediction.heading_deg)))
     radius = prediction.candidates[0].radius_m if prediction.candidates else None
     if prediction.confident and radius is not None:
-        chips.append(chip("if so, the camera is marked to within", text.distance(radius)))
+        chips.append(chip("if right, 9 of 10 cameras within", text.distance(radius)))
     if near is not None:
         chips.append(chip("searched within, from you", f"{near.radius_m:.0f} m", "cv-given"))
     if error_m is not None:
@@ -176,9 +176,10 @@ def legend(has_cells: bool, has_near: bool, has_truth: bool, has_candidates: boo
     """What the signs on the map mean; only those that are on it."""
     entries = []
     if has_candidates:
-        entries.append(("cv-key-pin", "where the camera stood, best first"))
+        entries.append(("cv-key-pin", "where the camera may have stood, best first"))
         entries.append(("cv-key-tile", "the tile that was compared"))
         entries.append(("cv-key-wedge", "where the camera looked"))
+        entries.append(("cv-key-radius", "how exact the chosen point is"))
     if has_cells:
         entries.append(("cv-key-cells", "probability, 0.5 % to 50 %"))
     if has_near:

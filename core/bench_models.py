@@ -4,8 +4,8 @@ Both have the same weights and see the same views, turn by turn, so that a busy 
 before anything is timed their descriptors must agree. Milliseconds depend on machine and load, the
 ratio of medians much less, and the ratio of processor time less still: it counts work, not waiting.
 
-How much could be gained at all is measured too: the multiply-adds of the published equations, done at
-the speed of the machine's fastest product, take a time that no other code for them can beat.
+How much could be gained at all is estimated too: by the time that the multiply-adds of the published
+equations take at the speed of the faster of one large matrix product and one convolution.
 """
 
 from __future__ import annotations
@@ -91,8 +91,9 @@ class Contest:
         ratio: plain_ms / ours_ms.
         work_ratio: the same of processor time over all threads; None on an accelerator.
         ceiling: what the ratio would be if ours did its multiply-adds as fast as the machine does
-            its fastest product of that precision, and nothing else. Only fewer multiply-adds, as
-            Winograd's convolution needs, could come above.
+            the faster of a large product and a convolution (in bfloat16 with the conversion of its
+            operands), and nothing else. Only fewer multiply-adds, as Winograd's convolution needs,
+            or a still faster product could come above.
         largest_difference: between entries of the two unit descriptors.
         cosine_error: largest 1 - cosine of the two descriptors of one view.
 

@@ -200,7 +200,7 @@ def require_calibrated_for(
         raise CheckpointError(
             f"Teacher {teacher}: got one calibrated with another student than {student}, expected one "
             f"of the two together. Run: python -m core calibrate {student} --teacher {teacher} "
-            "--validation TOWNS; or leave the teacher out."
+            "--validation TOWNS; or leave the teacher out (--no-rerank; evaluate: --no-reranked)."
         )
 
 

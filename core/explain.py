@@ -56,7 +56,8 @@ class Explanation:
         phi_ground: float32 (4 n,), contribution factors, sum 1; even share 1 / (4 n).
         phi_aerial: float32 (128,), contribution factors, sum 1; even share 1 / 128.
         teacher_score: the pair's cosine in [-1, 1].
-        attention_heading_deg: heading that attention alone suggests, in [0, 360).
+        attention_heading_deg: heading that attention alone suggests, met at all rolls alike, in
+            [0, 360).
 
     """
 
@@ -108,6 +109,8 @@ def explain_pair(
         )
     seen = teacher.interact(ground, aerial, roll)
     ground_to_aerial = _to_numpy(seen.ground_to_aerial.mean(dim=0))
+    # Its position bias knows at which roll a pair is met; met at all of them, it is told none.
+    at_all_rolls = teacher.attention(ground, aerial, torch.arange(BINS)).mean(dim=(0, 1))
     return Explanation(
         canvas=canvas,
         mask=np.ones(canvas.shape[:2], dtype=np.bool_) if mask is None else mask,
@@ -121,7 +124,7 @@ def explain_pair(
         phi_ground=_to_numpy(seen.phi_ground.flatten()),
         phi_aerial=_to_numpy(seen.phi_aerial.flatten()),
         teacher_score=float(seen.score),
-        attention_heading_deg=heading_from_attention(ground_to_aerial),
+        attention_heading_deg=heading_from_attention(_to_numpy(at_all_rolls)),
     )
 
 

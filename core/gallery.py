@@ -160,14 +160,18 @@ class Gallery:
         return self._cut(self.centres_m[row])
 
     def tile_image_at(self, place: Place) -> npt.NDArray[np.uint8]:
-        """The imagery around a place, as ``tile_image``, moved inwards to where whole tiles can be cut.
+        """The imagery around a place, as ``tile_image``; the place is moved to between the outermost
+        ones of the gallery.
 
         Raises:
             RasterError: the imagery vanished or is damaged.
 
         """
-        low, high = self.centres_m.min(axis=0), self.centres_m.max(axis=0)
-        return self._cut(np.clip(self.frame.to_metres(place), low, high))
+        return self._cut(self.inside(np.array(self.frame.to_metres(place))))
+
+    def inside(self, point_m: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """A point (2,) of the local frame, moved to between the outermost places."""
+        return np.clip(point_m, self.centres_m.min(axis=0), self.centres_m.max(axis=0))
 
     def _cut(self, centre_m: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
         east_m, north_m = centre_m

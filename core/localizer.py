@@ -320,7 +320,8 @@ class Localizer:
         else:
             centres, points = self.gallery.centres_m[ranking.rows], ((0.0, 0.0),)
             scores, sharpness = ranking.similarities[:, None], STUDENT_SHARPNESS
-        east, north = camera_position(centres, scores, position, side, sharpness, points)
+        found = camera_position(centres, scores, position, side, sharpness, points)
+        east, north = self.gallery.inside(found)
         return self.gallery.frame.to_place(float(east), float(north))
 
 

@@ -14,7 +14,11 @@ from core.checkpoints import load_state, load_teacher, model_hash, save_model
 from core.cli import main
 from core.commands.calibrate import with_calibration
 from core.commands.evaluate import evaluation_table
+from core.data.worlds import load_town
 from core.evaluation.calibration import Calibration
+from core.localizer import teacher_beside
+from core.models import build_model
+from tests.test_explanations import ideal_truth, write_truth
 
 TWO_BRANCH = {"pooling": "azimuth", "ground_size": [64, 256], "aerial_size": [128, 128], "dim": 8}
 FEW = ["--steps", "1", "--batch", "4", "--no-bfloat16"]
@@ -108,6 +112,34 @@ def test_a_teacher_re_ranks_for_the_student_it_was_calibrated_with(
     assert main(find) == 1
     assert "calibrated with another student" in capsys.readouterr().err
     assert main([*judge, "--no-reranked"]) == 0
+
+
+def test_the_teacher_beside_a_student_is_a_folder_of_that_name(tmp_path):
+    for name in ("student", "teacher"):
+        (tmp_path / name).mkdir()
+    assert teacher_beside(tmp_path / "student") == tmp_path / "teacher"
+    assert teacher_beside(tmp_path / "teacher") is None  # it is no teacher of its own
+    (tmp_path / "teacher").rmdir()
+    assert teacher_beside(tmp_path / "student") is None
+
+
+def test_pointing_is_for_teachers_with_four_rows_of_sectors(models, tiny_world, tmp_path, capsys):
+    common = ["--worlds", str(tiny_world.parent), "--run", str(tmp_path / "r"), *FEW]
+    common += ["--pointing", "0.3"]
+    assert main(["train", *common, "--out", str(tmp_path / "o")]) == 1
+    assert "without --teacher" in capsys.readouterr().err
+    gap = {"pooling": "gap", "ground_size": [64, 256], "aerial_size": [128, 128]}
+    student = build_model("convnet-s", "gap", (64, 256), (128, 128))
+    save_model(tmp_path / "gap", student, {"name": "convnet-s", "model": gap}, "")
+    shutil.copytree(tiny_world, tmp_path / "worlds" / "town")
+    write_truth(tmp_path / "worlds" / "town", ideal_truth(load_town(tiny_world)))
+    common[1] = str(tmp_path / "worlds")
+    out = ["--out", str(tmp_path / "o"), "--teacher", "--start"]
+    assert main(["train", *common, *out, str(tmp_path / "gap")]) == 1
+    assert "got a student with no rows of azimuth bins" in capsys.readouterr().err
+    assert main(["train", *common, *out, str(models / "student")]) == 0
+    assert load_state(tmp_path / "o")[0]["training"]["pointing"] == 0.3
+    assert "taught where things are" in (tmp_path / "o" / "card.md").read_text()
 
 
 def test_train_teacher_distil_give_models_that_load(tiny_world, tmp_path, capsys):

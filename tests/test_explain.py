@@ -37,12 +37,16 @@ class LookingTeacher:
         self.tile_shape = tuple(tiles.shape)
         return torch.zeros(1, 128, 3)
 
+    def attention(self, ground_tokens, aerial_tokens, rolls):
+        """By content alone: the same at whatever roll the pair is met."""
+        return self.looks[None, None].expand(len(rolls), 2, -1, -1)
+
     def interact(self, ground_tokens, aerial_tokens, roll):
         count = ground_tokens.shape[1]
         bins = count // 4
         patch = torch.arange(count)
         sector = (patch // bins) * 32 + (roll + patch % bins) % 32
-        attention = torch.nn.functional.one_hot(sector, 128).float()
+        self.looks = attention = torch.nn.functional.one_hot(sector, 128).float()
         back = torch.full((128, count), 1 / count)
         return SimpleNamespace(
             ground_to_aerial=torch.stack([attention, attention]),

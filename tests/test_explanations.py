@@ -214,6 +214,7 @@ class GeometryTeacher:
 
     ground_size, aerial_size = (64, 256), (128, 128)
     base = SimpleNamespace(bins=BINS)
+    rows = RINGS
 
     def eval(self) -> GeometryTeacher:
         return self

@@ -214,9 +214,9 @@ def test_doubt_is_put_into_words(answer):
 def test_a_sure_answer_says_how_exact_its_point_is(answer):
     first = replace(answer.prediction.candidates[0], radius_m=3.7)
     known = replace(answer.prediction, confident=True, candidates=(first,))
-    assert "if so, the camera is marked to within" in fragments.verdict(known, None, None, None)
+    assert "if right, 9 of 10 cameras within" in fragments.verdict(known, None, None, None)
     doubtful = replace(known, confident=False)
-    assert "marked to within" not in fragments.verdict(doubtful, None, None, None)
+    assert "cameras within" not in fragments.verdict(doubtful, None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,9 @@ def tell(report: Mapping[str, Any], text: str, as_json: bool, out: Path | None) 
     """Print a report, as JSON or in words, and write it where that was asked for."""
     print(json_module.dumps(report) if as_json else text)
     if out is not None:
-        out.write_text(json_module.dumps(report, indent=1), encoding="utf-8")
+        beside = out.with_name(f"{out.name}.part")
+        beside.write_text(json_module.dumps(report, indent=1), encoding="utf-8")
+        beside.replace(out)
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,8 @@ def describe(prediction: Prediction) -> str:
     lines += [f"  {note}" for note in prediction.notes]
     for candidate in prediction.candidates:
         place, heading = candidate.camera, candidate.heading_deg
-        radius = "" if candidate.radius_m is None else f" ± {candidate.radius_m:.0f} m"
+        is_sure = prediction.confident and candidate.rank == 1 and candidate.radius_m is not None
+        radius = f" ± {candidate.radius_m:.0f} m" if is_sure else ""
         facing = "" if heading is None else f"  facing {heading:5.1f}°"
         lines.append(
             f"  {candidate.rank:3d}  {place.lat_deg:10.6f}, {place.lon_deg:11.6f}{radius}"

@@ -130,7 +130,12 @@ def train(
 
     config = ModelConfig(model, pooling, parse_canvas(ground_size), parse_canvas(aerial_size), dim)
     loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device)
-    with_truth = teacher and pointing > 0
+    if pointing and not teacher:
+        raise SettingError(
+            "Option --pointing: got it without --teacher, expected both: students have no attention "
+            "to teach. Leave it out, or train a teacher."
+        )
+    with_truth = pointing > 0
     towns, held_out = _towns(worlds, validation, start, config.aerial_size, with_truth)
     if teacher and start is not None:
         switches = {"interaction": interaction, "contribution": contribution, "heads": heads}

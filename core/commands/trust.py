@@ -47,6 +47,10 @@ def trust(
         torch.set_num_threads(threads)
     check_out(out)
     check_out(figure, "--figure")
+    if figure is not None and figure.suffix.lower() != ".png":
+        raise SettingError(
+            f"Figure {figure}: got the ending {figure.suffix or 'none'!r}, expected .png. Name a PNG."
+        )
     if data.resolve() in {folder.resolve() for folder in elsewhere}:
         raise SettingError(
             f"Elsewhere {data}: got the town that is searched, expected another. Name a town none of "
@@ -82,6 +86,11 @@ def _report(
     # As in the Localizer: the calibration of the two together stands with the one that looks last.
     config = models.student_config if teacher is None else models.teacher_config
     fitted = config.get("calibration", {})
+    if data.name in fitted.get("towns", ()):
+        raise SettingError(
+            f"Town {data}: got one that the calibration was fitted on, expected another. Measure on a "
+            "test town."
+        )
     town = load_town(data, tile_pixels=pixels)
     home = DescribedTown(models.student, models.teacher, town)
     rows = measure_trust(home, towns, Calibration.from_config(fitted), count, seed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +198,21 @@ def load_photos(folder: str | Path) -> PhotoQueries:
         heading_deg=np.asarray(columns["heading_deg"], np.float64),
         fov_deg=np.asarray(columns["fov_deg"], np.float64),
     )
+
+
+def with_truth_of(town: Town, truth: PatchTruth) -> Town:
+    """The town, and what its patches show.
+
+    Raises:
+        WorldError: the truth of another number of panoramas.
+
+    """
+    if len(truth.class_id) != len(town.panoramas):
+        raise WorldError(
+            f"World {town.name}: got the truth of {len(truth.class_id)} panoramas, expected that of "
+            f"its {len(town.panoramas)}. Build the world again."
+        )
+    return replace(town, truth=truth)
 
 
 def load_truth(folder: str | Path) -> PatchTruth:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from core.data.worlds import TILE_SIDE_M, PatchTruth, Town
-from core.errors import SettingError, WorldError
+from core.data.worlds import TILE_SIDE_M, PatchTruth, Town, with_truth_of
+from core.errors import SettingError
 from core.evaluation.descriptors import (
     Float,
     Int,
@@ -43,7 +43,7 @@ from core.evaluation.rerank import TownPlaces
 from core.explain import heading_from_attention
 from core.models.geossk import SHARPNESS, GeoSSK
 from core.models.two_branch import TwoBranch
-from core.polar import BIN_DEG, BINS, to_batch
+from core.polar import BIN_DEG, BINS, RINGS, to_batch
 from core.position import REACH, camera_position
 from core.ranking import found_rolls, score_places
 from core.search import heading_from_roll, roll_from_heading
@@ -100,16 +100,13 @@ def explain_town(
         WorldError: the truth of another number of panoramas.
 
     """
-    if teacher.base.bins is None:
+    if teacher.base.bins is None or teacher.rows != RINGS:
         raise SettingError(
-            "Teacher: got one with a global descriptor, expected azimuth bins, whose tokens are "
-            "sectors of a tile. Measure an azimuth teacher."
+            f"Teacher: got one with a global descriptor or with {teacher.rows} rows of tokens, expected "
+            f"azimuth bins and {RINGS} rows: its tokens must be the sectors whose truth is known. "
+            "Measure such a teacher."
         )
-    if len(truth.class_id) != len(town.panoramas):
-        raise WorldError(
-            f"World {town.name}: got the truth of {len(truth.class_id)} panoramas, expected that of "
-            f"its {len(town.panoramas)}. Build the world again."
-        )
+    with_truth_of(town, truth)  # refuses another town's
     return [_row(town, truth, teacher, student, bins, count, seed) for bins in fields]
 
 

@@ -192,7 +192,7 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
             parts.append(
                 "## The papers' encoders beside a plain transcription\n\nTurn by turn, same weights, "
                 "the plain one in float32; of work: in processor time, without the waiting; at most: "
-                "what multiply-adds alone would allow, at the speed of the machine's fastest product. "
+                "what multiply-adds alone would allow, at the speed of a large product or convolution. "
                 f"Processes that wanted to run in the last minute: {report['load']}. "
                 f"`{report['command']}`, {report['date']}, {report['machine']}, "
                 f"torch {report['torch']}.\n\n{_speed(report)}\n"

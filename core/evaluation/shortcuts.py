@@ -18,8 +18,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from core.canvas import UNSEEN
-from core.data.worlds import PatchTruth, Town
-from core.errors import WorldError
+from core.data.worlds import PatchTruth, Town, with_truth_of
 from core.evaluation.descriptors import (
     Queries,
     cut_queries,
@@ -132,11 +131,7 @@ def measure_shortcuts(
         WorldError: the truth of another number of panoramas.
 
     """
-    if len(truth.class_id) != len(town.panoramas):
-        raise WorldError(
-            f"World {town.name}: got the truth of {len(truth.class_id)} panoramas, expected that of "
-            f"its {len(town.panoramas)}. Build the world again."
-        )
+    with_truth_of(town, truth)  # refuses another town's
     chosen, _ = draw_crops(town, BINS, count, seed)
     queries = cut_queries(town, BINS, chosen, np.zeros(len(chosen), np.int64))
     names = np.array(truth.class_names)[truth.class_id[chosen]]

@@ -19,6 +19,7 @@ def training_record(config: Mapping[str, Any]) -> dict[str, Any]:
         "name": config["name"],
         "pooling": model.get("pooling", "gap"),
         "ground_size": model.get("ground_size"),
+        "went_on": "before" in trained,
         "steps": trained.get("loop", {}).get("steps"),
         "minutes": trained.get("minutes"),
         "towns": len(trained.get("towns", ())),
@@ -27,15 +28,14 @@ def training_record(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def students_section(reports: Sequence[Mapping[str, Any]]) -> str:
     """The part of docs/results.md on ``student-*.json``, each a report of ``evaluate`` on one town."""
-    head = ["model", "descriptor", "canvas px", "steps", "minutes"]
+    head = ["model", "descriptor", "canvas px", "towns", "steps", "minutes"]
     head += [f"{field:g}° {what}" for field in FIELDS_DEG for what in ("hit@1", "25 m")]
     lines = [_line(report) for report in reports]
     first = reports[0]["rows"][0]
     commands = "; ".join(f"`{report['command']}`" for report in reports)
     return (
-        "## The papers' encoders as students, with small budgets\n\nTrained from nothing on "
-        f"{reports[0]['trained']['towns']} rendered towns for so many steps and minutes, which is "
-        "little; none was pretrained. In per cent of "
+        "## The papers' encoders as students, with small budgets\n\nTrained on rendered towns for so "
+        "many steps and minutes, which is little. In per cent of "
         f"{first['queries']} queries on {reports[0]['data']}, heading unknown, no help; chance is "
         f"{share(first['chance_25_m'])} within 25 m. The shipped student's figures stand above. "
         f"{commands}, {reports[0]['date']}, {reports[0]['machine']}.\n\n"
@@ -45,8 +45,10 @@ def students_section(reports: Sequence[Mapping[str, Any]]) -> str:
 
 def _line(report: Mapping[str, Any]) -> list[str]:
     trained = report["trained"]
-    height, width = trained["ground_size"]
-    cells = [trained["name"], trained["pooling"], f"{height} x {width}", str(trained["steps"])]
+    canvas = " x ".join(str(pixels) for pixels in trained["ground_size"] or ())
+    start = " (went on)" if trained.get("went_on") else ""
+    cells = [trained["name"], trained["pooling"], canvas, str(trained["towns"])]
+    cells.append(f"{trained['steps']}{start}")
     cells.append(number(trained["minutes"], 0))
     plain = {
         row["fov_deg"]: row

@@ -18,12 +18,13 @@ import torch
 from torch import nn
 
 from core.checkpoints import load_student, load_teacher, model_hash, save_model
-from core.data.worlds import Town, load_town, load_truth
-from core.errors import DataError
+from core.data.worlds import Town, load_town, load_truth, with_truth_of
+from core.errors import DataError, SettingError
 from core.evaluation.report import Setting, evaluate_town
 from core.models import TEACHER, build_model, build_teacher
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
+from core.polar import RINGS
 from core.training.loop import LoopConfig, run_loop
 from core.training.objectives import (
     DistillationConfig,
@@ -86,7 +87,7 @@ def load_towns(
     towns = [load_town(root / name, tile_pixels) for name in wanted]
     if not with_truth:
         return towns
-    return [replace(town, truth=load_truth(root / town.name)) for town in towns]
+    return [with_truth_of(town, load_truth(root / town.name)) for town in towns]
 
 
 def validation_figures(
@@ -246,6 +247,16 @@ def train_student(
     return out
 
 
+def _check_pointing(student: TwoBranch, pointing: float) -> None:
+    """Attention is taught by sectors, four rings of 32: refuse models that have none."""
+    rows = getattr(student.ground_pool, "rows", None)
+    if pointing and (student.bins is None or rows != RINGS):
+        raise SettingError(
+            f"Pointing: got a student with {rows or 'no'} rows of azimuth bins, expected {RINGS}: "
+            "towns know what each of four rows of patches shows. Leave --pointing out."
+        )
+
+
 def train_teacher(
     towns: Sequence[Town],
     validation: Sequence[Town],
@@ -264,6 +275,7 @@ def train_teacher(
     """
     torch.manual_seed(loop.seed)
     student, config = load_student(start)
+    _check_pointing(student, pointing)
     base = {"name": config["name"], **config["model"]}
     teacher = build_teacher(base, **switches)
     teacher.base.load_state_dict(student.state_dict())
@@ -274,7 +286,8 @@ def train_teacher(
         offset_m=STANDPOINT_OFFSET_M,
     )
     loop = replace(loop, sampling=sampling)
-    what = {"trained": "teacher", "start": model_hash(start), "pointing": pointing, **switches}
+    what = {"trained": "teacher", "start": model_hash(start), **switches}
+    what |= {"pointing": pointing} if pointing else {}  # runs of before it go on
     _run(TeacherObjective(teacher, pointing), student, towns, validation, loop, run, what, teacher)
     record = {**_record("teacher", towns, loop, run, command), "pointing": pointing}
     kept = {"name": TEACHER, "model": {"base": base, **switches}, "training": record}
