@@ -160,7 +160,13 @@ def _build_results(page: Page) -> _Results:
     map_html = gr.HTML(start[1], head=PAGE_SCRIPT, js_on_load=MAP_EVENTS, elem_id="map")
     legend = gr.HTML(start[2], elem_id="legend", js_on_load=None)
     with gr.Row(elem_id="after", visible=False) as after:
-        explain = gr.Button(text.EXPLAIN_BUTTON, elem_id="explain-this", size="md", min_width=150)
+        explain = gr.Button(
+            text.EXPLAIN_BUTTON,
+            elem_id="explain-this",
+            size="md",
+            min_width=150,
+            visible=page.localizer.explains,
+        )
         downloads = tuple(
             gr.DownloadButton(label, size="md", min_width=90, elem_id=f"save-{name}")
             for name, label in handlers.DOWNLOADS.items()

@@ -61,8 +61,9 @@ def build_ui(page: Page) -> gr.Blocks:
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Locate", id="locate-tab"):
                 locate_tab = build_locate_tab(page)
-            with gr.Tab("Explain", id="explain-tab") as explain:
-                build_explain_tab(page, explain, locate_tab)
+            if page.localizer.explains:
+                with gr.Tab("Explain", id="explain-tab") as explain:
+                    build_explain_tab(page, explain, locate_tab)
         locate_tab.explain_button.click(
             lambda: gr.Tabs(selected="explain-tab"), None, tabs, api_visibility="private"
         )

@@ -198,6 +198,11 @@ class Localizer:
             roll = whole_roll(self._look_again(ranking, canvas, None).rolls[0])
         return explain_pair(self.teacher, canvas.image, tile, roll, canvas.mask, self.device)
 
+    @property
+    def explains(self) -> bool:
+        """Whether there is a teacher that ``explain`` can ask: one with azimuth bins."""
+        return self.teacher is not None and self.teacher.base.bins is not None
+
     def view(
         self, photo: PhotoSource | Photo, fov_deg: float | None = None
     ) -> tuple[Photo, GroundCanvas]:
