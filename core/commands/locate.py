@@ -180,6 +180,6 @@ def describe(prediction: Prediction) -> str:
         facing = "" if heading is None else f"  facing {heading:5.1f}°"
         lines.append(
             f"  {candidate.rank:3d}  {place.lat_deg:10.6f}, {place.lon_deg:11.6f}{radius}"
-            f"  {candidate.probability:6.1%}{facing}  tile {candidate.tile.tile_id}"
+            f"  {min(candidate.probability, 0.999):6.1%}{facing}  tile {candidate.tile.tile_id}"
         )
     return "\n".join(lines)
