@@ -31,10 +31,9 @@ def main() -> None:
     arguments = parse_arguments()
     from app.ui import launch_options, open_page
     from core.errors import CoreError
-    from core.localizer import teacher_beside
+    from core.localizer import teacher_for
 
-    beside = arguments.teacher or teacher_beside(arguments.student)
-    teacher = None if arguments.no_rerank else beside
+    teacher = teacher_for(arguments.student, arguments.teacher, not arguments.no_rerank)
     with tempfile.TemporaryDirectory(prefix="crossview-") as scratch:
         try:
             blocks = open_page(

@@ -24,17 +24,17 @@ from core.evaluation.calibration import POOL, RERANKED, Calibration, probabiliti
 from core.explain import Explanation, explain_pair
 from core.gallery import Gallery
 from core.geo import wrap_deg
-from core.models.geossk import SHARPNESS, GeoSSK
+from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.photos import Photo, PhotoSource, canvas_of, open_photo, with_fov
 from core.polar import BINS, to_batch
-from core.position import STUDENT_SHARPNESS, camera_position
+from core.position import answered_point
 from core.ranking import Ranking, in_order, look_again, rank_tiles, whole_roll
 from core.records import Candidate, Place, Prediction, SearchArea
 from core.search import heading_from_roll
 from core.views import ground_batch
 
-__all__ = ["Localizer", "teacher_beside", "tile_describer"]
+__all__ = ["Localizer", "teacher_beside", "teacher_for", "tile_describer"]
 
 MAX_PLACES = 100
 
@@ -189,8 +189,8 @@ class Localizer:
                 f"Explanation: got {got}, expected one with azimuth bins. Open the localizer with "
                 "its model folder."
             )
-        own = self.gallery.tile_image(row)
-        tile = own if camera is None else self.gallery.tile_image_at(camera)
+        place = self.gallery.tile(row).place
+        tile = self.gallery.tile_image_at(place if camera is None else camera)
         _, canvas = self.view(photo, fov_deg)
         if roll is None:
             only = np.array([row], dtype=np.int64)
@@ -316,16 +316,14 @@ class Localizer:
 
     def _camera(self, ranking: Ranking, position: int) -> Place:
         """Where in the tile at one position of the ranking the camera probably stood."""
-        seen = len(ranking.standpoint_scores)
-        side = self.gallery.manifest.tile_side_m
-        if self.teacher is not None and position < seen:
-            centres = self.gallery.centres_m[ranking.rows[:seen]]
-            points = self.teacher.standpoints
-            scores, sharpness = ranking.standpoint_scores, SHARPNESS
-        else:
-            centres, points = self.gallery.centres_m[ranking.rows], ((0.0, 0.0),)
-            scores, sharpness = ranking.similarities[:, None], STUDENT_SHARPNESS
-        found = camera_position(centres, scores, position, side, sharpness, points)
+        found = answered_point(
+            self.gallery.centres_m[ranking.rows],
+            ranking.similarities,
+            ranking.standpoint_scores,
+            position,
+            self.gallery.manifest.tile_side_m,
+            () if self.teacher is None else self.teacher.standpoints,
+        )
         east, north = self.gallery.inside(found)
         return self.gallery.frame.to_place(float(east), float(north))
 
@@ -335,6 +333,15 @@ def teacher_beside(student: str | Path) -> Path | None:
     beside = Path(student).parent / "teacher"
     is_one = beside.is_dir() and beside.resolve() != Path(student).resolve()
     return beside if is_one else None
+
+
+def teacher_for(
+    student: str | Path, named: str | Path | None = None, rerank: bool = True
+) -> Path | None:
+    """The teacher's folder that re-ranks for a student: the one named, else the one beside it."""
+    if not rerank:
+        return None
+    return teacher_beside(student) if named is None else Path(named)
 
 
 class _Stopwatch:

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["REACH", "STUDENT_SHARPNESS", "camera_position"]
+from core.models.geossk import SHARPNESS
+
+__all__ = ["REACH", "STUDENT_SHARPNESS", "answered_point", "camera_position"]
 
 REACH = 0.375
 """Sides of a tile from the best place within which others have a say: on the usual grid the eight
@@ -50,3 +52,30 @@ def camera_position(
     logits = sharpness * scores[near].astype(np.float64)
     weights = np.exp(logits - logits.max())
     return np.asarray((weights[..., None] * points).sum(axis=(0, 1)) / weights.sum())
+
+
+def answered_point(
+    centres: FloatArray,
+    similarities: FloatArray,
+    standpoint_scores: FloatArray,
+    first: int,
+    side_m: float,
+    standpoints: npt.ArrayLike,
+) -> npt.NDArray[np.float64]:
+    """``camera_position`` by the teacher where it looked at the place, else by the student.
+
+    Args:
+        centres: (K, 2) of places, those that the teacher saw first.
+        similarities: (K,) of the student.
+        standpoint_scores: (T, S) of the teacher for the first T; T is 0 where none looked.
+        first: the place that was found, 0 to K - 1.
+        side_m: of a tile.
+        standpoints: (S, 2), see ``GeoSSK.standpoints``.
+
+    """
+    seen = len(standpoint_scores)
+    if first < seen:
+        return camera_position(
+            centres[:seen], standpoint_scores, first, side_m, SHARPNESS, standpoints
+        )
+    return camera_position(centres, similarities[:, None], first, side_m, STUDENT_SHARPNESS)

@@ -54,10 +54,9 @@ def bench(
     """Time locate as a whole process and once warm, side by side."""
     chosen = photo or _first_example()
     from core.bench import bench_record, bench_table, run_bench
-    from core.localizer import teacher_beside
+    from core.localizer import teacher_for
 
-    looking = (teacher or teacher_beside(student)) if rerank else None
-    timings = run_bench(chosen, gallery, student, looking, repeat)
+    timings = run_bench(chosen, gallery, student, teacher_for(student, teacher, rerank), repeat)
     print(json_module.dumps(bench_record(timings)) if json else bench_table(timings))
 
 

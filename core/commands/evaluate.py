@@ -105,9 +105,9 @@ def _town_report(
     from core.evaluation.calibration import Calibration
     from core.evaluation.report import evaluate_town
     from core.evaluation.student_tables import training_record
-    from core.localizer import teacher_beside
+    from core.localizer import teacher_for
 
-    models = open_models(student, (teacher or teacher_beside(student)) if reranked else None)
+    models = open_models(student, teacher_for(student, teacher, reranked))
     town = load_town(data, tile_pixels=models.student.aerial_size[0])
     fitted = models.teacher_config.get("calibration")
     calibration = Calibration.from_config(fitted) if fitted else None

@@ -61,9 +61,9 @@ def locate(
     files = photo_files(photos)
     device = checked_device(device)
 
-    from core.localizer import Localizer, teacher_beside
+    from core.localizer import Localizer, teacher_for
 
-    looking = (teacher or teacher_beside(student)) if rerank else None
+    looking = teacher_for(student, teacher, rerank)
     localizer = Localizer.open(gallery, student, looking, device)
     located: list[Prediction] = []
     for prediction in _located(localizer, files, fov_deg, heading_deg, area, top_k):

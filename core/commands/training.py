@@ -122,21 +122,12 @@ def train(
         session = Session(seed, device, steps, save_every, _command())
         _tell(run, run_recipe(recipe, "train", folders, session))
         return
-    if teacher and start is None:
-        raise SettingError(
-            "Teacher: got no --start, expected the model folder of a student. Train one first."
-        )
+    _check_teacher(teacher, start, pointing)
     from core.training.recipes import ModelConfig, train_student, train_teacher
 
     config = ModelConfig(model, pooling, parse_canvas(ground_size), parse_canvas(aerial_size), dim)
     loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device)
-    if pointing and not teacher:
-        raise SettingError(
-            "Option --pointing: got it without --teacher, expected both: students have no attention "
-            "to teach. Leave it out, or train a teacher."
-        )
-    with_truth = pointing > 0
-    towns, held_out = _towns(worlds, validation, start, config.aerial_size, with_truth)
+    towns, held_out = _towns(worlds, validation, start, config.aerial_size, pointing > 0)
     if teacher and start is not None:
         switches = {"interaction": interaction, "contribution": contribution, "heads": heads}
         written = train_teacher(
@@ -190,6 +181,19 @@ def distill(
     knowledge = dataclasses.replace(DistillationConfig(), **given)
     written = distil_student(towns, held_out, loop, run, out, start, teacher, knowledge, _command())
     _tell(run, f"{written}: distilled for {loop.steps} steps on {len(towns)} towns.")
+
+
+def _check_teacher(teacher: bool, start: Path | None, pointing: float) -> None:
+    """Refuse what a teacher lacks and what only a teacher can have, before any work."""
+    if teacher and start is None:
+        raise SettingError(
+            "Teacher: got no --start, expected the model folder of a student. Train one first."
+        )
+    if pointing and not teacher:
+        raise SettingError(
+            "Option --pointing: got it without --teacher, expected both: students have no attention "
+            "to teach. Leave it out, or train a teacher."
+        )
 
 
 def _command() -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,30 @@ def _beside(picture: Path, page: Path) -> str | None:
     return Path(os.path.relpath(picture, page.parent)).as_posix() if picture.is_file() else None
 
 
+def _town_section(report: Row) -> str:
+    sweep, details = _sweep(report["rows"]), _details(report["rows"])
+    return f"## {report['data']}\n\n{_origin(report)}\n\n{sweep}\n\n{details}\n"
+
+
+def _ablation_section(report: Row) -> str:
+    return (
+        f"## GeoSSK part by part\n\nEqual budget: {report['steps']} steps from one student, "
+        f"one seed. `{report['command']}`, {report['date']}, {report['machine']}. Teachers: "
+        f"re-ranked rows; students: their own.\n\n{_ablation(report)}\n"
+    )
+
+
+def _speed_section(report: Row) -> str:
+    return (
+        "## The papers' encoders beside a plain transcription\n\nTurn by turn, same weights, "
+        "the plain one in float32; of work: in processor time, without the waiting; at most: "
+        "what multiply-adds alone would allow, at the speed of a large product or convolution. "
+        f"Processes that wanted to run in the last minute: {report['load']}. "
+        f"`{report['command']}`, {report['date']}, {report['machine']}, "
+        f"torch {report['torch']}.\n\n{_speed(report)}\n"
+    )
+
+
 def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> None:
     """Write docs/results.md, and the table between the README's markers, from measured JSON.
 
@@ -169,40 +194,29 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
         "place lies within 25 m of the camera. Point: how far the answered point is from the camera, "
         "in metres, where the first place is right (the median, and nine of ten within).\n"
     ]
-    for report in towns:
-        parts.append(f"## {report['data']}\n\n{_origin(report)}\n\n{_sweep(report['rows'])}\n")
-        parts.append(f"{_details(report['rows'])}\n")
+    parts += [_town_section(report) for report in towns]
     students = [report for report in reports if report["file"].startswith("student-")]
-    if students:
-        parts.append(students_section(students))
-    for report in reports:
-        if report["file"] == "explanations.json":
-            parts.append(explanation_section(report))
-        if report["file"] == "ablation.json":
-            parts.append(
-                f"## GeoSSK part by part\n\nEqual budget: {report['steps']} steps from one student, "
-                f"one seed. `{report['command']}`, {report['date']}, {report['machine']}. Teachers: "
-                f"re-ranked rows; students: their own.\n\n{_ablation(report)}\n"
-            )
-        if report["file"] == "shortcuts.json":
-            parts.append(shortcut_section(report))
-        if report["file"] == "trust.json":
-            parts.append(trust_section(report, _beside(Path(folder) / "trust.png", Path(page))))
-        if report["file"] == "bench-models.json":
-            parts.append(
-                "## The papers' encoders beside a plain transcription\n\nTurn by turn, same weights, "
-                "the plain one in float32; of work: in processor time, without the waiting; at most: "
-                "what multiply-adds alone would allow, at the speed of a large product or convolution. "
-                f"Processes that wanted to run in the last minute: {report['load']}. "
-                f"`{report['command']}`, {report['date']}, {report['machine']}, "
-                f"torch {report['torch']}.\n\n{_speed(report)}\n"
-            )
+    parts += [students_section(students)] if students else []
+    sections: dict[str, Callable[[Row], str]] = {
+        "ablation.json": _ablation_section,
+        "bench-models.json": _speed_section,
+        "explanations.json": explanation_section,
+        "shortcuts.json": shortcut_section,
+        "trust.json": partial(
+            trust_section, picture=_beside(Path(folder) / "trust.png", Path(page))
+        ),
+    }
+    parts += [sections[r["file"]](r) for r in reports if r["file"] in sections]
     Path(page).write_text("\n".join(parts), encoding="utf-8")
-    text = Path(readme).read_text(encoding="utf-8")
+    _write_readme(Path(readme), towns[0])
+
+
+def _write_readme(readme: Path, demo: Row) -> None:
+    """Put the demo town's table between the README's markers."""
+    text = readme.read_text(encoding="utf-8")
     if START not in text or END not in text:
         raise DataError(f"README {readme}: got no result markers, expected {START!r} and {END!r}.")
     before, rest = text.split(START, 1)
     after = rest.split(END, 1)[1]
-    demo = towns[0]
     block = f"{START}\n{_sweep(demo['rows'])}\n\n{_origin(demo)}\n{END}"
-    Path(readme).write_text(before + block + after, encoding="utf-8")
+    readme.write_text(before + block + after, encoding="utf-8")

@@ -24,15 +24,14 @@ from core.evaluation.descriptors import (
     match,
     town_grid,
 )
-from core.evaluation.report import framed
+from core.evaluation.report import FRAMED_BINS, framed
 from core.evaluation.rerank import TownPlaces, rerank
 from core.geo import group_places
-from core.models.geossk import SHARPNESS, GeoSSK
+from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
-from core.position import STUDENT_SHARPNESS, camera_position
+from core.position import answered_point
 
 __all__ = [
-    "FRAMED_BINS",
     "RIGHT_M",
     "DescribedTown",
     "FirstPlaces",
@@ -44,8 +43,6 @@ __all__ = [
 
 RIGHT_M = 25.0
 """A place is right within so many metres of the camera."""
-FRAMED_BINS = 10
-"""Views up to so many bins are photo frames, as visitors' photos are."""
 
 
 @dataclass(frozen=True)
@@ -156,17 +153,13 @@ def first_places(pools: Pools, view: ViewCalibration) -> FirstPlaces:
         found.shares.append(merged[best])
         found.similarities.append(float(pools.similarities[query, first]))
         found.right.append(bool(pools.distances[query, first] <= RIGHT_M))
-        found.errors_m.append(
-            float(np.hypot(*(_point(pools, view, query, first) - pools.cameras[query])))
+        point = answered_point(
+            pools.places[query],
+            pools.similarities[query],
+            pools.standpoints[query] if view.teacher else np.empty((0, 1)),
+            first,
+            TILE_SIDE_M,
+            pools.offsets,
         )
+        found.errors_m.append(float(np.hypot(*(point - pools.cameras[query]))))
     return found
-
-
-def _point(pools: Pools, view: ViewCalibration, query: int, first: int) -> npt.NDArray[np.float64]:
-    """The point (2,) that is answered for a query whose first place has this position in its pool."""
-    places, seen = pools.places[query], pools.standpoints[query]
-    if view.teacher and first < len(seen):
-        near = places[: len(seen)]
-        return camera_position(near, seen, first, TILE_SIDE_M, SHARPNESS, pools.offsets)
-    alone = pools.similarities[query][:, None]
-    return camera_position(places, alone, first, TILE_SIDE_M, STUDENT_SHARPNESS)

@@ -43,10 +43,13 @@ from core.models.two_branch import TwoBranch
 from core.polar import BINS
 from core.position import STUDENT_SHARPNESS, camera_position
 
-__all__ = ["FIELDS_OF_VIEW", "Setting", "evaluate_town", "settings_for"]
+__all__ = ["FIELDS_OF_VIEW", "FRAMED_BINS", "Setting", "evaluate_town", "settings_for"]
 
 FIELDS_OF_VIEW = (32, 24, 16, 10, 8, 6)
 """Bins of the standard rows: 360, 270, 180, 112.5 (for 120), 90 and 67.5 (for 70) degrees."""
+
+FRAMED_BINS = 10
+"""Views up to so many bins are asked as photo frames too, as visitors' photos are."""
 
 EQUAL = ViewCalibration(bins=32, student=1.0, teacher=1.0, slope=1.0, intercept=0.0)
 """Re-ranking by similarity and teacher's score alike, where nothing has been fitted."""
@@ -67,7 +70,7 @@ class Setting:
 def settings_for(fields: Sequence[int] = FIELDS_OF_VIEW) -> list[Setting]:
     """All rows of a report: every field of view without help, with a compass, a radius, and both.
 
-    Views of up to 10 bins (112.5 degrees) come as photo frames too, without help and with both.
+    Views of up to ``FRAMED_BINS`` (112.5 degrees) come as photo frames too, without help and with both.
     """
     rows = [
         Setting(bins, "crop", known, radius)
@@ -75,7 +78,7 @@ def settings_for(fields: Sequence[int] = FIELDS_OF_VIEW) -> list[Setting]:
         for known in (False, True)
         for radius in (None, 200.0)
     ]
-    framed_fields = [bins for bins in fields if bins <= 10]
+    framed_fields = [bins for bins in fields if bins <= FRAMED_BINS]
     rows += [Setting(bins, "photo") for bins in framed_fields]
     return rows + [Setting(bins, "photo", True, 200.0) for bins in framed_fields]
 
