@@ -36,7 +36,7 @@ class SamplingConfig:
 
     ``widths``: bins of a view and how often a step has that width; narrow views are the hard ones.
     ``offset_m``: the tile's centre lies up to this far from the camera, on either axis; half the
-    gallery's step and a little more. ``also_true_m``: another tile this near to the camera covers
+    way between two standpoints of a gallery (``core.standpoints``) and a little more. ``also_true_m``: another tile this near to the camera covers
     it as well and is no negative. ``local_share``: share of the batches whose places are neighbours,
     so that its negatives look alike. ``photo_share``: share of the views up to 12 bins wide that
     are cut to the frame of a perspective photo. ``every_crop``: each panorama gives all its crops
@@ -47,17 +47,17 @@ class SamplingConfig:
 
     batch: int = 96
     widths: tuple[tuple[int, float], ...] = (
-        (32, 0.12),
+        (32, 0.08),
         (24, 0.05),
-        (16, 0.18),
+        (16, 0.14),
         (12, 0.12),
         (10, 0.10),
-        (8, 0.30),
-        (6, 0.08),
-        (5, 0.05),
+        (8, 0.32),
+        (6, 0.13),
+        (5, 0.06),
     )
-    offset_m: float = 10.5
-    also_true_m: float = 28.8
+    offset_m: float = 5.5
+    also_true_m: float = 19.2
     local_share: float = 0.5
     photo_share: float = 0.4
     every_crop: bool = True
