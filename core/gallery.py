@@ -2,11 +2,12 @@
 
     manifest.json    what it is, how it was made, checksums
     tiles.parquet    GeoParquet: a row per tile with id, centre and footprint
-    index.faiss      the descriptors, float16, in the order of the tiles
+    index.faiss      the descriptors, 8 bits a number, in the order of the tiles; of each tile those
+                     from all its standpoints, one after another
     aerial.tif       the imagery, or the manifest's relative path to it
 
 The flat kind of index *is* the store of the descriptors: a second copy would only be a second
-truth. ``gallery.index.reconstruct(rows)`` gives them back. A tile's pixels are cut from the imagery
+truth. ``gallery.index.reconstruct`` gives them back. A tile's pixels are cut from the imagery
 when somebody asks; its window follows from its centre and the manifest's tile side.
 """
 
@@ -27,6 +28,7 @@ from core.gallery_manifest import INDEX, TILES, Manifest, file_hash
 from core.geo import LocalFrame, group_places
 from core.index import TileIndex
 from core.records import Place, SearchArea, Tile
+from core.standpoints import cell_standpoints
 from core.tiles import RasterSource
 
 __all__ = [
@@ -105,11 +107,13 @@ class Gallery:
         index = TileIndex.open(folder / INDEX, manifest.index_kind)
         with pyarrow.parquet.ParquetFile(folder / TILES) as file:
             table = file.read(columns=_COLUMNS)
-        counts = {manifest.tiles, len(index), table.num_rows}
-        if len(counts) != 1 or index.size != manifest.descriptor_size:
+        described = manifest.tiles * manifest.standpoints
+        got = (len(index), index.size, table.num_rows)
+        if got != (described, manifest.descriptor_size, manifest.tiles):
             raise GalleryError(
-                f"Gallery {folder}: got {table.num_rows} tiles and {len(index)} descriptors, "
-                f"expected {manifest.tiles}. Build it again."
+                f"Gallery {folder}: got {table.num_rows} tiles and {len(index)} descriptors of "
+                f"{index.size} numbers, expected {manifest.tiles} and {described} of "
+                f"{manifest.descriptor_size}. Build it again."
             )
         gallery = cls(folder, manifest, index, table)
         if verify == "full":
@@ -119,6 +123,15 @@ class Gallery:
     def __len__(self) -> int:
         """Number of tiles R."""
         return len(self.tile_ids)
+
+    @property
+    def standpoints(self) -> npt.NDArray[np.float64]:
+        """Where places are described from: (S, 2), east and north of their centres in half sides of a
+        tile. Those of the first place are the first S rows of ``index``, and so on.
+        """
+        manifest = self.manifest
+        cell = cell_standpoints(manifest.standpoints)
+        return np.asarray(cell * manifest.step_m / (manifest.tile_side_m / 2))
 
     @cached_property
     def tiles(self) -> Any:
@@ -276,10 +289,10 @@ class Gallery:
     def _verify_everything(self) -> None:
         for name in self.manifest.checksums:
             _check_file(self.path, name, self.manifest)
-        for start in range(0, len(self), 10_000):
-            rows = np.arange(start, min(start + 10_000, len(self)))
+        for start in range(0, len(self.index), 10_000):
+            rows = np.arange(start, min(start + 10_000, len(self.index)))
             lengths = np.linalg.norm(self.index.reconstruct(rows), axis=1)
-            if not np.allclose(lengths, 1.0, atol=0.02):
+            if not np.allclose(lengths, 1.0, atol=0.03):
                 raise GalleryError(
                     f"Gallery {self.path}: got descriptors that are no unit vectors, expected "
                     "length 1. Build it again."

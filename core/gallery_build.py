@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from core.errors import GalleryError, RasterError, SettingError
 from core.gallery_journal import CHUNK_TILES, Chunk, Journal, Plan, write_text
 from core.gallery_manifest import BUILDING, FORMAT, INDEX, MANIFEST, TILES, Manifest, file_hash
 from core.geo import grid_centres
-from core.index import FLAT_FP16, TileIndex
+from core.index import FLAT_8BIT, TileIndex
 from core.locks import alone_in
+from core.standpoints import STANDPOINTS, cell_standpoints
 from core.tiles import RasterSource
 
 __all__ = ["BuildReport", "GallerySettings", "SkippedTile", "build_gallery"]
@@ -44,19 +45,22 @@ class GallerySettings:
     """The geometry of a gallery, lengths in metres.
 
     ``min_coverage``: a tile with a smaller share of seen imagery is skipped, in (0, 1].
+    ``standpoints``: from how many points of its grid cell a place is described: 1, 4 or 9.
     """
 
     tile_side_m: float = 76.8
     tile_pixels: int = 256
     step_m: float = 19.2
     min_coverage: float = 0.7
-    index_kind: str = FLAT_FP16
+    index_kind: str = FLAT_8BIT
+    standpoints: int = STANDPOINTS
 
     def __post_init__(self) -> None:
         """Refuse impossible geometry.
 
         Raises:
-            SettingError: a length is not positive or the coverage not in (0, 1].
+            SettingError: a length is not positive, the coverage not in (0, 1], or the standpoints
+                not 1, 4 or 9.
 
         """
         lengths = {"Tile side": self.tile_side_m, "Grid step": self.step_m}
@@ -69,6 +73,7 @@ class GallerySettings:
             raise SettingError(
                 f"Smallest coverage: got {self.min_coverage}, expected more than 0 and at most 1."
             )
+        cell_standpoints(self.standpoints)
 
     @property
     def gsd_m(self) -> float:
@@ -150,8 +155,7 @@ def _build(
     if not kept.any():
         shutil.rmtree(journal.folder)
         raise RasterError(_no_tile_sentence(raster_path, settings, coverage))
-    chunks = (chunk.descriptors for chunk in journal.all(plan) if len(chunk.descriptors))
-    index = TileIndex.from_chunks(chunks, settings.index_kind)
+    index = TileIndex.from_chunks(_Descriptors(journal, plan), settings.index_kind)
     index.save(journal.folder / INDEX)
     _write_tiles(journal.folder / TILES, raster, plan, coverage, kept, settings)
     if is_copied:
@@ -160,7 +164,20 @@ def _build(
     manifest = _manifest(raster, imagery, index, len(kept), settings, made_by, journal.folder)
     _move_into_place(journal.folder, out, manifest)
     skipped, notes = _skipped(raster, plan, coverage, kept), _notes(raster, settings)
-    return BuildReport(out, len(index), skipped, len(plan.chunks()), resumed, notes)
+    return BuildReport(out, manifest.tiles, skipped, len(plan.chunks()), resumed, notes)
+
+
+@dataclass(frozen=True)
+class _Descriptors:
+    """The descriptors of a finished journal, chunk by chunk, as often as they are asked for."""
+
+    journal: Journal
+    plan: Plan
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.float16]]:
+        return (
+            chunk.descriptors for chunk in self.journal.all(self.plan) if len(chunk.descriptors)
+        )
 
 
 def _describe_all(
@@ -224,25 +241,32 @@ def _fingerprint(raster: Path, model_id: str, model_hash: str, settings: Gallery
 def _described(
     raster: RasterSource, plan: Plan, points: range, describe: Describe, settings: GallerySettings
 ) -> Chunk:
-    """Cut the tiles of one chunk and describe those that show enough."""
-    tiles, coverage = [], []
-    for point in points:
-        east, north = plan.centres[point]
-        image, seen = raster.read_tile(east, north, settings.tile_side_m, settings.tile_pixels)
-        coverage.append(seen)
-        if seen >= settings.min_coverage:
-            tiles.append(image)
-    if not tiles:
-        return Chunk(np.array(coverage), np.empty((0, 0), np.float16))
-    descriptors = np.asarray(describe(np.stack(tiles)))
-    is_matrix = descriptors.ndim == 2 and descriptors.shape[0] == len(tiles)
+    """Describe those places of one chunk whose own tiles show enough, from all their standpoints."""
+    side_m, pixels = settings.tile_side_m, settings.tile_pixels
+    coverage = np.array([raster.read_tile(*plan.centres[p], side_m, pixels)[1] for p in points])
+    kept = plan.centres[np.asarray(points)[coverage >= settings.min_coverage]]
+    if not len(kept):
+        return Chunk(coverage, np.empty((0, 0), np.float16))
+    # Standpoints beyond the outermost places would see beyond the imagery.
+    low, high = plan.centres.min(axis=0), plan.centres.max(axis=0)
+    seen_from = []
+    for standpoint in cell_standpoints(settings.standpoints) * settings.step_m:
+        stands = np.clip(kept + standpoint, low, high)
+        tiles = np.stack([raster.read_tile(*stand, side_m, pixels)[0] for stand in stands])
+        seen_from.append(_unit(np.asarray(describe(tiles)), len(tiles)))
+    return Chunk(coverage, np.stack(seen_from, axis=1).reshape(-1, seen_from[0].shape[1]))
+
+
+def _unit(descriptors: npt.NDArray[Any], tiles: int) -> npt.NDArray[np.float16]:
+    """A model's descriptors of so many tiles, refused if they are no unit vectors."""
+    is_matrix = descriptors.ndim == 2 and descriptors.shape[0] == tiles
     lengths = np.linalg.norm(descriptors.astype(np.float64), axis=-1) if is_matrix else np.zeros(1)
     if not is_matrix or not np.allclose(lengths, 1.0, atol=0.01):
         raise GalleryError(
             f"Model: got descriptors {descriptors.shape} of lengths {lengths.min():.3g} to "
-            f"{lengths.max():.3g} for {len(tiles)} tiles, expected unit vectors. Check its weights."
+            f"{lengths.max():.3g} for {tiles} tiles, expected unit vectors. Check its weights."
         )
-    return Chunk(np.array(coverage), descriptors.astype(np.float16))
+    return descriptors.astype(np.float16)
 
 
 def _write_tiles(
@@ -319,12 +343,13 @@ def _manifest(
         hashes[imagery] = file_hash(raster.path)
     return Manifest(
         format=FORMAT,
-        tiles=len(index),
-        skipped=points - len(index),
+        tiles=len(index) // settings.standpoints,
+        skipped=points - len(index) // settings.standpoints,
         tile_side_m=settings.tile_side_m,
         tile_pixels=settings.tile_pixels,
         gsd_m=settings.gsd_m,
         step_m=settings.step_m,
+        standpoints=settings.standpoints,
         min_coverage=settings.min_coverage,
         origin_lat_deg=raster.frame.origin.lat_deg,
         origin_lon_deg=raster.frame.origin.lon_deg,

@@ -13,7 +13,7 @@ from core.records import Place
 
 __all__ = ["BUILDING", "FORMAT", "INDEX", "MANIFEST", "TILES", "Manifest", "file_hash"]
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 TILES = "tiles.parquet"
 INDEX = "index.faiss"
@@ -26,6 +26,7 @@ class Manifest:
     """What ``manifest.json`` says; readable as attributes and as ``manifest["tiles"]``.
 
     Lengths in metres, angles in degrees. ``imagery``: path of the raster, relative to the gallery.
+    ``standpoints``: descriptors of a place (``core.standpoints``).
     ``model_hash``: of the model folder that described the tiles. ``checksums``: SHA-256 by file.
     ``synthetic``: the imagery is of a rendered world.
     """
@@ -37,6 +38,7 @@ class Manifest:
     tile_pixels: int
     gsd_m: float
     step_m: float
+    standpoints: int
     min_coverage: float
     origin_lat_deg: float
     origin_lon_deg: float

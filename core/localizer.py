@@ -28,7 +28,7 @@ from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.photos import Photo, PhotoSource, canvas_of, open_photo, with_fov
 from core.polar import BINS, to_batch
-from core.position import answered_point
+from core.position import Seen, answered_point
 from core.ranking import Ranking, in_order, look_again, rank_tiles, whole_roll
 from core.records import Candidate, Place, Prediction, SearchArea
 from core.search import heading_from_roll
@@ -251,7 +251,8 @@ class Localizer:
         rows: npt.NDArray[np.int64] | None,
     ) -> Ranking:
         n_bins = canvas.n_bins if self.student.bins else None
-        return rank_tiles(self.gallery.index, descriptor, n_bins, POOL, heading, rows)
+        stands = self.gallery.manifest.standpoints
+        return rank_tiles(self.gallery.index, descriptor, n_bins, POOL, heading, rows, stands)
 
     def _look_again(self, ranking: Ranking, canvas: GroundCanvas, heading: float | None) -> Ranking:
         if self.teacher is None:
@@ -318,11 +319,10 @@ class Localizer:
         """Where in the tile at one position of the ranking the camera probably stood."""
         found = answered_point(
             self.gallery.centres_m[ranking.rows],
-            ranking.similarities,
-            ranking.standpoint_scores,
+            Seen(ranking.from_each, self.gallery.standpoints),
+            Seen(ranking.standpoint_scores, self.teacher.standpoints if self.teacher else ()),
             position,
             self.gallery.manifest.tile_side_m,
-            () if self.teacher is None else self.teacher.standpoints,
         )
         east, north = self.gallery.inside(found)
         return self.gallery.frame.to_place(float(east), float(north))

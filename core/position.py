@@ -1,22 +1,22 @@
 """Where the camera stood within the place that was found.
 
 A gallery's places lie 19.2 m apart, so the centre of the right one is some 8 m from a camera. But the
-best place's neighbours score too, and the teacher scores every place from several standpoints: the
-mean of all these points, weighed by their scores, lies much nearer.
+best place's neighbours score too, and every place scores from several standpoints: the mean of all
+these points, weighed by their scores, lies much nearer.
 
 K places with S points each; metres east and north.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from core.models.geossk import SHARPNESS
+from core.standpoints import SHARPNESS
 
-__all__ = ["REACH", "STUDENT_SHARPNESS", "answered_point", "camera_position"]
+__all__ = ["REACH", "STUDENT_SHARPNESS", "Seen", "answered_point", "camera_position"]
 
 REACH = 0.375
 """Sides of a tile from the best place within which others have a say: on the usual grid the eight
@@ -25,6 +25,17 @@ STUDENT_SHARPNESS = 10.0
 """How much the student's similarity counts where no teacher looked; chosen on a validation town."""
 
 FloatArray = npt.NDArray[np.floating[Any]]
+
+
+class Seen(NamedTuple):
+    """What a model says of places from each standpoint.
+
+    ``scores``: (K, S); K may be 0. ``standpoints``: (S, 2), east and north of a place's centre in half
+    sides of its tile.
+    """
+
+    scores: FloatArray
+    standpoints: npt.ArrayLike
 
 
 def camera_position(
@@ -55,27 +66,22 @@ def camera_position(
 
 
 def answered_point(
-    centres: FloatArray,
-    similarities: FloatArray,
-    standpoint_scores: FloatArray,
-    first: int,
-    side_m: float,
-    standpoints: npt.ArrayLike,
+    centres: FloatArray, student: Seen, teacher: Seen, first: int, side_m: float
 ) -> npt.NDArray[np.float64]:
     """``camera_position`` by the teacher where it looked at the place, else by the student.
 
     Args:
         centres: (K, 2) of places, those that the teacher saw first.
-        similarities: (K,) of the student.
-        standpoint_scores: (T, S) of the teacher for the first T; T is 0 where none looked.
+        student: of all K.
+        teacher: of the first T; T is 0 where none looked.
         first: the place that was found, 0 to K - 1.
         side_m: of a tile.
-        standpoints: (S, 2), see ``GeoSSK.standpoints``.
 
     """
-    seen = len(standpoint_scores)
+    seen = len(teacher.scores)
     if first < seen:
         return camera_position(
-            centres[:seen], standpoint_scores, first, side_m, SHARPNESS, standpoints
+            centres[:seen], teacher.scores, first, side_m, SHARPNESS, teacher.standpoints
         )
-    return camera_position(centres, similarities[:, None], first, side_m, STUDENT_SHARPNESS)
+    scores, standpoints = student
+    return camera_position(centres, scores, first, side_m, STUDENT_SHARPNESS, standpoints)

@@ -1,6 +1,7 @@
 """Tiles in the order of a photo: the student's search, then the teacher's second look.
 
-K tiles in a ranking, T <= K of them seen by the teacher, n azimuth bins in the photo's canvas.
+K tiles in a ranking, T <= K of them seen by the teacher, n azimuth bins in the photo's canvas; S
+standpoints of a place in the gallery, S' of one that the teacher looks at.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import torch
 from torch import Tensor
 
 from core.evaluation.calibration import ViewCalibration
-from core.models.geossk import GeoSSK, Prepared, over_standpoints
+from core.models.geossk import GeoSSK, Prepared
 from core.polar import BINS, to_batch
 from core.search import (
     InnerProductIndex,
     roll_from_heading,
     search_all_rolls,
+    search_places,
 )
+from core.standpoints import over_standpoints
 from core.views import canvas_bins, ground_batch
 
 __all__ = [
@@ -47,7 +50,8 @@ class Ranking:
         similarities: float32 (K,) of the student.
         teacher_scores: float32 (T,) of the first T tiles, none before ``look_again``.
         rolls: float32 (K,) in [0, 32), nan where nobody knows.
-        standpoint_scores: float32 (T, S), what the teacher's scores were made of.
+        from_each: float32 (K, S), the student's similarities of each place's standpoints.
+        standpoint_scores: float32 (T, S'), what the teacher's scores were made of.
 
     """
 
@@ -55,6 +59,7 @@ class Ranking:
     similarities: FloatArray
     teacher_scores: FloatArray
     rolls: FloatArray
+    from_each: FloatArray
     standpoint_scores: FloatArray
 
 
@@ -70,6 +75,7 @@ def rank_tiles(
     k: int,
     heading_deg: float | None = None,
     rows: IntArray | None = None,
+    standpoints: int = 1,
 ) -> Ranking:
     """The k best tiles of a photo, as the student has it.
 
@@ -80,19 +86,30 @@ def rank_tiles(
         k: how many tiles at most.
         heading_deg: of the photo's centre, where known: only that roll is tried.
         rows: gallery rows to search; all by default.
+        standpoints: S, descriptors of a place in the index, one after another.
 
     """
-    if n_bins is None:
-        found, found_rows = index.search(descriptor[None], k, rows)
-        similarities, best = found[0], found_rows[0]
-        rolls = np.full(len(best), np.nan, dtype=np.float32)
-    else:
-        wanted = None if heading_deg is None else [roll_from_heading(heading_deg, n_bins)]
-        matches = search_all_rolls(index, descriptor, n_bins, k, rows=rows, rolls=wanted)
-        similarities, best, rolls = matches.similarities[0], matches.rows[0], matches.rolls[0]
-    known = best >= 0
     unseen = np.empty((0, 1), dtype=np.float32)
-    return Ranking(best[known], similarities[known], unseen[:, 0], rolls[known], unseen)
+    if n_bins is None:
+        best, curves = search_places(index, descriptor[None], k, standpoints, rows)
+        from_each = curves[:, :, 0]
+        similarities = over_standpoints(from_each)
+        order = np.argsort(-similarities, kind="stable")
+        rolls = np.full(len(best), np.nan, dtype=np.float32)
+        return Ranking(
+            best[order], similarities[order], unseen[:, 0], rolls, from_each[order], unseen
+        )
+    wanted = None if heading_deg is None else [roll_from_heading(heading_deg, n_bins)]
+    found = search_all_rolls(index, descriptor, n_bins, k, rows, wanted, standpoints=standpoints)
+    known = found.rows[0] >= 0
+    return Ranking(
+        rows=found.rows[0][known],
+        similarities=found.similarities[0][known],
+        teacher_scores=unseen[:, 0],
+        rolls=found.rolls[0][known],
+        from_each=found.from_each[0][known],
+        standpoint_scores=unseen,
+    )
 
 
 @torch.inference_mode()
@@ -164,7 +181,8 @@ def score_places(
     if teacher.base.bins is not None:
         met = torch.from_numpy(np.rint(rolls).astype(np.int64) % BINS).to(ground.device)[None]
     from_each = teacher.standpoint_scores(ground, places, met)[0].float().cpu()
-    return over_standpoints(from_each).numpy(), from_each.numpy()
+    told: FloatArray = from_each.numpy()
+    return over_standpoints(told), told
 
 
 def in_order(ranking: Ranking, view: ViewCalibration) -> tuple[Ranking, npt.NDArray[np.float64]]:
@@ -180,6 +198,7 @@ def in_order(ranking: Ranking, view: ViewCalibration) -> tuple[Ranking, npt.NDAr
         similarities=ranking.similarities[order],
         teacher_scores=ranking.teacher_scores[seen],
         rolls=ranking.rolls[order],
+        from_each=ranking.from_each[order],
         standpoint_scores=ranking.standpoint_scores[seen],
     )
     return ordered, logits[order]

@@ -5,7 +5,11 @@ At? Joint Location and Orientation Estimation by Cross-View Matching", CVPR 2020
 laid at roll r fills the sectors r .. r + n - 1 (mod bins) of an otherwise empty descriptor, so a
 plain inner-product index answers for one heading, and the best over all rolls answers for all.
 
-Numpy only; D is the size of one bin, Q the number of queries, K the number of rolls.
+A place is described from several standpoints (``core.standpoints``), whose descriptors lie one after
+another in the index; it is found at each one's own best roll and scores by all of them.
+
+Numpy only; D is the size of one bin, Q the number of queries, K the number of rolls, S the number of
+standpoints of a place.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import SettingError
+from core.standpoints import over_standpoints
 
 __all__ = [
     "BINS",
@@ -27,6 +32,7 @@ __all__ = [
     "roll_from_heading",
     "roll_queries",
     "search_all_rolls",
+    "search_places",
 ]
 
 BINS = 32
@@ -55,19 +61,21 @@ class InnerProductIndex(Protocol):
 
 @dataclass(frozen=True)
 class RollMatches:
-    """The best tiles of Q queries, best first; where fewer than k exist, row -1 and -inf.
+    """The best places of Q queries, best first; where fewer than k exist, row -1 and -inf.
 
     Attributes:
         similarities: float32 (Q, k), at most 1 for unit descriptors.
         rows: int64 (Q, k), gallery rows, each at most once per query.
-        rolls: float32 (Q, k), in [0, bins): the roll with the best similarity, refined between
-            whole rolls where all rolls were searched.
+        rolls: float32 (Q, k), in [0, bins): the roll with the best similarity of the best
+            standpoint, refined between whole rolls where all rolls were searched.
+        from_each: float32 (Q, k, S), the similarities of the standpoints, each at its best roll.
 
     """
 
     similarities: FloatArray
     rows: IntArray
     rolls: FloatArray
+    from_each: FloatArray
 
 
 def heading_from_roll(roll: float, n_bins: int, bins: int = BINS) -> float:
@@ -137,18 +145,20 @@ def search_all_rolls(
     rows: npt.ArrayLike | None = None,
     rolls: npt.ArrayLike | None = None,
     bins: int = BINS,
+    standpoints: int = 1,
 ) -> RollMatches:
-    """The k best tiles of each query, each at its best roll.
+    """The k best places of each query, each at its best roll.
 
     Args:
         index: inner-product index over tile descriptors of bins * D values.
         descriptors: (Q, n_bins * D) or one (n_bins * D,), unit length.
         n_bins: azimuth bins the queries cover.
-        k: number of tiles wanted; every tile appears once, at its best roll.
+        k: number of places wanted; every place appears once, at its best roll.
         rows: gallery rows to search, or None for all.
         rolls: rolls (K,) to try, or (Q, K) where they differ by query (a known heading is one
             roll, possibly between whole ones), or None for all whole rolls with the roll refined.
         bins: azimuth bins of a tile descriptor.
+        standpoints: S, descriptors of a place in the index.
 
     Raises:
         SettingError: sizes that do not fit (see roll_queries).
@@ -156,12 +166,45 @@ def search_all_rolls(
     """
     queries = np.atleast_2d(np.asarray(descriptors, dtype=np.float32))
     allowed = None if rows is None else np.asarray(rows, dtype=np.int64)
-    tried = _rolls_of_each(rolls, len(queries))
-    parts = [
-        _search_one(index, query, n_bins, k, allowed, wanted, bins)
-        for query, wanted in zip(queries, tried, strict=True)
-    ]
+    parts = []
+    for query, wanted in zip(queries, _rolls_of_each(rolls, len(queries)), strict=True):
+        laid = roll_queries(query, n_bins, bins, wanted)
+        found, curves = search_places(index, laid, k, standpoints, allowed)
+        parts.append(_in_order(found, curves, wanted, k, bins))
     return RollMatches(*(np.stack(column) for column in zip(*parts, strict=True)))
+
+
+def search_places(
+    index: InnerProductIndex,
+    queries: FloatArray,
+    k: int,
+    standpoints: int = 1,
+    rows: IntArray | None = None,
+) -> tuple[IntArray, FloatArray]:
+    """The k places whose best standpoint is most like the best of some queries, in no order.
+
+    Args:
+        index: over R * S descriptors, those of a place one after another.
+        queries: (K, size), one photo laid in K ways.
+        k: how many places; an index that is not exact may find fewer.
+        standpoints: S.
+        rows: gallery rows to search, or None for all.
+
+    Returns:
+        Rows (n,) of the places, ascending, and similarities (n, S, K) of all their standpoints.
+
+    """
+    each = np.arange(standpoints)
+    allowed = None if rows is None else (rows[:, None] * standpoints + each).ravel()
+    # A place among the k best is, with its best standpoint, among the k * S best of one query.
+    found, found_rows = index.search(queries, k * standpoints, allowed)
+    known = found_rows >= 0
+    places, where = np.unique(found_rows[known] // standpoints, return_inverse=True)
+    best = np.full(len(places), -np.inf, np.float32)
+    np.maximum.at(best, where, found[known])
+    places = np.sort(places[np.argsort(-best, kind="stable")[:k]])
+    stored = index.reconstruct((places[:, None] * standpoints + each).ravel())
+    return places, (stored @ queries.T).reshape(len(places), standpoints, len(queries))
 
 
 def _rolls_of_each(rolls: npt.ArrayLike | None, count: int) -> list[npt.NDArray[np.float64] | None]:
@@ -171,41 +214,28 @@ def _rolls_of_each(rolls: npt.ArrayLike | None, count: int) -> list[npt.NDArray[
     return list(array if array.ndim == 2 else np.broadcast_to(array, (count, array.size)))
 
 
-def _search_one(
-    index: InnerProductIndex,
-    descriptor: FloatArray,
-    n_bins: int,
-    k: int,
-    rows: IntArray | None,
+def _in_order(
+    rows: IntArray,
+    curves: FloatArray,
     rolls: npt.NDArray[np.float64] | None,
+    k: int,
     bins: int,
-) -> tuple[FloatArray, IntArray, FloatArray]:
-    queries = roll_queries(descriptor, n_bins, bins, rolls)
-    tried = np.arange(bins, dtype=np.float64) if rolls is None else rolls
-    # A tile among the k best overall is among the k best of its own best roll.
-    found, found_rows = index.search(queries, k, rows)
-    similarities, best_rows, best_tried = _best_per_row(found, found_rows, k)
-    best_rolls = (tried[best_tried] % bins).astype(np.float32)
-    if rolls is None and len(best_rows):
-        curves = index.reconstruct(best_rows) @ queries.T
-        best_rolls = np.array([refine_roll(curve) for curve in curves], dtype=np.float32) % bins
-    missing = k - len(best_rows)
+) -> tuple[FloatArray, IntArray, FloatArray, FloatArray]:
+    """Similarities, rows, rolls and standpoints of places with these curves (n, S, K), best first;
+    ties go by row. Filled up to k.
+    """
+    from_each = curves.max(axis=2)
+    similarities = over_standpoints(from_each)
+    best = curves[np.arange(len(curves)), from_each.argmax(axis=1)]
+    if rolls is None:
+        found = np.array([refine_roll(curve) for curve in best], dtype=np.float32)
+    else:
+        found = rolls[best.argmax(axis=1)].astype(np.float32)
+    order = np.argsort(-similarities, kind="stable")
+    missing = (0, k - len(rows))
     return (
-        np.pad(similarities, (0, missing), constant_values=-np.inf),
-        np.pad(best_rows, (0, missing), constant_values=-1),
-        np.pad(best_rolls, (0, missing)),
+        np.pad(similarities[order], missing, constant_values=-np.inf),
+        np.pad(rows[order], missing, constant_values=-1),
+        np.pad((found % bins)[order], missing),
+        np.pad(from_each[order], (missing, (0, 0)), constant_values=-np.inf),
     )
-
-
-def _best_per_row(
-    similarities: FloatArray, rows: IntArray, k: int
-) -> tuple[FloatArray, IntArray, IntArray]:
-    """Of (K, k) answers of K rolls, the k best rows, each once: similarity, row, which roll."""
-    values, flat_rows = similarities.ravel(), rows.ravel()
-    which = np.repeat(np.arange(len(rows)), rows.shape[1])
-    known = flat_rows >= 0
-    values, flat_rows, which = values[known], flat_rows[known], which[known]
-    order = np.lexsort((flat_rows, -values))
-    _, first = np.unique(flat_rows[order], return_index=True)
-    best = order[np.sort(first)][:k]
-    return values[best], flat_rows[best], which[best]

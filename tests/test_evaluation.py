@@ -102,10 +102,10 @@ def test_a_known_heading_takes_that_roll_and_no_better_one() -> None:
     places = torch.nn.functional.normalize(torch.randn(3, BINS, DIM), dim=2) / BINS**0.5
     query = torch.nn.functional.normalize(places[1, 4:10].flatten(), dim=0)[None]
     heading = -180 + (4 + 6 / 2) * 360 / BINS
-    right = match(query, places.flatten(1), np.array([heading]))
+    right = match(query, places.flatten(1)[:, None], np.array([heading]))
     assert right.similarity[0].argmax() == 1
     assert right.similarity[0, 1] == pytest.approx(1.0, abs=1e-4)
-    wrong = match(query, places.flatten(1), np.array([heading + 90]))
+    wrong = match(query, places.flatten(1)[:, None], np.array([heading + 90]))
     assert wrong.similarity[0, 1] < 0.9
 
 

@@ -11,15 +11,14 @@ from torch.nn import functional as F
 from core.errors import SettingError
 from core.models import build_model
 from core.models.geossk import (
-    SHARPNESS,
     STANDPOINTS,
     GeoSSK,
     GeoSSKConfig,
     Prepared,
     contribution_factor,
-    over_standpoints,
 )
 from core.polar import BINS
+from core.standpoints import SHARPNESS, over_standpoints
 
 CHANNELS, ROWS = 128, 4
 
@@ -146,7 +145,7 @@ def test_a_place_is_the_mean_exponential_of_its_standpoints() -> None:
     places = teacher.standpoint_tokens(tiles)
     rolls = torch.tensor([[0, 5, 31], [30, 17, 2]])
     scores = over_standpoints(
-        teacher.standpoint_scores(ground, teacher.prepare_places(tiles), rolls)
+        teacher.standpoint_scores(ground, teacher.prepare_places(tiles), rolls).numpy()
     )
     for q in range(2):
         for r in range(3):

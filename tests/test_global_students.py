@@ -143,7 +143,7 @@ def test_crops_fill_whatever_canvas_the_model_was_built_for(size, pooling):
 
 def test_global_descriptors_are_compared_as_they_are():
     queries, places = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [1.0, 0.0]])
-    found = match(queries, places, bins=None)
+    found = match(queries, places[:, None], bins=None)
     assert found.similarity.tolist() == [[pytest.approx(0.6), 1.0]]
     assert np.isnan(found.roll).all()
 

@@ -16,6 +16,7 @@ from core.search import (
     roll_queries,
     search_all_rolls,
 )
+from core.standpoints import SHARPNESS
 
 
 class ExactIndex:
@@ -159,3 +160,44 @@ def test_wrong_sizes_say_what_to_do():
         roll_queries(np.ones(10), 3)
     with pytest.raises(SettingError, match="33 bins"):
         roll_queries(np.ones(33), 33)
+
+
+def test_places_with_standpoints_equal_brute_force():
+    """S descriptors of a place lie one after another; a place scores by all of them."""
+    tiles = tile_descriptors(60).reshape(15, 4, -1)
+    query = crop_of(tile_descriptors(3, seed=5)[1], 3, 9)
+    curves = roll_queries(query, 9) @ tiles.reshape(60, -1).T  # 32, 60
+    from_each = curves.max(axis=0).reshape(15, 4)
+    index = ExactIndex(tiles.reshape(60, -1))
+    matches = search_all_rolls(index, query, 9, 15, standpoints=4)
+    score = np.log(np.exp(SHARPNESS * from_each).mean(axis=1)) / SHARPNESS
+    np.testing.assert_array_equal(matches.rows[0], np.argsort(-score))
+    np.testing.assert_allclose(matches.similarities[0], np.sort(score)[::-1], rtol=1e-5)
+    np.testing.assert_allclose(matches.from_each[0], from_each[matches.rows[0]], rtol=1e-5)
+    for place, roll in zip(matches.rows[0], matches.rolls[0], strict=True):
+        best = curves[:, 4 * place + from_each[place].argmax()]
+        assert roll == pytest.approx(refine_roll(best), abs=1e-3)
+
+
+def test_the_best_places_are_those_with_the_best_standpoint():
+    tiles = tile_descriptors(60).reshape(15, 4, -1)
+    query = crop_of(tile_descriptors(3, seed=6)[1], 3, 9)
+    best = (roll_queries(query, 9) @ tiles.reshape(60, -1).T).max(axis=0).reshape(15, 4).max(axis=1)
+    matches = search_all_rolls(ExactIndex(tiles.reshape(60, -1)), query, 9, 6, standpoints=4)
+    assert set(matches.rows[0]) == set(np.argsort(-best)[:6])
+    few = search_all_rolls(
+        ExactIndex(tiles.reshape(60, -1)), query, 9, 6, rows=[2, 11], standpoints=4
+    )
+    assert set(few.rows[0][:2]) == {2, 11}
+    assert few.from_each.shape == (1, 6, 4)
+    assert np.isneginf(few.from_each[0, 2:]).all()
+
+
+def test_a_view_from_one_standpoint_finds_its_place_and_says_which():
+    tiles = tile_descriptors(60).reshape(15, 4, -1)
+    matches = search_all_rolls(
+        ExactIndex(tiles.reshape(60, -1)), crop_of(tiles[9, 2], 20, 16), 16, 5, standpoints=4
+    )
+    assert matches.rows[0, 0] == 9
+    assert matches.from_each[0, 0].argmax() == 2
+    assert abs(matches.rolls[0, 0] - 20) <= 0.5

@@ -31,9 +31,11 @@ from core.evaluation.pages import END, START, write_results
 from core.evaluation.pools import DescribedTown, town_queries
 from core.evaluation.trust import Answers, ask_town, measure_trust, trust_row
 from core.evaluation.trust_page import trust_section
-from core.localizer import Localizer
+from core.gallery import Gallery, GallerySettings, build_gallery
+from core.localizer import Localizer, tile_describer
 from core.photos import open_photo
 from core.viz import trust_figure
+from tests.conftest import MODEL_HASH
 
 TWO_BRANCH = {"pooling": "azimuth", "ground_size": [64, 256], "aerial_size": [128, 128], "dim": 8}
 CALIBRATION = Calibration(
@@ -177,15 +179,29 @@ def described(tiny_student, tiny_teacher, tiny_world) -> DescribedTown:
     return DescribedTown(tiny_student, tiny_teacher, load_town(tiny_world))
 
 
+@pytest.fixture(scope="module")
+def gallery(tiny_raster, tiny_student, tmp_path_factory) -> Gallery:
+    """Described from four standpoints, as towns are."""
+    out, settings = tmp_path_factory.mktemp("standpoints"), GallerySettings(tile_pixels=128)
+    build_gallery(tiny_raster, out, tile_describer(tiny_student), "tiny", MODEL_HASH, settings)
+    return Gallery.open(out)
+
+
+def test_towns_are_described_as_galleries_are(described, gallery):
+    np.testing.assert_allclose(described.centres, gallery.centres_m, atol=1e-3)
+    held = gallery.index.reconstruct(np.arange(len(gallery.index))).reshape(len(gallery), 4, -1)
+    alike = (held * described.descriptors.numpy()).sum(axis=2)
+    np.testing.assert_allclose(alike, 1, atol=5e-3)
+
+
 @pytest.mark.parametrize("bins", [32, 8])
-def test_confidence_is_what_the_localizer_says(bins, described, tiny_gallery, monkeypatch):
+def test_confidence_is_what_the_localizer_says(bins, described, gallery, monkeypatch):
     """Same canvas, same gallery: the measured confidence is the one that a visitor reads."""
-    np.testing.assert_allclose(described.centres, tiny_gallery.centres_m, atol=1e-3)
-    # The gallery keeps half precision; both must search the same descriptors.
-    held = tiny_gallery.index.reconstruct(np.arange(len(tiny_gallery)))
-    monkeypatch.setattr(described, "descriptors", torch.from_numpy(np.asarray(held, np.float32)))
+    # The gallery keeps 8 bits; both must search the same descriptors.
+    held = gallery.index.reconstruct(np.arange(len(gallery.index))).reshape(len(gallery), 4, -1)
+    monkeypatch.setattr(described, "descriptors", torch.from_numpy(held))
     localizer = Localizer(
-        tiny_gallery, described.student, described.seen.teacher, calibration=CALIBRATION
+        gallery, described.student, described.seen.teacher, calibration=CALIBRATION
     )
     answers = ask_town(described, described.town, CALIBRATION, bins, 4, 0)
     queries = town_queries(described.town, bins, 4, 0)

@@ -39,8 +39,15 @@ def build(
         float, typer.Option(help="Smallest share of a tile with imagery, above 0 to 1.")
     ] = 0.7,
     index_kind: Annotated[
-        str, typer.Option(help="flat-fp16, or a string for faiss.index_factory.")
-    ] = "flat-fp16",
+        str, typer.Option(help="flat-8bit, or a string for faiss.index_factory.")
+    ] = "flat-8bit",
+    standpoints: Annotated[
+        int,
+        typer.Option(
+            help="From how many points of its grid cell a place is described: 1, 4 or 9; so many "
+            "times larger is the index."
+        ),
+    ] = 4,
     device: Annotated[str, typer.Option(help="Where the model runs: cpu or cuda.")] = "cpu",
     json: Json = False,
 ) -> None:
@@ -51,7 +58,9 @@ def build(
     from core.gallery import GallerySettings, build_gallery
     from core.localizer import tile_describer
 
-    settings = GallerySettings(tile_side_m, tile_pixels, step_m, min_coverage, index_kind)
+    settings = GallerySettings(
+        tile_side_m, tile_pixels, step_m, min_coverage, index_kind, standpoints
+    )
     device = checked_device(device)
     student, _ = load_student(model)
     describe = tile_describer(student.to(device), device)

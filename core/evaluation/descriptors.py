@@ -1,7 +1,9 @@
 """Describe a town's grid of places and its queries with a model; find first places.
 
-The protocol: a query is matched with every place of the grid, at every roll where the model keeps
-azimuth; nothing is known of its heading unless a row says so.
+The protocol: a query is matched with every place of the grid, from all its standpoints, at every roll
+where the model keeps azimuth; nothing is known of its heading unless a row says so.
+
+Q queries, R places, S standpoints of a place, D values of a descriptor.
 """
 
 from __future__ import annotations
@@ -13,14 +15,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from core.data.worlds import GRID_STEP_M, Town
+from core.data.worlds import GRID_STEP_M, TILE_SIDE_M, Town
 from core.geo import grid_centres
 from core.models.azimuth import roll_similarity
 from core.models.two_branch import TwoBranch
 from core.polar import BINS, to_batch
+from core.standpoints import cell_standpoints, over_standpoints
 from core.views import ground_batch
 
 __all__ = [
+    "OFFSETS",
     "Matches",
     "Queries",
     "crop_queries",
@@ -30,11 +34,14 @@ __all__ = [
     "draw_crops",
     "match",
     "town_grid",
+    "town_standpoints",
 ]
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 CHUNK = 64
+OFFSETS = cell_standpoints() * GRID_STEP_M / (TILE_SIDE_M / 2)
+"""Standpoints (S, 2) of a place of the usual grid, east and north, in half sides of its tile."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +56,29 @@ class Queries:
 
 @dataclass(frozen=True)
 class Matches:
-    """Best similarity (Q, R) over the rolls, and the roll (Q, R) in bins, fractional, it had.
+    """Similarities (Q, R) of places, over their standpoints (Q, R, S), each at its best roll, and the
+    roll (Q, R) in bins, fractional, of the best standpoint.
 
     A global model knows no rolls: they are nan.
     """
 
     similarity: npt.NDArray[np.float32]
     roll: npt.NDArray[np.float32]
+    from_each: npt.NDArray[np.float32]
 
 
 def town_grid(town: Town, step_m: float = GRID_STEP_M) -> Float:
     """Places (R, 2) of a town's gallery, metres east and north; rows north to south."""
     limit = town.half_extent_m
     return grid_centres(-limit, -limit, limit, limit, step_m)
+
+
+def town_standpoints(town: Town, centres: Float, step_m: float = GRID_STEP_M) -> Float:
+    """Points (R, S, 2) from which places are described, as ``build_gallery`` has them: none beyond
+    the outermost places.
+    """
+    low, high = centres.min(axis=0), centres.max(axis=0)
+    return np.clip(centres[:, None] + cell_standpoints() * step_m, low, high)
 
 
 def draw_crops(town: Town, bins: int, count: int, seed: int) -> tuple[Int, Int]:
@@ -91,16 +108,17 @@ def crop_queries(town: Town, bins: int, count: int, seed: int) -> Queries:
 
 
 @torch.inference_mode()
-def describe_places(model: TwoBranch, town: Town, centres: Float, device: str = "cpu") -> Tensor:
-    """Descriptors (R, D) float32 of the tiles around ``centres``."""
+def describe_places(model: TwoBranch, town: Town, points: Float, device: str = "cpu") -> Tensor:
+    """Descriptors (R, S, D) float32 of the tiles around the standpoints (R, S, 2) of places."""
     model.eval()
     pixels = model.aerial_size[0]
+    flat = points.reshape(-1, 2)
     parts = []
-    for start in range(0, len(centres), CHUNK):
-        tiles = town.crop_tiles(centres[start : start + CHUNK], pixels)
+    for start in range(0, len(flat), CHUNK):
+        tiles = town.crop_tiles(flat[start : start + CHUNK], pixels)
         batch = to_batch(tiles, model.aerial_size, device)
         parts.append(model.describe_aerial(batch).float().cpu())
-    return torch.cat(parts)
+    return torch.cat(parts).unflatten(0, points.shape[:2])
 
 
 @torch.inference_mode()
@@ -120,17 +138,19 @@ def match(
 ) -> Matches:
     """Best similarity over all rolls, or at the known heading (linear between its two rolls).
 
-    ``bins``: azimuth bins of a place's descriptor; None for global ones, which are compared as they
-    are and for which a heading says nothing.
+    ``places``: descriptors (R, S, D). ``bins``: azimuth bins of each; None for global ones, which are
+    compared as they are and for which a heading says nothing.
     """
+    stands = places.shape[1]
+    flat = places.flatten(0, 1)
     if bins is None:
-        similarity = (queries @ places.T).numpy()
-        return Matches(similarity, np.full_like(similarity, np.nan))
-    size = places.shape[1] // bins
-    count = queries.shape[1] // size
+        from_each = (queries @ flat.T).unflatten(1, (-1, stands)).numpy()
+        similarity = over_standpoints(from_each)
+        return Matches(similarity, np.full_like(similarity, np.nan), from_each)
+    count = queries.shape[1] * bins // flat.shape[1]
     best, roll = [], []
     for start in range(0, len(queries), 16):
-        curve = roll_similarity(queries[start : start + 16], places, bins)
+        curve = roll_similarity(queries[start : start + 16], flat, bins)
         if heading_deg is None:
             top, at = _peak(curve)
         else:
@@ -138,9 +158,11 @@ def match(
             at = ((wanted + 180.0) * bins / 360.0 - count / 2) % bins
             top = _at_roll(curve, at)
             at = at[:, None].expand_as(top)
+        top, at = (told.unflatten(1, (-1, stands)) for told in (top, at))
         best.append(top.numpy())
-        roll.append(at.numpy())
-    return Matches(np.concatenate(best), np.concatenate(roll).astype(np.float32))
+        roll.append(at.gather(2, top.argmax(dim=2, keepdim=True))[..., 0].numpy())
+    from_each = np.concatenate(best)
+    return Matches(over_standpoints(from_each), np.concatenate(roll).astype(np.float32), from_each)
 
 
 def _peak(curve: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,12 +41,13 @@ from core.evaluation.explanations import (
 )
 from core.evaluation.rerank import TownPlaces
 from core.explain import heading_from_attention
-from core.models.geossk import SHARPNESS, GeoSSK
+from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import BIN_DEG, BINS, RINGS, to_batch
 from core.position import REACH, camera_position
 from core.ranking import found_rolls, score_places
 from core.search import heading_from_roll, roll_from_heading
+from core.standpoints import SHARPNESS
 from core.views import ground_batch
 
 __all__ = ["CHANCE_DEG", "FIELDS_OF_VIEW", "explain_town"]
@@ -269,5 +270,5 @@ def _student_rolls(student: TwoBranch, asked: _Asked) -> Float:
     for view, tile in zip(views, asked.tiles, strict=True):
         with torch.inference_mode():
             place = student.describe_aerial(to_batch(tile[None], student.aerial_size)).float()
-        found.append(float(match(view[None], place, bins=student.bins).roll[0, 0]))
+        found.append(float(match(view[None], place[:, None], bins=student.bins).roll[0, 0]))
     return np.array(found)

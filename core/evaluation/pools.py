@@ -9,7 +9,7 @@ pool, T <= K of them seen by the teacher.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -17,19 +17,21 @@ import numpy.typing as npt
 from core.data.worlds import TILE_SIDE_M, Town
 from core.evaluation.calibration import POOL, ViewCalibration, probabilities
 from core.evaluation.descriptors import (
+    OFFSETS,
     Queries,
     crop_queries,
     describe_places,
     describe_views,
     match,
     town_grid,
+    town_standpoints,
 )
 from core.evaluation.report import FRAMED_BINS, framed
 from core.evaluation.rerank import TownPlaces, rerank
 from core.geo import group_places
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
-from core.position import answered_point
+from core.position import Seen, answered_point
 
 __all__ = [
     "RIGHT_M",
@@ -48,8 +50,9 @@ RIGHT_M = 25.0
 @dataclass(frozen=True)
 class Pools:
     """The pools of many queries: similarities (Q, K), teacher (Q, T), distances to the camera
-    (Q, K), places (Q, K, 2) and cameras (Q, 2), all in metres; standpoints (Q, T, S), what the
-    teacher's scores were made of, and where they are (S, 2) as ``GeoSSK.standpoints`` has it.
+    (Q, K), places (Q, K, 2) and cameras (Q, 2), all in metres; from_each (Q, K, S), what the
+    similarities were made of; standpoints (Q, T, S'), what the teacher's scores were made of, and
+    where they are (S', 2) as ``GeoSSK.standpoints`` has it.
     """
 
     similarities: npt.NDArray[np.float64]
@@ -57,6 +60,7 @@ class Pools:
     distances: npt.NDArray[np.float64]
     places: npt.NDArray[np.float64]
     cameras: npt.NDArray[np.float64]
+    from_each: npt.NDArray[np.float64]
     standpoints: npt.NDArray[np.float64]
     offsets: npt.NDArray[np.float64]
 
@@ -73,7 +77,8 @@ class DescribedTown:
     def __init__(self, student: TwoBranch, teacher: GeoSSK | None, town: Town) -> None:
         self.student, self.town = student, town
         self.centres = town_grid(town)
-        self.descriptors = describe_places(student, town, self.centres)
+        points = town_standpoints(town, self.centres)
+        self.descriptors = describe_places(student, town, points)
         self.seen = None if teacher is None else TownPlaces(teacher, town, self.centres)
 
     def pools(self, asked: Town, bins: int, count: int, seed: int) -> Pools:
@@ -87,14 +92,14 @@ class DescribedTown:
         )
         order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :POOL]
         seen = np.empty((len(order), 0))
-        from_each, offsets = np.empty((len(order), 0, 1)), np.zeros((1, 2))
+        looked_from, offsets = np.empty((len(order), 0, 1)), np.zeros((1, 2))
         if self.seen is not None:
             told = rerank(queries, matches, self.seen)
             scores = np.take_along_axis(told.scores, order, axis=1)
             looked = int(np.isfinite(scores[0]).sum())
             seen = scores[:, :looked].astype(np.float64)
             standpoints = told.standpoints.astype(np.float64)
-            from_each = np.take_along_axis(standpoints, order[:, :looked, None], axis=1)
+            looked_from = np.take_along_axis(standpoints, order[:, :looked, None], axis=1)
             offsets = np.array(self.seen.teacher.standpoints, np.float64)
         places = self.centres[order]
         distance = np.linalg.norm(queries.places[:, None] - places, axis=2)
@@ -107,14 +112,15 @@ class DescribedTown:
             distance,
             places,
             queries.places,
-            from_each,
+            np.take_along_axis(matches.from_each, order[:, :, None], axis=1).astype(np.float64),
+            looked_from,
             offsets,
         )
 
 
 def joined(parts: Sequence[Pools]) -> Pools:
     """One after another."""
-    names = ("similarities", "teacher", "distances", "places", "cameras", "standpoints")
+    names = [field.name for field in fields(Pools) if field.name != "offsets"]
     together = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return Pools(**together, offsets=parts[0].offsets)
 
@@ -155,11 +161,10 @@ def first_places(pools: Pools, view: ViewCalibration) -> FirstPlaces:
         found.right.append(bool(pools.distances[query, first] <= RIGHT_M))
         point = answered_point(
             pools.places[query],
-            pools.similarities[query],
-            pools.standpoints[query] if view.teacher else np.empty((0, 1)),
+            Seen(pools.from_each[query], OFFSETS),
+            Seen(pools.standpoints[query] if view.teacher else np.empty((0, 1)), pools.offsets),
             first,
             TILE_SIDE_M,
-            pools.offsets,
         )
         found.errors_m.append(float(np.hypot(*(point - pools.cameras[query]))))
     return found

@@ -20,6 +20,7 @@ from core.data.transforms import photo_mask
 from core.data.worlds import GRID_STEP_M, TILE_SIDE_M, Town
 from core.evaluation.calibration import POOL, Calibration, ViewCalibration
 from core.evaluation.descriptors import (
+    OFFSETS,
     Float,
     Matches,
     Queries,
@@ -28,6 +29,7 @@ from core.evaluation.descriptors import (
     describe_views,
     match,
     town_grid,
+    town_standpoints,
 )
 from core.evaluation.metrics import (
     rank_of_truth,
@@ -38,10 +40,11 @@ from core.evaluation.metrics import (
 )
 from core.evaluation.rerank import TownPlaces, combined, rerank
 from core.geo import angle_difference_deg
-from core.models.geossk import SHARPNESS, GeoSSK
+from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import BINS
 from core.position import STUDENT_SHARPNESS, camera_position
+from core.standpoints import SHARPNESS
 
 __all__ = ["FIELDS_OF_VIEW", "FRAMED_BINS", "Setting", "evaluate_town", "settings_for"]
 
@@ -93,7 +96,12 @@ def framed(queries: Queries) -> Queries:
 def _within_radius(matches: Matches, distance: Float, radius_m: float | None) -> Matches:
     if radius_m is None:
         return matches
-    return replace(matches, similarity=np.where(distance <= radius_m, matches.similarity, -np.inf))
+    near = distance <= radius_m
+    return replace(
+        matches,
+        similarity=np.where(near, matches.similarity, -np.inf),
+        from_each=np.where(near[..., None], matches.from_each, -np.inf),
+    )
 
 
 def _figures(
@@ -142,7 +150,7 @@ def _position_figures(
     ninth decile in metres. ``points``: (Q, R, S), see ``camera_position``.
     """
     sharpness = STUDENT_SHARPNESS if seen is None else SHARPNESS
-    offsets = ((0.0, 0.0),) if seen is None else seen.standpoints
+    offsets: npt.ArrayLike = OFFSETS if seen is None else seen.standpoints
     first = worst_first_place(scores, distance)
     errors = []
     for query, place in enumerate(first):
@@ -195,7 +203,7 @@ def _rows_of(
     matches = _within_radius(matches, distance, setting.radius_m)
     chance = {"chance_25_m": _chance(distance, setting.radius_m)}
     row = _row(setting, queries, len(centres), False)
-    points = matches.similarity[..., None]
+    points = matches.from_each
     found = _position_figures(matches.similarity, points, centres, distance, queries, None)
     figures = _figures(setting, matches.similarity, matches.roll, distance, queries)
     yield row | figures | found | chance
@@ -226,7 +234,7 @@ def evaluate_town(
     score weigh the same. A known heading is no help to a global student: it has no such rows.
     """
     centres = town_grid(town, step_m)
-    descriptors = describe_places(student, town, centres)
+    descriptors = describe_places(student, town, town_standpoints(town, centres, step_m))
     seen = TownPlaces(teacher, town, centres) if teacher is not None else None
     asked = [s for s in settings or settings_for() if student.bins or not s.heading_known]
     rows: list[Row] = []

@@ -27,6 +27,7 @@ from core.evaluation.descriptors import (
     draw_crops,
     match,
     town_grid,
+    town_standpoints,
 )
 from core.evaluation.metrics import (
     rank_of_truth,
@@ -137,7 +138,8 @@ def measure_shortcuts(
     names = np.array(truth.class_names)[truth.class_id[chosen]]
     sky, cars = names == "sky", names == "vehicle"
     centres = town_grid(town)
-    places = describe_places(student, town, centres)
+    points = town_standpoints(town, centres)
+    places = describe_places(student, town, points)
     rows = []
     for name, change in tqdm(OF_PHOTOS.items(), desc="shortcuts", leave=False):
         left = change(queries.views, sky, cars, np.random.default_rng((seed, 1)))
@@ -148,7 +150,7 @@ def measure_shortcuts(
         rows.append({"of": "photo", "left": name, **_figures(student, asked, places, centres)})
     for name, cut in OF_TILES.items():
         # Any: it offers the one thing that describing places asks of a town.
-        changed = describe_places(student, _Changed(town, cut, seed), centres)  # type: ignore[arg-type]
+        changed = describe_places(student, _Changed(town, cut, seed), points)  # type: ignore[arg-type]
         rows.append({"of": "tile", "left": name, **_figures(student, queries, changed, centres)})
     return rows
 

@@ -14,7 +14,6 @@ every in-batch score trivially right. It has no ``describe_*`` and cannot be ind
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -27,25 +26,21 @@ from core.models.azimuth import roll_similarity
 from core.models.pooling import AzimuthPooling
 from core.models.two_branch import TwoBranch
 from core.polar import BINS
+from core.standpoints import cell_standpoints
 
 __all__ = [
-    "SHARPNESS",
     "STANDPOINTS",
     "GeoSSK",
     "GeoSSKConfig",
     "Interaction",
     "Prepared",
     "contribution_factor",
-    "over_standpoints",
 ]
 
 
-STANDPOINTS = tuple((east, north) for north in (0.125, -0.125) for east in (-0.125, 0.125))
+STANDPOINTS = tuple((float(east) / 2, float(north) / 2) for east, north in cell_standpoints())
 """Where a place may have been seen from, in half sides of its tile: the middles of the quarters of a
 cell of the gallery's grid (a quarter of a tile wide)."""
-SHARPNESS = 20.0
-"""How much the best standpoint counts more than the others; chosen on a training and a validation
-town between nearest place (less sharp) and within 25 m (sharper)."""
 
 
 @dataclass(frozen=True)
@@ -129,14 +124,6 @@ def contribution_factor(parts: Tensor, equal_bins: bool) -> Tensor:
     power = bins.square().sum(dim=3).clamp_min(1e-12)
     total = power * parts.shape[2] if equal_bins else power.sum(dim=2, keepdim=True)
     return (along / total).flatten(1)
-
-
-def over_standpoints(scores: Tensor) -> Tensor:
-    """Scores (..., S) of standpoints to those of places (...): the logarithm of the mean exponential,
-    as if each standpoint were equally likely.
-    """
-    summed = torch.logsumexp(SHARPNESS * scores, dim=-1)
-    return (summed - math.log(scores.shape[-1])) / SHARPNESS
 
 
 def _alike(dim: int, heads: int) -> nn.Linear:
@@ -267,7 +254,7 @@ class GeoSSK(nn.Module):
 
         A camera stands somewhere in a cell of the gallery's grid, not in its middle, and near things
         then lie at other azimuths. Every standpoint is a pair of its own, met within one bin of the
-        place's roll. ``over_standpoints`` makes them the scores of places.
+        place's roll. ``core.standpoints.over_standpoints`` makes them the scores of places.
 
         Args:
             ground: tokens (Q, N, C).

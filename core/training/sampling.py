@@ -36,8 +36,9 @@ class SamplingConfig:
 
     ``widths``: bins of a view and how often a step has that width; narrow views are the hard ones.
     ``offset_m``: the tile's centre lies up to this far from the camera, on either axis; half the
-    way between two standpoints of a gallery (``core.standpoints``) and a little more. ``also_true_m``: another tile this near to the camera covers
-    it as well and is no negative. ``local_share``: share of the batches whose places are neighbours,
+    way between two standpoints of a gallery (``core.standpoints``) and a little more.
+    ``also_true_m``: another tile this near to the camera covers it as well and is no negative.
+    ``local_share``: share of the batches whose places are neighbours,
     so that its negatives look alike. ``photo_share``: share of the views up to 12 bins wide that
     are cut to the frame of a perspective photo. ``every_crop``: each panorama gives all its crops
     of the step's width; else one, so that views and tiles are as many. ``neighbours``: beside each

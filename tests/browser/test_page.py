@@ -55,7 +55,13 @@ def frame(page):
 def choose_example(page) -> None:
     page.locator("#examples .cv-example").first.click()
     page.wait_for_selector("#candidates .cv-card")
+    answer_on_map(page)
+
+
+def answer_on_map(page) -> None:
+    """Wait for the map of an answer: its pins are there a moment before they can be clicked."""
     frame(page).locator(".cv-pin").first.wait_for()
+    frame(page).locator("body[data-selected='1']").wait_for()
 
 
 def upload(page, name: str, content: bytes, kind: str = "image/jpeg") -> None:
