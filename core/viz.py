@@ -26,6 +26,7 @@ __all__ = [
     "layer_attention_figure",
     "outline",
     "position_figure",
+    "progress_figure",
     "reliability_figure",
     "training_figure",
     "trust_figure",
@@ -190,6 +191,27 @@ def accuracy_figure(
     axes.set(xlabel="field of view (degrees)", ylabel=f"{ylabel} (%)", ylim=(0, 100))
     axes.set_xticks(sorted(set(fovs_deg)))
     _legend(axes, loc="upper left")
+    return figure
+
+
+def progress_figure(
+    minutes: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    ylabel: str = "located within 25 m",
+) -> Figure:
+    """Share of queries located, by minutes of training.
+
+    Args:
+        minutes: (T,) of training in all.
+        series: by name, (T,) shares in [0, 1]; nan where not measured.
+        ylabel: what the shares are.
+
+    """
+    figure, axes = _axes((6.0, 4.0))
+    _draw_shares(axes, minutes, series)
+    axes.set(xlabel="minutes of training", ylabel=f"{ylabel} (%)", ylim=(0, 100))
+    axes.set_xlim(left=0)
+    _legend(axes, loc="center right")
     return figure
 
 

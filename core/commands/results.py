@@ -62,7 +62,16 @@ def results(
     readme: Annotated[Path, typer.Option(help="README with the two markers.")] = Path("README.md"),
 ) -> None:
     """Write docs/results.md and the README's table from measured JSON."""
-    from core.evaluation.pages import write_results
+    from core.evaluation.pages import SWEEP, TRAINING, read_reports, write_results
+    from core.evaluation.town_tables import sweep_series, training_series
+    from core.viz import accuracy_figure, progress_figure
 
+    reports = read_reports(folder)
+    towns = [report for report in reports if report["file"].startswith("town")]
+    training = [report for report in reports if report["file"].startswith("training-")]
+    if len(towns) > 1:
+        accuracy_figure(*sweep_series(towns)).savefig(folder / SWEEP, dpi=110)
+    if training:
+        progress_figure(*training_series(training)).savefig(folder / TRAINING, dpi=110)
     write_results(folder, page, readme)
     print(f"{page}: written from {folder}.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,32 +17,34 @@ from core.errors import DataError
 from core.evaluation.explanation_tables import explanation_section
 from core.evaluation.shortcut_tables import shortcut_section
 from core.evaluation.student_tables import students_section
-from core.evaluation.tables import number, share, table
+from core.evaluation.tables import share, table
+from core.evaluation.town_tables import (
+    curve_section,
+    mean_section,
+    origin,
+    sweep_table,
+    town_section,
+)
 from core.evaluation.trust_page import trust_section
 
-__all__ = ["END", "START", "write_results"]
+__all__ = ["END", "START", "SWEEP", "TRAINING", "read_reports", "write_results"]
 
 START = "<!-- results: written by `make results`, do not edit -->"
 END = "<!-- end of results -->"
 
+SWEEP, TRAINING = "sweep.png", "training.png"
+"""Pictures beside the JSON: the mean of the towns by field of view, the student by training."""
+
 Row = Mapping[str, Any]
-HELP = {
-    ("unknown", None): "no help",
-    ("known", None): "heading known",
-    ("unknown", 200.0): "within 200 m",
-    ("known", 200.0): "both",
-}
 
 
-METRES = (
-    "median_error_m",
-    "median_position_error_m",
-    "position_error_90_m",
-    "median_heading_error_deg",
-)
+def read_reports(folder: Path) -> list[dict[str, Any]]:
+    """All reports of a folder, each with its ``file``, by name.
 
+    Raises:
+        DataError: one is no JSON, or there is none.
 
-def _read(folder: Path) -> list[dict[str, Any]]:
+    """
     reports = []
     for path in sorted(folder.glob("*.json")):
         try:
@@ -52,54 +54,6 @@ def _read(folder: Path) -> list[dict[str, Any]]:
     if not reports:
         raise DataError(f"Results {folder}: got no JSON files, expected some. Run: make results")
     return reports
-
-
-def _find(rows: Sequence[Row], **wanted: object) -> Row:
-    for row in rows:
-        if all(row.get(key) == value for key, value in wanted.items()):
-            return row
-    return {}
-
-
-def _sweep(rows: Sequence[Row], key: str = "within_25_m") -> str:
-    """Field of view against help, one cell per kind of help: student / re-ranked."""
-    lines = []
-    kinds = sorted({(-float(row["fov_deg"]), str(row["view"])) for row in rows})
-    for minus_fov, view in kinds:
-        cells = [f"{-minus_fov:g}° {'photo frame' if view == 'photo' else 'crop'}"]
-        for heading, radius in HELP:
-            same = {"fov_deg": -minus_fov, "view": view, "heading": heading, "radius_m": radius}
-            student = _find(rows, **same, reranked=False)
-            teacher = _find(rows, **same, reranked=True)
-            chance = f" ({share(student['chance_25_m'])})" if student else ""
-            second = f" / {share(teacher[key])}" if teacher else ""
-            cells.append(f"{share(student.get(key))}{second}{chance}")
-        lines.append(cells)
-    return table(["view", *HELP.values()], lines)
-
-
-def _details(rows: Sequence[Row]) -> str:
-    head = ["view", "re-ranked", "hit@1", "hit@5", "10 m", "25 m", "± s.e.", "50 m", "25 m in 5"]
-    head += ["median m", "point m", "in 9 of 10", "heading °"]
-    lines = []
-    for row in rows:
-        if row["heading"] == "known" or row["radius_m"] is not None:
-            continue
-        shares = ("hit@1", "hit@5", "within_10_m", "within_25_m", "standard_error_25_m")
-        lines.append(
-            [f"{row['fov_deg']:g}° {row['view']}", "yes" if row["reranked"] else "no"]
-            + [share(row.get(key)) for key in (*shares, "within_50_m", "within_25_m@5")]
-            + [number(row.get(key)) for key in METRES]
-        )
-    return table(head, lines)
-
-
-def _origin(report: Mapping[str, Any]) -> str:
-    seed, queries = report.get("seed", 0), report["rows"][0]["queries"]
-    return (
-        f"`{report['command']}`, {report['date']}, {report['machine']}, seed {seed}, "
-        f"{queries} queries, {report['rows'][0]['gallery']} places."
-    )
 
 
 def _ablation(report: Mapping[str, Any]) -> str:
@@ -146,11 +100,6 @@ def _beside(picture: Path, page: Path) -> str | None:
     return Path(os.path.relpath(picture, page.parent)).as_posix() if picture.is_file() else None
 
 
-def _town_section(report: Row) -> str:
-    sweep, details = _sweep(report["rows"]), _details(report["rows"])
-    return f"## {report['data']}\n\n{_origin(report)}\n\n{sweep}\n\n{details}\n"
-
-
 def _ablation_section(report: Row) -> str:
     return (
         f"## GeoSSK part by part\n\nEqual budget: {report['steps']} steps from one student, "
@@ -174,16 +123,17 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
     """Write docs/results.md, and the table between the README's markers, from measured JSON.
 
     Args:
-        folder: JSON files of ``evaluate`` (``town-*.json``; ``student-*.json`` of other students on
-            one town), ``pointing`` (``explanations.json``), ``shortcuts``, ``ablate``,
-            ``bench models`` (``bench-models.json``) and ``trust`` (``trust.json``, ``trust.png``).
+        folder: JSON files of ``evaluate`` (``town-*.json``; ``training-*.json`` of the student at
+            several times; ``student-*.json`` of other students on one town), ``pointing``
+            (``explanations.json``), ``shortcuts``, ``ablate``, ``bench models``
+            (``bench-models.json``) and ``trust`` (``trust.json``); pictures beside them.
         page: Markdown file to write.
         readme: Markdown file with the two markers.
 
     Raises:
         DataError: no JSON, or no markers.
     """
-    reports = _read(Path(folder))
+    reports = read_reports(Path(folder))
     towns = [report for report in reports if report["file"].startswith("town")]
     if not towns:
         raise DataError(f"Results {folder}: got no town-*.json, expected one. Run: make results")
@@ -194,7 +144,13 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
         "place lies within 25 m of the camera. Point: how far the answered point is from the camera, "
         "in metres, where the first place is right (the median, and nine of ten within).\n"
     ]
-    parts += [_town_section(report) for report in towns]
+    beside = partial(_beside, page=Path(page))
+    if len(towns) > 1:
+        parts.append(mean_section(towns, beside(Path(folder) / SWEEP)))
+    parts += [town_section(report) for report in towns]
+    training = [report for report in reports if report["file"].startswith("training-")]
+    if training:
+        parts.append(curve_section(training, beside(Path(folder) / TRAINING)))
     students = [report for report in reports if report["file"].startswith("student-")]
     parts += [students_section(students)] if students else []
     sections: dict[str, Callable[[Row], str]] = {
@@ -202,9 +158,7 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
         "bench-models.json": _speed_section,
         "explanations.json": explanation_section,
         "shortcuts.json": shortcut_section,
-        "trust.json": partial(
-            trust_section, picture=_beside(Path(folder) / "trust.png", Path(page))
-        ),
+        "trust.json": partial(trust_section, picture=beside(Path(folder) / "trust.png")),
     }
     parts += [sections[r["file"]](r) for r in reports if r["file"] in sections]
     Path(page).write_text("\n".join(parts), encoding="utf-8")
@@ -218,5 +172,5 @@ def _write_readme(readme: Path, demo: Row) -> None:
         raise DataError(f"README {readme}: got no result markers, expected {START!r} and {END!r}.")
     before, rest = text.split(START, 1)
     after = rest.split(END, 1)[1]
-    block = f"{START}\n{_sweep(demo['rows'])}\n\n{_origin(demo)}\n{END}"
+    block = f"{START}\n{sweep_table(demo['rows'])}\n\n{origin(demo)}\n{END}"
     readme.write_text(before + block + after, encoding="utf-8")

@@ -15,6 +15,9 @@ FIELDS_DEG = (360.0, 180.0, 90.0)
 def training_record(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a report says of the student it measured, from the config of its model folder."""
     model, trained = config["model"], config.get("training", {})
+    runs = [trained]
+    while "before" in runs[-1]:
+        runs.append(runs[-1]["before"])
     return {
         "name": config["name"],
         "pooling": model.get("pooling", "gap"),
@@ -22,6 +25,8 @@ def training_record(config: Mapping[str, Any]) -> dict[str, Any]:
         "went_on": "before" in trained,
         "steps": trained.get("loop", {}).get("steps"),
         "minutes": trained.get("minutes"),
+        "all_steps": sum(run.get("loop", {}).get("steps", 0) for run in runs),
+        "all_minutes": round(sum(run.get("minutes") or 0.0 for run in runs), 1),
         "towns": len(trained.get("towns", ())),
     }
 

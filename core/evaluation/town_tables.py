@@ -1,0 +1,214 @@
+"""Tables of what ``evaluate`` measured on towns: one town, the mean over towns, against training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from core.evaluation.tables import number, share, table
+
+__all__ = [
+    "curve_section",
+    "mean_section",
+    "origin",
+    "sweep_series",
+    "sweep_table",
+    "town_section",
+    "training_series",
+]
+
+Row = Mapping[str, Any]
+Report = Mapping[str, Any]
+HELP = {
+    ("unknown", None): "no help",
+    ("known", None): "heading known",
+    ("unknown", 200.0): "within 200 m",
+    ("known", 200.0): "both",
+}
+METRES = (
+    "median_error_m",
+    "median_position_error_m",
+    "position_error_90_m",
+    "median_heading_error_deg",
+)
+LEARNED = ((360.0, "crop"), (180.0, "crop"), (90.0, "crop"), (90.0, "photo"), (67.5, "photo"))
+"""Views, degrees and kind, whose progress is told."""
+
+
+def _find(rows: Sequence[Row], **wanted: object) -> Row:
+    for row in rows:
+        if all(row.get(key) == value for key, value in wanted.items()):
+            return row
+    return {}
+
+
+def _kinds(rows: Sequence[Row]) -> list[tuple[float, str]]:
+    """Fields of view in degrees and kinds of view, widest first, crops before photo frames."""
+    kinds = sorted({(-float(row["fov_deg"]), str(row["view"])) for row in rows})
+    return [(-minus, view) for minus, view in kinds]
+
+
+def _named(fov_deg: float, view: str) -> str:
+    return f"{fov_deg:g}° {'photo frame' if view == 'photo' else 'crop'}"
+
+
+def origin(report: Report) -> str:
+    """How a report was made, as a sentence."""
+    seed, queries = report.get("seed", 0), report["rows"][0]["queries"]
+    return (
+        f"`{report['command']}`, {report['date']}, {report['machine']}, seed {seed}, "
+        f"{queries} queries, {report['rows'][0]['gallery']} places."
+    )
+
+
+def sweep_table(rows: Sequence[Row], key: str = "within_25_m") -> str:
+    """Field of view against help, one cell per kind of help: student / re-ranked (chance)."""
+    lines = []
+    for fov, view in _kinds(rows):
+        cells = [_named(fov, view)]
+        for heading, radius in HELP:
+            same = {"fov_deg": fov, "view": view, "heading": heading, "radius_m": radius}
+            student = _find(rows, **same, reranked=False)
+            teacher = _find(rows, **same, reranked=True)
+            chance = f" ({share(student['chance_25_m'])})" if student else ""
+            second = f" / {share(teacher[key])}" if teacher else ""
+            cells.append(f"{share(student.get(key))}{second}{chance}")
+        lines.append(cells)
+    return table(["view", *HELP.values()], lines)
+
+
+def _details(rows: Sequence[Row]) -> str:
+    head = ["view", "re-ranked", "hit@1", "hit@5", "10 m", "25 m", "± s.e.", "50 m", "25 m in 5"]
+    head += ["median m", "point m", "in 9 of 10", "heading °"]
+    lines = []
+    for row in rows:
+        if row["heading"] == "known" or row["radius_m"] is not None:
+            continue
+        shares = ("hit@1", "hit@5", "within_10_m", "within_25_m", "standard_error_25_m")
+        lines.append(
+            [f"{row['fov_deg']:g}° {row['view']}", "yes" if row["reranked"] else "no"]
+            + [share(row.get(key)) for key in (*shares, "within_50_m", "within_25_m@5")]
+            + [number(row.get(key)) for key in METRES]
+        )
+    return table(head, lines)
+
+
+def town_section(report: Report) -> str:
+    """One town: the sweep over fields of view and kinds of help, and all figures without help."""
+    rows = report["rows"]
+    return f"## {report['data']}\n\n{origin(report)}\n\n{sweep_table(rows)}\n\n{_details(rows)}\n"
+
+
+def _over(reports: Sequence[Report], key: str, **wanted: object) -> list[float]:
+    """One figure of the same row of each town that measured it."""
+    found = [_find(report["rows"], **wanted).get(key) for report in reports]
+    return [float(value) for value in found if value is not None]
+
+
+def _pair(of: Mapping[bool, str]) -> str:
+    return " / ".join(of[reranked] for reranked in (False, True) if of[reranked])
+
+
+def _mean(values: Sequence[float]) -> str:
+    return share(fmean(values)) if values else ""
+
+
+def mean_section(reports: Sequence[Report], picture: str | None = None) -> str:
+    """The mean over towns, and how far they differ; ``picture``: the sweep, as the page calls it."""
+    lines = []
+    for fov, view in _kinds(reports[0]["rows"]):
+        cells = [_named(fov, view)]
+        for heading, radius in HELP:
+            same = {"fov_deg": fov, "view": view, "heading": heading, "radius_m": radius}
+            told = {
+                reranked: _over(reports, "within_25_m", **same, reranked=reranked)
+                for reranked in (False, True)
+            }
+            cells.append(_pair({one: _mean(values) for one, values in told.items()}))
+            if (heading, radius) == ("unknown", None):
+                apart = {one: share(stdev(v)) if len(v) > 1 else "" for one, v in told.items()}
+                cells.append(_pair(apart))
+        plain = {"fov_deg": fov, "view": view, "heading": "unknown", "radius_m": None}
+        hits = {one: _mean(_over(reports, "hit@1", **plain, reranked=one)) for one in (False, True)}
+        cells.append(_pair(hits))
+        for key in ("median_heading_error_located_deg", "median_position_error_m"):
+            both = {
+                one: number(fmean(values)) if values else ""
+                for one in (False, True)
+                for values in [_over(reports, key, **plain, reranked=one)]
+            }
+            cells.append(_pair(both))
+        lines.append(cells)
+    first, *helped = HELP.values()
+    head = ["view", first, "± towns", *helped, "hit@1", "heading °", "point m"]
+    towns = ", ".join(str(report["data"]) for report in reports)
+    shown = "" if picture is None else f"\n![Located within 25 m by field of view]({picture})\n"
+    return (
+        f"## Mean over {len(reports)} test towns\n\nOf the sections below ({towns}), every town "
+        "counting alike. Student / re-ranked by the teacher, in per cent within 25 m; ± towns: "
+        "standard deviation between them. hit@1, heading (median error where the place is right) "
+        f"and point (likewise, in metres) without help.\n{shown}\n{table(head, lines)}\n"
+    )
+
+
+def sweep_series(reports: Sequence[Report]) -> tuple[list[float], dict[str, list[float]]]:
+    """The mean over towns for a picture: fields of view of crops, and shares within 25 m by name.
+
+    nan where nothing was measured. With help: re-ranked.
+    """
+    fields = [fov for fov, view in _kinds(reports[0]["rows"]) if view == "crop"]
+    series: dict[str, list[float]] = {}
+    for (heading, radius), name in HELP.items():
+        for reranked in (False, True):
+            same = {"view": "crop", "heading": heading, "radius_m": radius, "reranked": reranked}
+            each = [_over(reports, "within_25_m", fov_deg=fov, **same) for fov in fields]
+            if not any(each) or ((radius or heading == "known") and not reranked):
+                continue
+            title = {"no help": "re-ranked" if reranked else "student"}.get(
+                name, f"{name}, re-ranked"
+            )
+            series[title] = [fmean(values) if values else float("nan") for values in each]
+    return fields, series
+
+
+def _learned(report: Report, fov: float, view: str) -> float:
+    plain = {"heading": "unknown", "radius_m": None, "reranked": False}
+    return float(_find(report["rows"], fov_deg=fov, view=view, **plain)["within_25_m"])
+
+
+def _by_training(reports: Sequence[Report]) -> list[Report]:
+    return sorted(reports, key=lambda report: report["trained"]["all_steps"])
+
+
+def training_series(reports: Sequence[Report]) -> tuple[list[float], dict[str, list[float]]]:
+    """Minutes of training, and shares within 25 m by view, for a picture."""
+    ordered = _by_training(reports)
+    minutes = [float(report["trained"]["all_minutes"]) for report in ordered]
+    return minutes, {
+        _named(fov, view): [_learned(report, fov, view) for report in ordered]
+        for fov, view in LEARNED
+    }
+
+
+def curve_section(reports: Sequence[Report], picture: str | None = None) -> str:
+    """``training-*.json``: the student at several times of its training, on a validation town."""
+    ordered = _by_training(reports)
+    lines = []
+    for report in ordered:
+        trained = report["trained"]
+        shares = [share(_learned(report, fov, view)) for fov, view in LEARNED]
+        lines.append([str(trained["all_steps"]), number(trained["all_minutes"], 0), *shares])
+    first = ordered[0]["rows"][0]
+    head = ["steps", "minutes", *(_named(fov, view) for fov, view in LEARNED)]
+    commands = "; ".join(f"`{report['command']}`" for report in ordered)
+    shown = (
+        "" if picture is None else f"\n![Located within 25 m by minutes of training]({picture})\n"
+    )
+    return (
+        "## What more training brings\n\nThe student after so many steps and minutes in all on two "
+        "cores (some of them shared with other work), each time at the end of its schedule. In per "
+        f"cent of {first['queries']} queries within 25 m on a **validation** town of "
+        f"{first['gallery']} places, heading unknown, no help. {commands}, {ordered[-1]['date']}, "
+        f"{ordered[-1]['machine']}.\n{shown}\n{table(head, lines)}\n"
+    )

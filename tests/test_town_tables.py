@@ -1,0 +1,98 @@
+"""Means over towns and progress with training, worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from core.evaluation.town_tables import (
+    curve_section,
+    mean_section,
+    sweep_series,
+    training_series,
+)
+from core.viz import accuracy_figure, progress_figure
+
+PROVENANCE = {"command": "python -m core evaluate m", "date": "2026-01-01", "machine": "two cores"}
+
+
+def row(fov: float, share: float, view: str = "crop", **other: object) -> dict[str, object]:
+    return {
+        "fov_deg": fov,
+        "view": view,
+        "heading": "unknown",
+        "radius_m": None,
+        "reranked": False,
+        "queries": 10,
+        "gallery": 100,
+        "within_25_m": share,
+        "hit@1": share / 2,
+        "chance_25_m": 0.01,
+        "median_heading_error_located_deg": 1.0 + share,
+        "median_position_error_m": 2.0 + share,
+        **other,
+    }
+
+
+def town(name: str, student: float, again: float, near: float) -> dict[str, object]:
+    rows = [
+        row(360.0, student),
+        row(360.0, again, reranked=True),
+        row(360.0, near, radius_m=200.0, reranked=True),
+        row(90.0, student / 2),
+        row(90.0, 0.0, view="photo", median_position_error_m=None),
+    ]
+    return {"data": name, "rows": rows, **PROVENANCE}
+
+
+TOWNS = [town("one", 0.9, 1.0, 1.0), town("two", 0.7, 0.8, 0.9)]
+
+
+def line(text: str, start: str) -> list[str]:
+    found = next(line for line in text.splitlines() if line.startswith(f"| {start} |"))
+    return [cell.strip() for cell in found.split("|")[1:-1]]
+
+
+def test_the_mean_counts_every_town_alike_and_says_how_far_they_differ():
+    text = mean_section(TOWNS, "results/sweep.png")
+    wide = line(text, "360° crop")
+    assert wide[1:3] == ["80.0 / 90.0", "14.1 / 14.1"]
+    assert wide[3:6] == ["", "95.0", ""]
+    assert wide[6:] == ["40.0 / 45.0", "1.8 / 1.9", "2.8 / 2.9"]
+    assert line(text, "90° crop")[1] == "40.0"
+    assert line(text, "90° photo frame")[8] == ""  # none was located, so no point to measure
+    assert "(results/sweep.png)" in text
+    assert "one, two" in text
+
+
+def test_the_sweep_has_a_line_for_each_kind_of_help_and_gaps_where_nothing_is():
+    fields, series = sweep_series(TOWNS)
+    assert fields == [360.0, 90.0]
+    assert list(series) == ["student", "re-ranked", "within 200 m, re-ranked"]
+    assert series["student"] == pytest.approx([0.8, 0.4])
+    assert series["re-ranked"][0] == pytest.approx(0.9)
+    assert math.isnan(series["re-ranked"][1])
+    assert len(accuracy_figure(fields, series).axes[0].lines) == 3
+
+
+def test_progress_is_in_the_order_of_training(tmp_path: Path):
+    kinds = ((360.0, "crop"), (180.0, "crop"), (90.0, "crop"), (90.0, "photo"), (67.5, "photo"))
+
+    def report(steps: int, minutes: float, share: float) -> dict[str, object]:
+        trained = {"all_steps": steps, "all_minutes": minutes}
+        rows = [row(fov, share, view) for fov, view in kinds]
+        return {"data": "v", "trained": trained, "rows": rows, **PROVENANCE}
+
+    reports = [report(800, 20.0, 0.6), report(200, 5.0, 0.4)]
+    minutes, series = training_series(reports)
+    assert minutes == [5.0, 20.0]
+    assert series["90° photo frame"] == [0.4, 0.6]
+    text = curve_section(reports)
+    assert line(text, "200")[1:] == ["5", *["40.0"] * 5]
+    assert text.index("| 200 |") < text.index("| 800 |")
+    assert "![" not in text
+    figure = progress_figure(minutes, series)
+    figure.savefig(tmp_path / "progress.png")
+    assert figure.axes[0].lines[0].get_ydata().tolist() == pytest.approx([40.0, 60.0])
