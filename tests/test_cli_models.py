@@ -15,6 +15,7 @@ from core.cli import main
 from core.commands.calibrate import with_calibration
 from core.commands.evaluate import evaluation_table
 from core.data.worlds import load_town
+from core.evaluation.ablation_tables import ablation_section
 from core.evaluation.calibration import Calibration
 from core.localizer import teacher_beside
 from core.models import build_model
@@ -178,9 +179,46 @@ def test_ablate_trains_and_judges_every_arm(models, tiny_world, tmp_path, capsys
     assert {row["queries"] for row in rows} == {5}
     assert len(rows) == 7 * 3
     assert "sskd+ikf" in capsys.readouterr().out
-    taught = load_state(tmp_path / "arms" / "sskd")[0]["training"]["knowledge"]
+    arms = tmp_path / "arms" / "seed-0"
+    taught = load_state(arms / "sskd")[0]["training"]["knowledge"]
     assert taught["is_filtered"] is False
-    assert load_state(tmp_path / "arms" / "plain")[0]["model"]["interaction"] is False
+    assert load_state(arms / "plain")[0]["model"]["interaction"] is False
+
+
+def test_ablate_compares_fresh_pupils_of_one_teacher(models, tiny_world, tmp_path):
+    out = tmp_path / "ablation-pupils.json"
+    arguments = ["ablate", "--worlds", str(tiny_world.parent), "--start", str(models / "student")]
+    arguments += ["--data", str(tiny_world), "--run", str(tmp_path / "arms"), "--out", str(out)]
+    arguments += ["--teacher", str(models / "teacher"), "--pupil", "convnet-xs", "--seeds", "2"]
+    more = ["--noise", "0.5", "--steps", "1", "--batch", "4", "--queries", "5"]
+    assert main([*arguments, *more]) == 0
+    report = json.loads(out.read_text())
+    assert {(row["kind"], row["arm"], row["seed"]) for row in report["rows"]} == {
+        ("student", arm, seed) for arm in ("alone", "sskd", "sskd+ikf") for seed in (0, 1)
+    }
+    config = load_state(tmp_path / "arms" / "seed-1" / "sskd")[0]
+    assert config["name"] == "convnet-xs"
+    assert config["training"]["loop"]["sampling"]["noise"] == 0.5
+    text = ablation_section(report)
+    assert "50% of the labels wrong" in text
+    assert "| student: sskd+ikf |" in text
+
+
+def test_an_arm_is_its_mean_over_towns_and_its_spread_over_seeds():
+    def row(seed: int, town: str, share: float) -> dict[str, object]:
+        both = {"hit@1": share / 2, "within_25_m": share}
+        return {"kind": "student", "arm": "alone", "seed": seed, "town": town, **both}
+
+    shares = {(0, "a"): 0.4, (0, "b"): 0.6, (1, "a"): 0.5, (1, "b"): 0.9}
+    rows = [
+        {**row(seed, town, share), "fov_deg": fov}
+        for (seed, town), share in shares.items()
+        for fov in (360.0, 180.0, 90.0)
+    ]
+    told = {"steps": 5, "batch": 4, "seeds": 2, "noise": 0.0, "pupil": None}
+    text = ablation_section({**told, "command": "c", "date": "d", "machine": "m", "rows": rows})
+    assert "| student: alone | 30.0 ± 7.1 | 60.0 ± 14.1 |" in text
+    assert "on a, b." in text
 
 
 @pytest.mark.parametrize(

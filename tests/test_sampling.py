@@ -215,3 +215,17 @@ def test_neighbours_are_negatives_half_a_grid_step_away() -> None:
         at_border = np.abs(places[own]).max() > town.half_extent_m - 3
         assert on_grid or at_border
         assert steps.max() > 5 or at_border
+
+
+def test_wrong_labels_exchange_views_and_leave_the_labels() -> None:
+    town = telling_town()
+    config = SamplingConfig(batch=30, widths=((8, 1.0),), every_crop=False, mirror=False)
+    right = sample_batch(town, config, 128, np.random.default_rng(4))
+    wrong = sample_batch(town, replace(config, noise=0.3), 128, np.random.default_rng(4))
+    np.testing.assert_array_equal(wrong.true_columns, right.true_columns)
+    np.testing.assert_array_equal(wrong.true_rolls, right.true_rolls)
+    np.testing.assert_array_equal(wrong.tiles, right.tiles)
+    camera = [int(view[0, 0, 2]) for view in right.views]
+    shown = [int(view[0, 0, 2]) for view in wrong.views]
+    assert sorted(shown) == sorted(camera)
+    assert 4 <= sum(one != other for one, other in zip(camera, shown, strict=True)) <= 14

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DataError
+from core.evaluation.ablation_tables import ablation_section
 from core.evaluation.explanation_tables import explanation_section
 from core.evaluation.shortcut_tables import shortcut_section
 from core.evaluation.student_tables import students_section
-from core.evaluation.tables import share, table
+from core.evaluation.tables import table
 from core.evaluation.town_tables import (
     curve_section,
     mean_section,
@@ -56,24 +57,6 @@ def read_reports(folder: Path) -> list[dict[str, Any]]:
     return reports
 
 
-def _ablation(report: Mapping[str, Any]) -> str:
-    lines = []
-    arms = dict.fromkeys((row["kind"], row["arm"]) for row in report["rows"])
-    for kind, arm in arms:
-        cells = [f"{kind}: {arm}"]
-        for fov in (360.0, 180.0, 90.0):
-            same = [
-                row
-                for row in report["rows"]
-                if (row["kind"], row["arm"], row["fov_deg"]) == (kind, arm, fov)
-            ]
-            for key in ("hit@1", "within_25_m"):
-                cells.append(share(sum(row[key] for row in same) / len(same)))
-        lines.append(cells)
-    head = ["arm", "360° hit@1", "25 m", "180° hit@1", "25 m", "90° hit@1", "25 m"]
-    return table(head, lines)
-
-
 def _speed(report: Mapping[str, Any]) -> str:
     """Contests of ``bench models``, as many times as fast as the transcription."""
     lines = [
@@ -100,14 +83,6 @@ def _beside(picture: Path, page: Path) -> str | None:
     return Path(os.path.relpath(picture, page.parent)).as_posix() if picture.is_file() else None
 
 
-def _ablation_section(report: Row) -> str:
-    return (
-        f"## GeoSSK part by part\n\nEqual budget: {report['steps']} steps from one student, "
-        f"one seed. `{report['command']}`, {report['date']}, {report['machine']}. Teachers: "
-        f"re-ranked rows; students: their own.\n\n{_ablation(report)}\n"
-    )
-
-
 def _speed_section(report: Row) -> str:
     return (
         "## The papers' encoders beside a plain transcription\n\nTurn by turn, same weights, "
@@ -125,7 +100,7 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
     Args:
         folder: JSON files of ``evaluate`` (``town-*.json``; ``training-*.json`` of the student at
             several times; ``student-*.json`` of other students on one town), ``pointing``
-            (``explanations.json``), ``shortcuts``, ``ablate``, ``bench models``
+            (``explanations.json``), ``shortcuts``, ``ablate`` (``ablation*.json``), ``bench models``
             (``bench-models.json``) and ``trust`` (``trust.json``); pictures beside them.
         page: Markdown file to write.
         readme: Markdown file with the two markers.
@@ -154,12 +129,12 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
     students = [report for report in reports if report["file"].startswith("student-")]
     parts += [students_section(students)] if students else []
     sections: dict[str, Callable[[Row], str]] = {
-        "ablation.json": _ablation_section,
         "bench-models.json": _speed_section,
         "explanations.json": explanation_section,
         "shortcuts.json": shortcut_section,
         "trust.json": partial(trust_section, picture=beside(Path(folder) / "trust.png")),
     }
+    parts += [ablation_section(r) for r in reports if r["file"].startswith("ablation")]
     parts += [sections[r["file"]](r) for r in reports if r["file"] in sections]
     Path(page).write_text("\n".join(parts), encoding="utf-8")
     _write_readme(Path(readme), towns[0])

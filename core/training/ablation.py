@@ -1,13 +1,14 @@
 """GeoSSK's parts one by one, at equal budget: what CIM, CF, SSKD and IKF bring here.
 
-All arms start from one student and run the same number of steps on the same batches with the same
-seed. Teachers are judged by the re-ranked rows, students by their own.
+All arms of a seed run the same number of steps on the same batches. Teachers start from one student
+and are judged by the re-ranked rows; students go on from it too, or are small ones with fresh
+weights (pupils), and are judged by their own rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.training.loop import LoopConfig
 from core.training.objectives import DistillationConfig
-from core.training.recipes import distil_student, train_teacher
+from core.training.recipes import ModelConfig, distil_student, train_teacher
 
-__all__ = ["STUDENTS", "TEACHERS", "run_ablation"]
+__all__ = ["STUDENTS", "TEACHERS", "AblationConfig", "run_ablation"]
 
 TEACHERS: dict[str, dict[str, Any]] = {
     "plain": {"interaction": False, "contribution": False},
@@ -33,48 +34,78 @@ STUDENTS: dict[str, DistillationConfig] = {
     "sskd+ikf": DistillationConfig(),
 }
 JUDGED = (Setting(32), Setting(16), Setting(8))
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class AblationConfig:
+    """What is compared.
+
+    ``start``: model folder of the student that all teachers start from. ``teacher``: one that is
+    trained already, for all students to learn from; without one three are trained for every seed and
+    compared too, and students learn from that with CIM and CF. ``pupil``: what the students are, with
+    fresh weights; without one they go on from ``start``. ``seeds``: as many runs of every arm.
+    ``queries``: of each town judged on.
+    """
+
+    start: Path
+    teacher: Path | None = None
+    pupil: ModelConfig | None = None
+    seeds: Sequence[int] = (0,)
+    queries: int = 300
 
 
 def _rows(
-    kind: str,
-    arm: str,
-    student: TwoBranch,
-    teacher: GeoSSK | None,
-    towns: Sequence[Town],
-    count: int,
-) -> list[dict[str, Any]]:
-    rows = []
-    for town in towns:
-        for row in evaluate_town(town, student, teacher, settings=JUDGED, count=count):
-            if row["reranked"] == (teacher is not None):
-                rows.append({"kind": kind, "arm": arm, "town": town.name, **row})
-    return rows
+    student: TwoBranch, teacher: GeoSSK | None, towns: Sequence[Town], count: int, **arm: Any
+) -> list[Row]:
+    return [
+        {**arm, "town": town.name, **row}
+        for town in towns
+        for row in evaluate_town(town, student, teacher, settings=JUDGED, count=count)
+        if row["reranked"] == (teacher is not None)
+    ]
+
+
+def _teachers(
+    towns: Sequence[Town], loop: LoopConfig, folder: Path, start: Path
+) -> Iterator[tuple[str, Path]]:
+    for arm, switches in TEACHERS.items():
+        run, out = folder / f"run-{arm}", folder / arm
+        yield arm, train_teacher(towns, [], loop, run, out, start, **switches)
 
 
 def run_ablation(
     towns: Sequence[Town],
     judged: Sequence[Town],
     loop: LoopConfig,
-    start: Path,
+    config: AblationConfig,
     folder: Path,
-    count: int = 300,
-) -> list[dict[str, Any]]:
-    """Train every arm from ``start`` and evaluate it with ``count`` queries of each of ``judged``.
+) -> list[Row]:
+    """Train every arm under every seed and evaluate it on each of ``judged``.
 
-    Every arm resumes from its own folder under ``folder``. The students of all arms learn from the
-    teacher with CIM and CF.
+    Every arm resumes from its own folder under ``folder``.
 
     Raises:
-        CheckpointError: ``start`` is no student.
+        CheckpointError: ``start`` is no student, or ``teacher`` no teacher.
     """
-    before = load_student(start)[0]
-    rows = _rows("start", "before", before, None, judged, count)
-    loop = replace(loop, validate_every=loop.steps + 1)
-    for arm, switches in TEACHERS.items():
-        out = train_teacher(towns, [], loop, folder / f"run-{arm}", folder / arm, start, **switches)
-        rows += _rows("teacher", arm, before, load_teacher(out)[0], judged, count)
-    for arm, knowledge in STUDENTS.items():
-        run, out = folder / f"run-{arm}", folder / arm
-        distil_student(towns, [], loop, run, out, start, folder / "cim+cf", knowledge)
-        rows += _rows("student", arm, load_student(out)[0], None, judged, count)
+    before = load_student(config.start)[0]
+    rows: list[Row] = []
+    if config.pupil is None:
+        rows += _rows(before, None, judged, config.queries, kind="start", arm="before", seed=None)
+    for seed in config.seeds:
+        under = replace(loop, seed=seed, validate_every=loop.steps + 1)
+        place, teacher = folder / f"seed-{seed}", config.teacher
+        if teacher is None:
+            for arm, out in _teachers(towns, under, place, config.start):
+                looks = load_teacher(out)[0]
+                rows += _rows(
+                    before, looks, judged, config.queries, kind="teacher", arm=arm, seed=seed
+                )
+            teacher = place / "cim+cf"
+        for arm, knowledge in STUDENTS.items():
+            run, out = place / f"run-{arm}", place / arm
+            began = config.pupil or config.start
+            distil_student(towns, [], under, run, out, began, teacher, knowledge)
+            student = load_student(out)[0]
+            rows += _rows(student, None, judged, config.queries, kind="student", arm=arm, seed=seed)
     return rows

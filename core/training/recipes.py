@@ -214,6 +214,13 @@ def _run(
     )
 
 
+def _fresh(model: ModelConfig) -> tuple[TwoBranch, dict[str, Any]]:
+    """A student with fresh weights, and its configuration."""
+    built = asdict(model)
+    name = built.pop("name")
+    return build_model(name, **built), {"name": name, "model": built}
+
+
 def train_student(
     towns: Sequence[Town],
     validation: Sequence[Town],
@@ -229,12 +236,7 @@ def train_student(
     ``run`` keeps checkpoint and log: the same call resumes there. ``command`` is for the card.
     """
     torch.manual_seed(loop.seed)
-    if start is None:
-        built = asdict(model or ModelConfig())
-        name = built.pop("name")
-        student, config = build_model(name, **built), {"name": name, "model": built}
-    else:
-        student, config = load_student(start)
+    student, config = _fresh(model or ModelConfig()) if start is None else load_student(start)
     if student.bins is None:
         # Each of its crops costs a full canvas, not a share of one.
         loop = replace(loop, sampling=replace(loop.sampling, every_crop=False))
@@ -301,18 +303,21 @@ def distil_student(
     loop: LoopConfig,
     run: Path,
     out: Path,
-    start: Path,
+    start: Path | ModelConfig,
     teacher: Path,
     knowledge: DistillationConfig | None = None,
     command: str = "",
 ) -> Path:
-    """Train a student on from a model folder under a frozen teacher; write its folder ``out``."""
+    """Train a student under a frozen teacher, on from a model folder or from scratch; write its
+    model folder ``out``.
+    """
     torch.manual_seed(loop.seed)
-    student, config = load_student(start)
+    student, config = _fresh(start) if isinstance(start, ModelConfig) else load_student(start)
     loop = replace(loop, sampling=replace(loop.sampling, every_crop=False))
     objective = DistillationObjective(student, load_teacher(teacher)[0], knowledge)
     told = asdict(knowledge or DistillationConfig())
-    what = {"trained": "distilled", "start": model_hash(start), "teacher": model_hash(teacher)}
+    began = config["model"] if isinstance(start, ModelConfig) else model_hash(start)
+    what = {"trained": "distilled", "start": began, "teacher": model_hash(teacher)}
     _run(objective, student, towns, validation, loop, run, {**what, "knowledge": told})
     before = config.get("training")
     record = _record("distilled student", towns, loop, run, command, before)

@@ -43,7 +43,8 @@ class SamplingConfig:
     are cut to the frame of a perspective photo. ``every_crop``: each panorama gives all its crops
     of the step's width; else one, so that views and tiles are as many. ``neighbours``: beside each
     place's own tile so many of the tiles half a grid step around it, as negatives; what re-ranks must
-    tell a standpoint from the next.
+    tell a standpoint from the next. ``noise``: share of the views that are exchanged among each other
+    while their labels stay, so that these are wrong.
     """
 
     batch: int = 96
@@ -64,6 +65,7 @@ class SamplingConfig:
     every_crop: bool = True
     neighbours: int = 0
     mirror: bool = True
+    noise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,16 @@ def _cut_content(
     return np.ascontiguousarray(cut.reshape(len(cut), -1, 2))
 
 
+def _exchanged(
+    views: npt.NDArray[np.uint8], share: float, random: Generator
+) -> npt.NDArray[np.uint8]:
+    """The views, about ``share`` of them each in the place of another."""
+    wrong = np.flatnonzero(random.random(len(views)) < share)
+    views = views.copy()
+    views[wrong] = views[np.roll(wrong, 1)]
+    return views
+
+
 def _frames(
     shape: tuple[int, int, int], bins: int, config: SamplingConfig, random: Generator
 ) -> npt.NDArray[np.bool_]:
@@ -225,6 +237,8 @@ def sample_batch(town: Town, config: SamplingConfig, tile_pixels: int, random: G
     nearer = distance <= np.diag(distance)[:, None]  # at the border, where tiles are moved inwards
     ignored = np.where(own, nearer, distance < config.also_true_m)
     np.fill_diagonal(ignored, False)
+    if config.noise:
+        views = _exchanged(views, config.noise, random)
     return Batch(
         views=np.ascontiguousarray(views),
         seen=_frames(views.shape[:3], bins, config, random),
