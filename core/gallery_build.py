@@ -243,7 +243,11 @@ def _described(
 ) -> Chunk:
     """Describe those places of one chunk whose own tiles show enough, from all their standpoints."""
     side_m, pixels = settings.tile_side_m, settings.tile_pixels
-    coverage = np.array([raster.read_tile(*plan.centres[p], side_m, pixels)[1] for p in points])
+
+    def cut(centre: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.uint8], float]:
+        return raster.read_tile(float(centre[0]), float(centre[1]), side_m, pixels)
+
+    coverage = np.array([cut(plan.centres[point])[1] for point in points])
     kept = plan.centres[np.asarray(points)[coverage >= settings.min_coverage]]
     if not len(kept):
         return Chunk(coverage, np.empty((0, 0), np.float16))
@@ -252,7 +256,7 @@ def _described(
     seen_from = []
     for standpoint in cell_standpoints(settings.standpoints) * settings.step_m:
         stands = np.clip(kept + standpoint, low, high)
-        tiles = np.stack([raster.read_tile(*stand, side_m, pixels)[0] for stand in stands])
+        tiles = np.stack([cut(stand)[0] for stand in stands])
         seen_from.append(_unit(np.asarray(describe(tiles)), len(tiles)))
     return Chunk(coverage, np.stack(seen_from, axis=1).reshape(-1, seen_from[0].shape[1]))
 

@@ -129,7 +129,11 @@ def train(
     loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device)
     towns, held_out = _towns(worlds, validation, start, config.aerial_size, pointing > 0)
     if teacher and start is not None:
-        switches = {"interaction": interaction, "contribution": contribution, "heads": heads}
+        switches: dict[str, Any] = {
+            "interaction": interaction,
+            "contribution": contribution,
+            "heads": heads,
+        }
         written = train_teacher(
             towns, held_out, loop, run, out, start, _command(), pointing, **switches
         )

@@ -19,7 +19,7 @@ from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.training.loop import LoopConfig
 from core.training.objectives import DistillationConfig
-from core.training.recipes import ModelConfig, distil_student, train_teacher
+from core.training.recipes import Confusing, ModelConfig, distil_student, mine, train_teacher
 
 __all__ = ["STUDENTS", "TEACHERS", "AblationConfig", "run_ablation"]
 
@@ -67,11 +67,15 @@ def _rows(
 
 
 def _teachers(
-    towns: Sequence[Town], loop: LoopConfig, folder: Path, start: Path
+    towns: Sequence[Town],
+    loop: LoopConfig,
+    folder: Path,
+    start: Path,
+    confusing: Sequence[Confusing],
 ) -> Iterator[tuple[str, Path]]:
     for arm, switches in TEACHERS.items():
         run, out = folder / f"run-{arm}", folder / arm
-        yield arm, train_teacher(towns, [], loop, run, out, start, **switches)
+        yield arm, train_teacher(towns, [], loop, run, out, start, confusing=confusing, **switches)
 
 
 def run_ablation(
@@ -89,6 +93,7 @@ def run_ablation(
         CheckpointError: ``start`` is no student, or ``teacher`` no teacher.
     """
     before = load_student(config.start)[0]
+    confusing = mine(before, towns) if config.teacher is None else []
     rows: list[Row] = []
     if config.pupil is None:
         rows += _rows(before, None, judged, config.queries, kind="start", arm="before", seed=None)
@@ -96,7 +101,7 @@ def run_ablation(
         under = replace(loop, seed=seed, validate_every=loop.steps + 1)
         place, teacher = folder / f"seed-{seed}", config.teacher
         if teacher is None:
-            for arm, out in _teachers(towns, under, place, config.start):
+            for arm, out in _teachers(towns, under, place, config.start, confusing):
                 looks = load_teacher(out)[0]
                 rows += _rows(
                     before, looks, judged, config.queries, kind="teacher", arm=arm, seed=seed

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from core.checkpoints import load_student, load_teacher, model_hash, save_model
 from core.data.worlds import Town, load_town, load_truth, with_truth_of
@@ -26,6 +28,7 @@ from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import RINGS
 from core.training.loop import LoopConfig, run_loop
+from core.training.mining import confusing_places
 from core.training.objectives import (
     DistillationConfig,
     DistillationObjective,
@@ -38,6 +41,7 @@ __all__ = [
     "ModelConfig",
     "distil_student",
     "load_towns",
+    "mine",
     "model_card",
     "train_student",
     "train_teacher",
@@ -46,7 +50,10 @@ __all__ = [
 STANDPOINT_NEIGHBOURS = 3
 STANDPOINT_OFFSET_M = 6.0
 """A teacher meets tiles from standpoints 9.6 m apart: a camera is at most 4.8 m off on either axis."""
+HARD_SHARE = 0.5
+"""Of a teacher's batches, those of places that the student takes for one another."""
 VALIDATED = (Setting(32), Setting(16), Setting(8))
+Confusing = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -203,10 +210,11 @@ def _run(
     run: Path,
     what: dict[str, Any],
     teacher: GeoSSK | None = None,
+    confusing: Sequence[Confusing] = (),
 ) -> None:
     run_loop(
         objective,
-        TownBatches(towns, loop.sampling, student.aerial_size[0], loop.seed),
+        TownBatches(towns, loop.sampling, student.aerial_size[0], loop.seed, confusing),
         loop,
         run,
         (lambda: validation_figures(student, validation, teacher)) if validation else None,
@@ -259,6 +267,14 @@ def _check_pointing(student: TwoBranch, pointing: float) -> None:
         )
 
 
+def mine(student: TwoBranch, towns: Sequence[Town]) -> list[Confusing]:
+    """For each town the places that a student takes for one another; none for a global student."""
+    if student.bins is None:
+        return []
+    student.eval()
+    return [confusing_places(student, town) for town in tqdm(towns, desc="hard negatives")]
+
+
 def train_teacher(
     towns: Sequence[Town],
     validation: Sequence[Town],
@@ -268,12 +284,14 @@ def train_teacher(
     start: Path,
     command: str = "",
     pointing: float = 0.0,
+    confusing: Sequence[Confusing] | None = None,
     **switches: Any,
 ) -> Path:
     """Train a GeoSSK teacher whose branches start as a student's; write its model folder ``out``.
 
     ``pointing``: weight of the loss that teaches attention where things are; the towns must have
-    their truth for it. ``switches``: fields of ``GeoSSKConfig`` (interaction, contribution, heads).
+    their truth for it. ``confusing``: for each town what ``mine`` finds, where it is known already.
+    ``switches``: fields of ``GeoSSKConfig`` (interaction, contribution, heads).
     """
     torch.manual_seed(loop.seed)
     student, config = load_student(start)
@@ -281,8 +299,10 @@ def train_teacher(
     base = {"name": config["name"], **config["model"]}
     teacher = build_teacher(base, **switches)
     teacher.base.load_state_dict(student.state_dict())
+    mined = mine(student, towns) if confusing is None else confusing
     sampling = replace(
         loop.sampling,
+        hard_share=HARD_SHARE if mined else 0.0,
         every_crop=False,
         neighbours=STANDPOINT_NEIGHBOURS,
         offset_m=STANDPOINT_OFFSET_M,
@@ -290,7 +310,8 @@ def train_teacher(
     loop = replace(loop, sampling=sampling)
     what = {"trained": "teacher", "start": model_hash(start), **switches}
     what |= {"pointing": pointing} if pointing else {}  # runs of before it go on
-    _run(TeacherObjective(teacher, pointing), student, towns, validation, loop, run, what, teacher)
+    objective = TeacherObjective(teacher, pointing)
+    _run(objective, student, towns, validation, loop, run, what, teacher, mined)
     record = {**_record("teacher", towns, loop, run, command), "pointing": pointing}
     kept = {"name": TEACHER, "model": {"base": base, **switches}, "training": record}
     save_model(out, teacher.cpu(), kept, model_card("Teacher GeoSSK (reconstruction)", record))

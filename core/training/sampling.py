@@ -38,13 +38,14 @@ class SamplingConfig:
     ``offset_m``: the tile's centre lies up to this far from the camera, on either axis; half the
     way between two standpoints of a gallery (``core.standpoints``) and a little more.
     ``also_true_m``: another tile this near to the camera covers it as well and is no negative.
-    ``local_share``: share of the batches whose places are neighbours,
-    so that its negatives look alike. ``photo_share``: share of the views up to 12 bins wide that
-    are cut to the frame of a perspective photo. ``every_crop``: each panorama gives all its crops
-    of the step's width; else one, so that views and tiles are as many. ``neighbours``: beside each
-    place's own tile so many of the tiles half a grid step around it, as negatives; what re-ranks must
-    tell a standpoint from the next. ``noise``: share of the views that are exchanged among each other
-    while their labels stay, so that these are wrong.
+    ``local_share``: share of the batches whose places are neighbours, so that its negatives look
+    alike. ``hard_share``: of the batches whose places look alike to a student wherever they are
+    (``core.training.mining``). ``photo_share``: share of the views up to 12 bins wide that are cut to
+    the frame of a perspective photo. ``every_crop``: each panorama gives all its crops of the step's
+    width; else one, so that views and tiles are as many. ``neighbours``: beside each place's own tile
+    so many of the tiles half a grid step around it, as negatives; what re-ranks must tell a standpoint
+    from the next. ``noise``: share of the views that are exchanged among each other while their labels
+    stay, so that these are wrong.
     """
 
     batch: int = 96
@@ -61,6 +62,7 @@ class SamplingConfig:
     offset_m: float = 5.5
     also_true_m: float = 19.2
     local_share: float = 0.5
+    hard_share: float = 0.0
     photo_share: float = 0.4
     every_crop: bool = True
     neighbours: int = 0
@@ -93,7 +95,8 @@ class Batch:
 class TownBatches:
     """Batches of towns, one town per batch, as ``core.training.loop`` takes them in.
 
-    ``tile_pixels``: side of a tile in pixels.
+    ``tile_pixels``: side of a tile in pixels. ``confusing``: for each town (N, count) places that
+    look like each of its own, for ``hard_share``.
 
     Raises:
         DataError: no towns.
@@ -101,7 +104,12 @@ class TownBatches:
     """
 
     def __init__(
-        self, towns: Sequence[Town], config: SamplingConfig, tile_pixels: int, seed: int
+        self,
+        towns: Sequence[Town],
+        config: SamplingConfig,
+        tile_pixels: int,
+        seed: int,
+        confusing: Sequence[npt.NDArray[np.int64]] = (),
     ) -> None:
         if not towns:
             raise DataError(
@@ -109,12 +117,14 @@ class TownBatches:
             )
         self.towns, self.config = towns, config
         self.tile_pixels, self.seed = tile_pixels, seed
+        self.confusing = confusing
 
     def batch(self, step: int) -> Batch:
         """The batch of one step, the same whenever it is asked for."""
         random = np.random.default_rng((self.seed, step))
-        town = self.towns[int(random.integers(len(self.towns)))]
-        return sample_batch(town, self.config, self.tile_pixels, random)
+        chosen = int(random.integers(len(self.towns)))
+        confusing = self.confusing[chosen] if self.confusing else None
+        return sample_batch(self.towns[chosen], self.config, self.tile_pixels, random, confusing)
 
     def identity(self) -> dict[str, Any]:
         """Where the batches come from; their sampling stands in the run's config."""
@@ -125,8 +135,17 @@ class TownBatches:
         return {"bins": batch.views.shape[2] * BINS // self.towns[0].panoramas.shape[2]}
 
 
-def _choose_places(town: Town, config: SamplingConfig, random: Generator) -> npt.NDArray[np.int64]:
+def _choose_places(
+    town: Town,
+    config: SamplingConfig,
+    random: Generator,
+    confusing: npt.NDArray[np.int64] | None,
+) -> npt.NDArray[np.int64]:
     count = min(config.batch, len(town.places))
+    if confusing is not None and random.random() < config.hard_share:
+        first = random.integers(len(town.places))
+        others = random.choice(confusing[first], min(count - 1, confusing.shape[1]), replace=False)
+        return np.append(first, others)
     if random.random() >= config.local_share:
         return random.choice(len(town.places), count, replace=False)
     centre = town.places[random.integers(len(town.places))]
@@ -203,11 +222,19 @@ def _frames(
     return seen
 
 
-def sample_batch(town: Town, config: SamplingConfig, tile_pixels: int, random: Generator) -> Batch:
-    """Draw one batch from one town. See the module's text."""
+def sample_batch(
+    town: Town,
+    config: SamplingConfig,
+    tile_pixels: int,
+    random: Generator,
+    confusing: npt.NDArray[np.int64] | None = None,
+) -> Batch:
+    """Draw one batch from one town. See the module's text; ``confusing``: (N, count), see
+    ``SamplingConfig.hard_share``.
+    """
     bins_of, weights = zip(*config.widths, strict=True)
     bins = int(random.choice(bins_of, p=np.asarray(weights) / sum(weights)))
-    chosen = _choose_places(town, config, random)
+    chosen = _choose_places(town, config, random, confusing)
     places, heading = town.places[chosen], town.heading_deg[chosen]
     limit = town.half_extent_m
     centres = places + random.uniform(-config.offset_m, config.offset_m, places.shape)
