@@ -18,7 +18,8 @@ lint: .venv/test.stamp
 	$(BIN)/mypy core app
 	$(BIN)/mypy app.py
 
-# Rendered towns: 42 to learn from, 2 to choose on, 3 to be judged by; about an hour on two cores.
+# Rendered towns: 42 to learn from, 2 to choose on, 2 to calibrate on, as large as the 3 to be judged by;
+# about an hour on two cores.
 CORE := $(BIN)/python -m core
 # glibc gives large arrays back to the system and asks for them anew, page by page: without these two
 # most of the time of a render or of a training step can go there.
@@ -28,9 +29,9 @@ worlds: .venv/test.stamp
 	$(CORE) world towns --part train --count 42 --out build/worlds/train
 	$(CORE) world towns --part validation --count 2 --panoramas 400 --out build/worlds/validation
 	$(CORE) world towns --part test --count 1 --out build/worlds/test
-	for seed in 3001 3002; do test -d build/worlds/test/town-$$seed || \
-	$(CORE) world build --seed $$seed --panoramas 300 --photos 0 --aerial-grid 1 \
-	--out build/worlds/test/town-$$seed; done
+	for town in calibration/town-2002 calibration/town-2003 test/town-3001 test/town-3002; do \
+	test -d build/worlds/$$town || $(CORE) world build --seed $${town##*-} --panoramas 300 --photos 0 \
+	--aerial-grid 1 --out build/worlds/$$town; done
 	test -d assets/town || $(CORE) world pack build/worlds/test/town-3000 --out assets/town
 	$(CORE) world examples build/worlds/test/town-3000 --out assets/examples
 
@@ -42,11 +43,13 @@ train: .venv/test.stamp
 	$(CORE) train $(TRAIN) --start build/student-first --steps 2200 --rate 0.001 --validate-every 1100 \
 	--run build/runs/student-on --out build/student-second
 	$(CORE) train $(TRAIN) --start build/student-second --steps 3000 --rate 0.001 --validate-every 1500 \
+	--run build/runs/student-third --out build/student-third
+	$(CORE) train $(TRAIN) --start build/student-third --steps 5400 --rate 0.001 --validate-every 5400 \
 	--run build/runs/student-last --out assets/models/student
-	$(CORE) train $(TRAIN) --teacher --start assets/models/student --steps 800 --rate 0.001 \
+	$(CORE) train $(TRAIN) --teacher --start assets/models/student --steps 1200 --rate 0.001 \
 	--batch 12 --pointing 0.3 --run build/runs/teacher --out assets/models/teacher
 	$(CORE) calibrate assets/models/student --teacher assets/models/teacher \
-	--validation build/worlds/validation
+	--validation build/worlds/calibration
 	$(CORE) gallery build assets/town --model assets/models/student --out assets/town
 
 # The papers' own encoders and one of timm, with small budgets: what any model folder can do here. Too
@@ -65,12 +68,19 @@ students: .venv/test.stamp
 	--out docs/results/student-$$model.json || exit 1; done
 
 # Every figure in docs/results.md and README.md is measured here, but for those of `make students`, and
-# written by the last line. The teacher re-ranks on the demo town alone: that is most of the work.
+# written by the last line. The curve against training time needs the models of `make train`.
 MODELS := assets/models/student --teacher assets/models/teacher
+ABLATE := --worlds build/worlds/train --start assets/models/student --data build/worlds/validation/town-2000 --seeds 3
+PUPILS := --teacher assets/models/teacher --pupil convnet-xs --steps 300 --batch 48 --rate 0.0015
 results: .venv/test.stamp
 	$(CORE) evaluate $(MODELS) --data assets/town --queries 500 --out docs/results/town-3000.json
-	for seed in 3001 3002; do $(CORE) evaluate assets/models/student --no-reranked --queries 300 \
+	for seed in 3001 3002; do $(CORE) evaluate $(MODELS) --queries 300 \
 	--data build/worlds/test/town-$$seed --out docs/results/town-$$seed.json || exit 1; done
+	for time in first second third; do test ! -d build/student-$$time || \
+	$(CORE) evaluate build/student-$$time --no-reranked --queries 400 --out docs/results/training-$$time.json \
+	--data build/worlds/validation/town-2000 || exit 1; done
+	$(CORE) evaluate assets/models/student --no-reranked --queries 400 \
+	--data build/worlds/validation/town-2000 --out docs/results/training-last.json
 	$(CORE) pointing assets/models/teacher --student assets/models/student --data assets/town \
 	--queries 200 --out docs/results/explanations.json
 	$(CORE) shortcuts assets/models/student --data assets/town --queries 300 \
@@ -78,9 +88,10 @@ results: .venv/test.stamp
 	$(CORE) trust $(MODELS) --data assets/town --elsewhere build/worlds/test/town-3001 \
 	--elsewhere build/worlds/test/town-3002 --out docs/results/trust.json \
 	--figure docs/results/trust.png
-	$(CORE) ablate --worlds build/worlds/train --start assets/models/student \
-	--data build/worlds/test/town-3001 --steps 100 --batch 12 \
-	--run build/runs/ablation --out docs/results/ablation.json
+	$(CORE) ablate $(ABLATE) --steps 100 --batch 12 --run build/runs/ablation --out docs/results/ablation.json
+	$(CORE) ablate $(ABLATE) $(PUPILS) --run build/runs/pupils --out docs/results/ablation-pupils.json
+	$(CORE) ablate $(ABLATE) $(PUPILS) --noise 0.2 --run build/runs/pupils-noise \
+	--out docs/results/ablation-pupils-noise.json
 	$(CORE) bench models --threads 1 --repeat 3 --out docs/results/bench-models.json
 	$(CORE) results
 
