@@ -1,6 +1,6 @@
 """Arrays in, pictures out: attention, contribution factors, reliability, accuracy by field of view.
 
-Overlays are PIL images and need numpy alone; the two diagrams are matplotlib figures with a
+Overlays are PIL images and need numpy alone; the diagrams are matplotlib figures with a
 transparent ground and mid-grey ink, so that they read on a light and on a dark page. Sequence of
 calls for one explanation: ``attention_overlay`` on the side that answers, ``outline`` on the side
 that asks, ``contribution_overlay`` on either.
@@ -27,7 +27,6 @@ __all__ = [
     "outline",
     "position_figure",
     "progress_figure",
-    "reliability_figure",
     "training_figure",
     "trust_figure",
 ]
@@ -132,31 +131,6 @@ def _grow(mask: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:
 
 def _shrink(mask: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:
     return ~_grow(~mask, steps)
-
-
-def reliability_figure(
-    confidence: FloatArray, correct: npt.NDArray[np.bool_], bins: int = 10
-) -> Figure:
-    """Reliability diagram: how often answers of each stated confidence were right.
-
-    Args:
-        confidence: (Q,) stated probabilities in [0, 1].
-        correct: (Q,) whether the answer was within the stated distance.
-        bins: number of equal steps of confidence.
-
-    """
-    which = np.clip((np.asarray(confidence) * bins).astype(int), 0, bins - 1)
-    filled = [b for b in range(bins) if np.any(which == b)]
-    stated = [float(np.mean(confidence[which == b])) for b in filled]
-    found = [float(np.mean(correct[which == b])) for b in filled]
-    counts = [int(np.sum(which == b)) for b in filled]
-    figure, axes = _axes((5.0, 4.4))
-    points = [
-        (said, right, count / max(1, len(which)))
-        for said, right, count in zip(stated, found, counts, strict=True)
-    ]
-    _draw_reliability(axes, {"measured": points})
-    return figure
 
 
 def _draw_reliability(

@@ -17,7 +17,6 @@ from core.viz import (
     layer_attention_figure,
     outline,
     position_figure,
-    reliability_figure,
 )
 
 GREY = np.full((128, 80, 3), 120, np.uint8)
@@ -90,16 +89,6 @@ def test_outline_draws_white_within_and_black_around():
 
 def test_outline_of_nothing_changes_nothing():
     assert np.array_equal(np.asarray(outline(Image.fromarray(GREY), REGIONS, 99)), GREY)
-
-
-@pytest.mark.parametrize("count", [1, 200])
-def test_reliability_diagram_shows_the_measured_shares(count):
-    generator = np.random.default_rng(0)
-    confidence = generator.uniform(size=count)
-    figure = reliability_figure(confidence, generator.uniform(size=count) < confidence)
-    assert drawn(figure)[..., 3].any()
-    line = figure.axes[0].lines[1]
-    assert len(line.get_xdata()) == len(np.unique((confidence * 10).astype(int)))
 
 
 def test_accuracy_figure_has_a_line_per_series():
