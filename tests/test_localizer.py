@@ -14,11 +14,13 @@ import pytest
 from core.errors import PhotoError, SettingError
 from core.evaluation import pools, rerank
 from core.evaluation.calibration import Calibration, ViewCalibration
-from core.localizer import POOL, RERANKED, Localizer
+from core.gallery import Gallery, GallerySettings, build_gallery
+from core.localizer import POOL, RERANKED, Localizer, tile_describer
 from core.photos import open_photo
 from core.polar import roll_canvas, tile_to_polar
 from core.records import Place, SearchArea
 from core.search import heading_from_roll
+from tests.conftest import MODEL_HASH
 
 ROW = 17
 TEACHER_DECIDES = Calibration((ViewCalibration(32, 1e-3, 20.0, 1.0, 0.0),))
@@ -316,3 +318,30 @@ def test_confidence_follows_the_calibration_of_the_views_width(tiny_gallery, tin
     part = localizer.locate(photo[:, 192:320], fov_deg=90)
     assert part.confidence < 0.01
     assert not part.confident
+
+
+@pytest.fixture(scope="module")
+def from_standpoints(tiny_raster, tiny_student, tmp_path_factory) -> Localizer:
+    out, settings = tmp_path_factory.mktemp("standpoints"), GallerySettings(tile_pixels=128)
+    build_gallery(tiny_raster, out, tile_describer(tiny_student), "tiny", MODEL_HASH, settings)
+    return Localizer(Gallery.open(out), tiny_student)
+
+
+@pytest.mark.parametrize("standpoint", range(4))
+def test_a_photo_from_a_quarter_of_a_cell_finds_the_cell_and_that_quarter(
+    from_standpoints, standpoint
+):
+    gallery = from_standpoints.gallery
+    stand = gallery.centres_m[ROW] + gallery.standpoints[standpoint] * 38.4
+    tile = gallery.tile_image_at(gallery.frame.to_place(*stand))
+    photo = roll_canvas(tile_to_polar(tile), 5)
+    ranking = from_standpoints._rank(
+        from_standpoints._describe(from_standpoints.view(photo)[1]),
+        from_standpoints.view(photo)[1],
+        None,
+        None,
+    )
+    assert ranking.from_each[0].argmax() == standpoint
+    first = from_standpoints.locate(photo).candidates[0]
+    assert first.row == ranking.rows[0] == ROW
+    assert first.roll == 27

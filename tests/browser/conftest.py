@@ -146,7 +146,8 @@ def town(tiny_raster, tiny_student, tiny_teacher, tmp_path_factory) -> Iterator[
     save_model(folder / "student", tiny_student, STUDENT, "")
     save_model(folder / "teacher", tiny_teacher, TEACHER, "")
     tag = model_hash(folder / "student")
-    describe, settings = tile_describer(tiny_student), GallerySettings(tile_pixels=128)
+    describe = tile_describer(tiny_student)
+    settings = GallerySettings(tile_pixels=128, standpoints=1)
     build_gallery(tiny_raster, folder / "gallery", describe, "student", tag, settings)
     gallery = Gallery.open(folder / "gallery")
     for name in ("examples", "photos"):
