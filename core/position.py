@@ -16,14 +16,11 @@ import numpy.typing as npt
 
 from core.standpoints import SHARPNESS
 
-__all__ = ["REACH", "STUDENT_SHARPNESS", "Seen", "answered_point", "camera_position"]
+__all__ = ["REACH", "Seen", "answered_point", "camera_position"]
 
 REACH = 0.375
 """Sides of a tile from the best place within which others have a say: on the usual grid the eight
 around it. Twice as far was no better on a validation town."""
-STUDENT_SHARPNESS = 10.0
-"""How much the student's similarity counts where no teacher looked; chosen on a validation town."""
-
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
@@ -84,4 +81,4 @@ def answered_point(
             centres[:seen], teacher.scores, first, side_m, SHARPNESS, teacher.standpoints
         )
     scores, standpoints = student
-    return camera_position(centres, scores, first, side_m, STUDENT_SHARPNESS, standpoints)
+    return camera_position(centres, scores, first, side_m, SHARPNESS, standpoints)

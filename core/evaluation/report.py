@@ -43,7 +43,7 @@ from core.geo import angle_difference_deg
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import BINS
-from core.position import STUDENT_SHARPNESS, camera_position
+from core.position import camera_position
 from core.standpoints import SHARPNESS
 
 __all__ = ["FIELDS_OF_VIEW", "FRAMED_BINS", "Setting", "evaluate_town", "settings_for"]
@@ -149,7 +149,6 @@ def _position_figures(
     """How far the answered point is from the camera, where the first place is right: median and
     ninth decile in metres. ``points``: (Q, R, S), see ``camera_position``.
     """
-    sharpness = STUDENT_SHARPNESS if seen is None else SHARPNESS
     offsets: npt.ArrayLike = OFFSETS if seen is None else seen.standpoints
     first = worst_first_place(scores, distance)
     errors = []
@@ -158,7 +157,7 @@ def _position_figures(
             pool = np.argsort(-scores[query], kind="stable")[:POOL]
             at = int(np.flatnonzero(pool == place)[0])
             told = points[query, pool]
-            found = camera_position(centres[pool], told, at, TILE_SIDE_M, sharpness, offsets)
+            found = camera_position(centres[pool], told, at, TILE_SIDE_M, SHARPNESS, offsets)
             errors.append(float(np.hypot(*(found - queries.places[query]))))
     return {
         "median_position_error_m": float(np.median(errors)) if errors else None,
