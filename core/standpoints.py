@@ -24,7 +24,8 @@ COUNTS = (1, 4, 9)
 """How many it may have: the centre alone, the middles of quarters, of ninths."""
 SHARPNESS = 20.0
 """How much a better standpoint counts more than a worse one, for which place it is and for where in it
-the camera stood; chosen on validation towns between nearest place (less sharp) and within 25 m (sharper)."""
+the camera stood; chosen on validation towns between nearest place (less sharp) and within 25 m
+(sharper)."""
 
 
 def cell_standpoints(count: int = STANDPOINTS) -> npt.NDArray[np.float64]:
