@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["OpenModels", "check_out", "evaluate", "evaluation_table", "open_models", "tell"]
 
 PROTOCOL = (
-    "Crops of panoramas at random headings against all places of a 19.2 m grid; shares in 0..1; "
+    "Crops of panoramas at random headings against all places of a 19.2 m grid, each described from "
+    "four standpoints of its cell; shares in 0..1; "
     "the first place counts, ties against the model."
 )
 COLUMNS = (
