@@ -23,15 +23,15 @@ lint: .venv/test.stamp
 CORE := $(BIN)/python -m core
 # glibc gives large arrays back to the system and asks for them anew, page by page: without these two
 # most of the time of a render or of a training step can go there.
-worlds train students: export MALLOC_MMAP_THRESHOLD_ = 2000000000
-worlds train students: export MALLOC_TRIM_THRESHOLD_ = 8000000000
+worlds train students results: export MALLOC_MMAP_THRESHOLD_ = 2000000000
+worlds train students results: export MALLOC_TRIM_THRESHOLD_ = 8000000000
 worlds: .venv/test.stamp
 	$(CORE) world towns --part train --count 42 --out build/worlds/train
 	$(CORE) world towns --part validation --count 2 --panoramas 400 --out build/worlds/validation
 	$(CORE) world towns --part test --count 1 --out build/worlds/test
 	for town in calibration/town-2002 calibration/town-2003 test/town-3001 test/town-3002; do \
 	test -d build/worlds/$$town || $(CORE) world build --seed $${town##*-} --panoramas 300 --photos 0 \
-	--aerial-grid 1 --out build/worlds/$$town; done
+	--aerial-grid 1 --out build/worlds/$$town || exit 1; done
 	test -d assets/town || $(CORE) world pack build/worlds/test/town-3000 --out assets/town
 	$(CORE) world examples build/worlds/test/town-3000 --out assets/examples
 
@@ -76,7 +76,7 @@ results: .venv/test.stamp
 	$(CORE) evaluate $(MODELS) --data assets/town --queries 500 --out docs/results/town-3000.json
 	for seed in 3001 3002; do $(CORE) evaluate $(MODELS) --queries 300 \
 	--data build/worlds/test/town-$$seed --out docs/results/town-$$seed.json || exit 1; done
-	for time in first second third; do test ! -d build/student-$$time || \
+	for time in first second third; do \
 	$(CORE) evaluate build/student-$$time --no-reranked --queries 400 --out docs/results/training-$$time.json \
 	--data build/worlds/validation/town-2000 || exit 1; done
 	$(CORE) evaluate assets/models/student --no-reranked --queries 400 \

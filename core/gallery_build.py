@@ -223,11 +223,19 @@ def _plan(raster: RasterSource, settings: GallerySettings) -> Plan:
 
     (west, east), (south, north) = inset(box.west_m, box.east_m), inset(box.south_m, box.north_m)
     centres = grid_centres(west, south, east, north, settings.step_m)
-    # On whole pixels, so that imagery in the same frame and resolution is cut, not resampled.
-    centres = np.round(np.round(centres / settings.gsd_m) * settings.gsd_m, 4) + 0.0
+    centres = _on_pixels(centres, settings)
     columns = len(np.unique(centres[:, 0]))
     ids = tuple(f"r{i // columns:04d}c{i % columns:04d}" for i in range(len(centres)))
     return Plan(centres, ids)
+
+
+def _on_pixels(
+    points: npt.NDArray[np.float64], settings: GallerySettings
+) -> npt.NDArray[np.float64]:
+    """The points on whole pixels, so that imagery in the same frame and resolution is cut, not
+    resampled.
+    """
+    return np.asarray(np.round(np.round(points / settings.gsd_m) * settings.gsd_m, 4) + 0.0)
 
 
 def _fingerprint(raster: Path, model_id: str, model_hash: str, settings: GallerySettings) -> str:
@@ -255,7 +263,7 @@ def _described(
     low, high = plan.centres.min(axis=0), plan.centres.max(axis=0)
     seen_from = []
     for standpoint in cell_standpoints(settings.standpoints) * settings.step_m:
-        stands = np.clip(kept + standpoint, low, high)
+        stands = np.clip(_on_pixels(kept + standpoint, settings), low, high)
         tiles = np.stack([cut(stand)[0] for stand in stands])
         seen_from.append(_unit(np.asarray(describe(tiles)), len(tiles)))
     return Chunk(coverage, np.stack(seen_from, axis=1).reshape(-1, seen_from[0].shape[1]))
@@ -327,9 +335,10 @@ def _is_own_copy(out: Path) -> bool:
     """The folder's imagery was copied there by a build, finished or interrupted at its end."""
     if (out / BUILDING).is_dir():
         return not (out / "world.json").exists()
-    try:
-        return _COPY in Manifest.read(out).checksums and not (out / "world.json").exists()
-    except GalleryError:
+    try:  # of whatever format: who is told to build again must be able to
+        known = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["checksums"]
+        return _COPY in known and not (out / "world.json").exists()
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from core.errors import GalleryError
 from core.records import Place
+from core.standpoints import COUNTS
 
 __all__ = ["BUILDING", "FORMAT", "INDEX", "MANIFEST", "TILES", "Manifest", "file_hash"]
 
@@ -99,6 +100,8 @@ class Manifest:
             value = values.get(field.name)
             if not isinstance(value, expected) or (field.type == "int" and value is True):
                 raise GalleryError(_damaged_sentence(folder, f"no usable {field.name!r}"))
+        if values["standpoints"] not in COUNTS:
+            raise GalleryError(_damaged_sentence(folder, "no usable 'standpoints'"))
         # A path from a downloaded manifest must not reach another drive or GDAL's network drivers.
         imagery = PurePosixPath(values["imagery"])
         if imagery.is_absolute() or ":" in values["imagery"] or "\\" in values["imagery"]:

@@ -94,8 +94,8 @@ def rank_tiles(
         best, curves = search_places(index, descriptor[None], k, standpoints, rows)
         from_each = curves[:, :, 0]
         similarities = over_standpoints(from_each)
-        order = np.argsort(-similarities, kind="stable")
-        rolls = np.full(len(best), np.nan, dtype=np.float32)
+        order = np.argsort(-similarities, kind="stable")[:k]
+        rolls = np.full(len(order), np.nan, dtype=np.float32)
         return Ranking(
             best[order], similarities[order], unseen[:, 0], rolls, from_each[order], unseen
         )

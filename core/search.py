@@ -181,12 +181,15 @@ def search_places(
     standpoints: int = 1,
     rows: IntArray | None = None,
 ) -> tuple[IntArray, FloatArray]:
-    """The k places whose best standpoint is most like the best of some queries, in no order.
+    """At least the k places whose best standpoint is most like the best of some queries.
+
+    Up to twice as many come back: of places that are nearly as good, the one with several good
+    standpoints may be the better one.
 
     Args:
         index: over R * S descriptors, those of a place one after another.
         queries: (K, size), one photo laid in K ways.
-        k: how many places; an index that is not exact may find fewer.
+        k: how many places; of a smaller gallery, or an index that is not exact, fewer.
         standpoints: S.
         rows: gallery rows to search, or None for all.
 
@@ -202,7 +205,7 @@ def search_places(
     places, where = np.unique(found_rows[known] // standpoints, return_inverse=True)
     best = np.full(len(places), -np.inf, np.float32)
     np.maximum.at(best, where, found[known])
-    places = np.sort(places[np.argsort(-best, kind="stable")[:k]])
+    places = np.sort(places[np.argsort(-best, kind="stable")[: 2 * k]])
     stored = index.reconstruct((places[:, None] * standpoints + each).ravel())
     return places, (stored @ queries.T).reshape(len(places), standpoints, len(queries))
 
@@ -231,8 +234,8 @@ def _in_order(
         found = np.array([refine_roll(curve) for curve in best], dtype=np.float32)
     else:
         found = rolls[best.argmax(axis=1)].astype(np.float32)
-    order = np.argsort(-similarities, kind="stable")
-    missing = (0, k - len(rows))
+    order = np.argsort(-similarities, kind="stable")[:k]
+    missing = (0, k - len(order))
     return (
         np.pad(similarities[order], missing, constant_values=-np.inf),
         np.pad(rows[order], missing, constant_values=-1),

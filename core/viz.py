@@ -177,7 +177,7 @@ def progress_figure(
 
     Args:
         minutes: (T,) of training in all.
-        series: by name, (T,) shares in [0, 1]; nan where not measured.
+        series: by name, (T,) shares in [0, 1].
         ylabel: what the shares are.
 
     """

@@ -334,6 +334,38 @@ def test_a_journal_of_another_model_is_not_used(raster: Path, built: Path, tmp_p
     np.testing.assert_array_equal(gallery.index.reconstruct([3, 50]), new.reconstruct([3, 50]))
 
 
+def test_a_gallery_of_an_older_format_can_be_built_again(copied: Path, raster: Path) -> None:
+    manifest = json.loads((copied / "manifest.json").read_text())
+    (copied / "manifest.json").write_text(json.dumps({**manifest, "format": 1}))
+    with pytest.raises(GalleryError, match="Build it again"):
+        Gallery.open(copied)
+    build_gallery(raster, copied, describe, "toy", "f00d")
+    assert len(Gallery.open(copied, verify="full")) == 49
+
+
+@pytest.mark.parametrize(("standpoints", "step_m"), [(9, 19.2), (4, 25.0)])
+def test_standpoints_lie_on_whole_pixels(
+    raster: Path, tmp_path: Path, standpoints: int, step_m: float
+) -> None:
+    """Tiles are cut, not resampled: each is a window of the raster, to the last byte."""
+    with rasterio.open(raster) as dataset:
+        whole = np.moveaxis(dataset.read(), 0, -1)
+    seen: list[np.ndarray] = []
+
+    def watch(tiles: np.ndarray) -> np.ndarray:
+        seen.extend(tiles)
+        return describe(tiles)
+
+    settings = GallerySettings(standpoints=standpoints, step_m=step_m)
+    build_gallery(raster, tmp_path / "g", watch, "toy", "f00d", settings)
+    gallery = Gallery.open(tmp_path / "g")
+    assert len(seen) == len(gallery.index) == standpoints * len(gallery)
+    windows = np.lib.stride_tricks.sliding_window_view(whole[..., 0], (256, 256))
+    for tile in seen[:: len(seen) // 8]:
+        corners = np.argwhere(whole[: len(windows), : windows.shape[1], 0] == tile[0, 0, 0])
+        assert any(np.array_equal(windows[row, column], tile[..., 0]) for row, column in corners)
+
+
 def test_world_folder_becomes_a_gallery_in_place(tmp_path: Path) -> None:
     world = tmp_path / "town"
     write_raster(world / "aerial.tif")
@@ -458,6 +490,7 @@ def test_a_missing_file_is_named(copied: Path, name: str) -> None:
     ("change", "message"),
     [
         ({"format": 1}, "got format 1, expected 2"),
+        ({"standpoints": 5}, "'standpoints'"),
         ({"tiles": "many"}, "'tiles'"),
         ({"tiles": 48}, "expected 48"),
         ({"checksums": {}}, "no checksum"),

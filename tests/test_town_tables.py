@@ -81,7 +81,7 @@ def test_progress_is_in_the_order_of_training(tmp_path: Path):
     kinds = ((360.0, "crop"), (180.0, "crop"), (90.0, "crop"), (90.0, "photo"), (67.5, "photo"))
 
     def report(steps: int, minutes: float, share: float) -> dict[str, object]:
-        trained = {"all_steps": steps, "all_minutes": minutes}
+        trained = {"all_steps": steps, "all_minutes": minutes, "offset_m": 5.5}
         rows = [row(fov, share, view) for fov, view in kinds]
         return {"data": "v", "trained": trained, "rows": rows, **PROVENANCE}
 
@@ -90,7 +90,7 @@ def test_progress_is_in_the_order_of_training(tmp_path: Path):
     assert minutes == [5.0, 20.0]
     assert series["90° photo frame"] == [0.4, 0.6]
     text = curve_section(reports)
-    assert line(text, "200")[1:] == ["5", *["40.0"] * 5]
+    assert line(text, "200")[1:] == ["5", "5.5", *["40.0"] * 5]
     assert text.index("| 200 |") < text.index("| 800 |")
     assert "![" not in text
     figure = progress_figure(minutes, series)

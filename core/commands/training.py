@@ -129,14 +129,9 @@ def train(
     loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device)
     towns, held_out = _towns(worlds, validation, start, config.aerial_size, pointing > 0)
     if teacher and start is not None:
-        switches: dict[str, Any] = {
-            "interaction": interaction,
-            "contribution": contribution,
-            "heads": heads,
-        }
-        written = train_teacher(
-            towns, held_out, loop, run, out, start, _command(), pointing, **switches
-        )
+        parts = {"interaction": interaction, "contribution": contribution, "heads": heads}
+        told: Any = {"command": _command(), "pointing": pointing, **parts}
+        written = train_teacher(towns, held_out, loop, run, out, start, **told)
     else:
         written = train_student(towns, held_out, loop, run, out, config, start, _command())
     _tell(run, f"{written}: trained for {loop.steps} steps on {len(towns)} towns.")

@@ -73,12 +73,12 @@ def town_grid(town: Town, step_m: float = GRID_STEP_M) -> Float:
     return grid_centres(-limit, -limit, limit, limit, step_m)
 
 
-def town_standpoints(town: Town, centres: Float, step_m: float = GRID_STEP_M) -> Float:
-    """Points (R, S, 2) from which places are described, as ``build_gallery`` has them: none beyond
-    the outermost places.
+def town_standpoints(centres: Float) -> Float:
+    """Points (R, S, 2) from which a town's places (R, 2) are described, as ``build_gallery`` has them:
+    none beyond the outermost places.
     """
     low, high = centres.min(axis=0), centres.max(axis=0)
-    return np.clip(centres[:, None] + cell_standpoints() * step_m, low, high)
+    return np.clip(centres[:, None] + cell_standpoints() * GRID_STEP_M, low, high)
 
 
 def draw_crops(town: Town, bins: int, count: int, seed: int) -> tuple[Int, Int]:

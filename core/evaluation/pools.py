@@ -77,7 +77,7 @@ class DescribedTown:
     def __init__(self, student: TwoBranch, teacher: GeoSSK | None, town: Town) -> None:
         self.student, self.town = student, town
         self.centres = town_grid(town)
-        points = town_standpoints(town, self.centres)
+        points = town_standpoints(self.centres)
         self.descriptors = describe_places(student, town, points)
         self.seen = None if teacher is None else TownPlaces(teacher, town, self.centres)
 

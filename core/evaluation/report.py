@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from core.canvas import UNSEEN
 from core.data.transforms import photo_mask
-from core.data.worlds import GRID_STEP_M, TILE_SIDE_M, Town
+from core.data.worlds import TILE_SIDE_M, Town
 from core.evaluation.calibration import POOL, Calibration, ViewCalibration
 from core.evaluation.descriptors import (
     OFFSETS,
@@ -225,15 +225,14 @@ def evaluate_town(
     settings: Sequence[Setting] | None = None,
     count: int = 600,
     seed: int = 0,
-    step_m: float = GRID_STEP_M,
 ) -> list[Row]:
     """All rows of one town; with a teacher every setting has a second, re-ranked row.
 
     ``calibration``: the teacher's, fitted on validation towns; without one similarity and teacher's
     score weigh the same. A known heading is no help to a global student: it has no such rows.
     """
-    centres = town_grid(town, step_m)
-    descriptors = describe_places(student, town, town_standpoints(town, centres, step_m))
+    centres = town_grid(town)
+    descriptors = describe_places(student, town, town_standpoints(centres))
     seen = TownPlaces(teacher, town, centres) if teacher is not None else None
     asked = [s for s in settings or settings_for() if student.bins or not s.heading_known]
     rows: list[Row] = []

@@ -138,7 +138,7 @@ def measure_shortcuts(
     names = np.array(truth.class_names)[truth.class_id[chosen]]
     sky, cars = names == "sky", names == "vehicle"
     centres = town_grid(town)
-    points = town_standpoints(town, centres)
+    points = town_standpoints(centres)
     places = describe_places(student, town, points)
     rows = []
     for name, change in tqdm(OF_PHOTOS.items(), desc="shortcuts", leave=False):

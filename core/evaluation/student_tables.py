@@ -27,6 +27,7 @@ def training_record(config: Mapping[str, Any]) -> dict[str, Any]:
         "minutes": trained.get("minutes"),
         "all_steps": sum(run.get("loop", {}).get("steps", 0) for run in runs),
         "all_minutes": round(sum(run.get("minutes") or 0.0 for run in runs), 1),
+        "offset_m": trained.get("loop", {}).get("sampling", {}).get("offset_m"),
         "towns": len(trained.get("towns", ())),
     }
 

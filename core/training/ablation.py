@@ -1,6 +1,7 @@
 """GeoSSK's parts one by one, at equal budget: what CIM, CF, SSKD and IKF bring here.
 
-All arms of a seed run the same number of steps on the same batches. Teachers start from one student
+All arms run the same number of steps; the teachers of a seed on the same batches, and its students on
+the same. Teachers start from one student
 and are judged by the re-ranked rows; students go on from it too, or are small ones with fresh
 weights (pupils), and are judged by their own rows.
 """
@@ -44,7 +45,7 @@ class AblationConfig:
     ``start``: model folder of the student that all teachers start from. ``teacher``: one that is
     trained already, for all students to learn from; without one three are trained for every seed and
     compared too, and students learn from that with CIM and CF. ``pupil``: what the students are, with
-    fresh weights; without one they go on from ``start``. ``seeds``: as many runs of every arm.
+    fresh weights; without one they go on from ``start``. ``seeds``: every arm is run under each.
     ``queries``: of each town judged on.
     """
 

@@ -65,10 +65,8 @@ def confusing_places(
     ]
     alike = torch.cat(parts).float().numpy()
     apart = np.linalg.norm(town.places[:, None] - town.places[None], axis=2)
-    alike[apart < apart_m] = -np.inf
-    np.fill_diagonal(alike, -np.inf)
+    alike[apart < apart_m] = -np.inf  # last of all
     order = np.argsort(-alike, axis=1, kind="stable")
-    # A camera itself comes last of all, so that it is never among the others.
     own = np.arange(len(order))[:, None]
     others = order[order != own].reshape(len(order), -1)
     return others[:, :count].astype(np.int64)

@@ -249,7 +249,8 @@ def train_student(
         # Each of its crops costs a full canvas, not a share of one.
         loop = replace(loop, sampling=replace(loop.sampling, every_crop=False))
     before = config.get("training")
-    what = {"trained": "student", "model": config["model"], "start": start and model_hash(start)}
+    model_of = {"name": config["name"], **config["model"]}
+    what = {"trained": "student", "model": model_of, "start": start and model_hash(start)}
     _run(StudentObjective(student), student, towns, validation, loop, run, what)
     record = _record("student", towns, loop, run, command, before)
     kept = {"name": config["name"], "model": config["model"], "training": record}
@@ -308,8 +309,7 @@ def train_teacher(
         offset_m=STANDPOINT_OFFSET_M,
     )
     loop = replace(loop, sampling=sampling)
-    what = {"trained": "teacher", "start": model_hash(start), **switches}
-    what |= {"pointing": pointing} if pointing else {}  # runs of before it go on
+    what = {"trained": "teacher", "start": model_hash(start), "pointing": pointing, **switches}
     objective = TeacherObjective(teacher, pointing)
     _run(objective, student, towns, validation, loop, run, what, teacher, mined)
     record = {**_record("teacher", towns, loop, run, command), "pointing": pointing}
@@ -337,7 +337,7 @@ def distil_student(
     loop = replace(loop, sampling=replace(loop.sampling, every_crop=False))
     objective = DistillationObjective(student, load_teacher(teacher)[0], knowledge)
     told = asdict(knowledge or DistillationConfig())
-    began = config["model"] if isinstance(start, ModelConfig) else model_hash(start)
+    began = asdict(start) if isinstance(start, ModelConfig) else model_hash(start)
     what = {"trained": "distilled", "start": began, "teacher": model_hash(teacher)}
     _run(objective, student, towns, validation, loop, run, {**what, "knowledge": told})
     before = config.get("training")

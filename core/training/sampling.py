@@ -3,7 +3,7 @@
 A batch is a function of (seed, step) alone, so a resumed run sees exactly the batches that the
 uninterrupted one would have seen. The recipe is measured in the pilots: crops of whole bins instead
 of a blank canvas, every panorama giving all its crops, one town per batch, tiles that also cover a
-query's place masked, a random heading, an offset matched to the gallery grid.
+query's place masked, a random heading, an offset matched to the standpoints of a gallery.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class SamplingConfig:
     ``offset_m``: the tile's centre lies up to this far from the camera, on either axis; half the
     way between two standpoints of a gallery (``core.standpoints``) and a little more.
     ``also_true_m``: another tile this near to the camera covers it as well and is no negative.
-    ``local_share``: share of the batches whose places are neighbours, so that its negatives look
-    alike. ``hard_share``: of the batches whose places look alike to a student wherever they are
-    (``core.training.mining``). ``photo_share``: share of the views up to 12 bins wide that are cut to
+    ``hard_share``: share of the batches whose places look alike to a student wherever they are
+    (``core.training.mining``). ``local_share``: share of the others whose places are neighbours, so
+    that its negatives look alike. ``photo_share``: share of the views up to 12 bins wide that are cut to
     the frame of a perspective photo. ``every_crop``: each panorama gives all its crops of the step's
     width; else one, so that views and tiles are as many. ``neighbours``: beside each place's own tile
     so many of the tiles half a grid step around it, as negatives; what re-ranks must tell a standpoint
