@@ -223,19 +223,11 @@ def _plan(raster: RasterSource, settings: GallerySettings) -> Plan:
 
     (west, east), (south, north) = inset(box.west_m, box.east_m), inset(box.south_m, box.north_m)
     centres = grid_centres(west, south, east, north, settings.step_m)
-    centres = _on_pixels(centres, settings)
+    # On whole pixels, so that imagery in the same frame and resolution is cut, not resampled.
+    centres = np.round(np.round(centres / settings.gsd_m) * settings.gsd_m, 4) + 0.0
     columns = len(np.unique(centres[:, 0]))
     ids = tuple(f"r{i // columns:04d}c{i % columns:04d}" for i in range(len(centres)))
     return Plan(centres, ids)
-
-
-def _on_pixels(
-    points: npt.NDArray[np.float64], settings: GallerySettings
-) -> npt.NDArray[np.float64]:
-    """The points on whole pixels, so that imagery in the same frame and resolution is cut, not
-    resampled.
-    """
-    return np.asarray(np.round(np.round(points / settings.gsd_m) * settings.gsd_m, 4) + 0.0)
 
 
 def _fingerprint(raster: Path, model_id: str, model_hash: str, settings: GallerySettings) -> str:
@@ -251,22 +243,50 @@ def _described(
 ) -> Chunk:
     """Describe those places of one chunk whose own tiles show enough, from all their standpoints."""
     side_m, pixels = settings.tile_side_m, settings.tile_pixels
+    coverage, places = [], []
+    for centre in plan.centres[points.start : points.stop]:
+        _, seen = raster.read_tile(float(centre[0]), float(centre[1]), side_m, pixels)
+        coverage.append(seen)
+        if seen >= settings.min_coverage:
+            places.append(
+                _seen_from(raster, centre, _standpoints(centre, plan, settings), settings)
+            )
+    if not places:
+        return Chunk(np.array(coverage), np.empty((0, 0), np.float16))
+    # One standpoint at a time: the tiles of a place overlap in one picture, stacked they would not.
+    described = []
+    for at in range(settings.standpoints):
+        tiles = np.stack([place[at] for place in places])
+        described.append(_unit(np.asarray(describe(tiles)), len(tiles)))
+    descriptors = np.stack(described, axis=1).reshape(-1, described[0].shape[1])
+    return Chunk(np.array(coverage), descriptors)
 
-    def cut(centre: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.uint8], float]:
-        return raster.read_tile(float(centre[0]), float(centre[1]), side_m, pixels)
 
-    coverage = np.array([cut(plan.centres[point])[1] for point in points])
-    kept = plan.centres[np.asarray(points)[coverage >= settings.min_coverage]]
-    if not len(kept):
-        return Chunk(coverage, np.empty((0, 0), np.float16))
-    # Standpoints beyond the outermost places would see beyond the imagery.
+def _standpoints(
+    centre: npt.NDArray[np.float64], plan: Plan, settings: GallerySettings
+) -> npt.NDArray[np.int64]:
+    """Where a place is described from: (S, 2) whole pixels east and north of its centre."""
+    # Beyond the outermost places one would see beyond the imagery.
     low, high = plan.centres.min(axis=0), plan.centres.max(axis=0)
-    seen_from = []
-    for standpoint in cell_standpoints(settings.standpoints) * settings.step_m:
-        stands = np.clip(_on_pixels(kept + standpoint, settings), low, high)
-        tiles = np.stack([cut(stand)[0] for stand in stands])
-        seen_from.append(_unit(np.asarray(describe(tiles)), len(tiles)))
-    return Chunk(coverage, np.stack(seen_from, axis=1).reshape(-1, seen_from[0].shape[1]))
+    stands = centre + cell_standpoints(settings.standpoints) * settings.step_m
+    return np.rint((np.clip(stands, low, high) - centre) / settings.gsd_m).astype(np.int64)
+
+
+def _seen_from(
+    raster: RasterSource,
+    centre: npt.NDArray[np.float64],
+    stands: npt.NDArray[np.int64],
+    settings: GallerySettings,
+) -> list[npt.NDArray[np.uint8]]:
+    """The tiles around a place's standpoints, cut from one picture that holds them all."""
+    reach = int(np.abs(stands).max())
+    side_m = settings.tile_side_m + 2 * reach * settings.gsd_m
+    pixels = settings.tile_pixels + 2 * reach
+    picture, _ = raster.read_tile(float(centre[0]), float(centre[1]), side_m, pixels)
+    return [
+        picture[reach - north :, reach + east :][: settings.tile_pixels, : settings.tile_pixels]
+        for east, north in stands
+    ]
 
 
 def _unit(descriptors: npt.NDArray[Any], tiles: int) -> npt.NDArray[np.float16]:
