@@ -163,8 +163,9 @@ def accuracy_figure(
     figure, axes = _axes((6.0, 4.0))
     _draw_shares(axes, fovs_deg, series)
     axes.set(xlabel="field of view (degrees)", ylabel=f"{ylabel} (%)", ylim=(0, 100))
-    axes.set_xticks(sorted(set(fovs_deg)))
-    _legend(axes, loc="upper left")
+    at = sorted(set(fovs_deg))
+    axes.set_xticks(at, [f"{fov:g}°" for fov in at], rotation=60)
+    _legend(axes, loc="lower right")
     return figure
 
 

@@ -165,9 +165,10 @@ def sweep_series(reports: Sequence[Report]) -> tuple[list[float], dict[str, list
             each = [_over(reports, "within_25_m", fov_deg=fov, **same) for fov in fields]
             if not any(each) or ((radius or heading == "known") and not reranked):
                 continue
-            title = {"no help": "re-ranked" if reranked else "student"}.get(
-                name, f"{name}, re-ranked"
-            )
+            title = {
+                "no help": "re-ranked" if reranked else "student",
+                "both": "heading known and within 200 m, re-ranked",
+            }.get(name, f"{name}, re-ranked")
             series[title] = [fmean(values) if values else float("nan") for values in each]
     return fields, series
 
