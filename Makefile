@@ -52,8 +52,8 @@ train: .venv/test.stamp
 	--validation build/worlds/calibration
 	$(CORE) gallery build assets/town --model assets/models/student --out assets/town
 
-# The papers' own encoders and one of timm, with small budgets: what any model folder can do here. Too
-# large to ship; the figures go to docs/results.md with the others.
+# The papers' own encoders and one of timm, with small budgets: what any model folder can do here. Slow
+# enough to describe places from their centres alone. Too large to ship; the figures go to docs/results.md with the others.
 students: .venv/test.stamp
 	$(CORE) train --worlds build/worlds/train --model timm/convnext_atto --ground-size 64x512 --steps 1300 --batch 24 \
 	--rate 0.0015 --run build/runs/timm-student --out build/students/timm
@@ -62,9 +62,10 @@ students: .venv/test.stamp
 	$(CORE) train --worlds build/worlds/train --model l2ltr --pooling cls --ground-size 32x128 --steps 150 --batch 16 \
 	--rate 0.0003 --run build/runs/l2ltr-student --out build/students/l2ltr
 	for model in timm saig-d l2ltr; do \
-	$(CORE) calibrate build/students/$$model --validation build/worlds/validation && \
-	$(CORE) gallery build assets/town --model build/students/$$model --out build/students/$$model-town && \
-	$(CORE) evaluate build/students/$$model --data assets/town --queries 100 \
+	$(CORE) calibrate build/students/$$model --validation build/worlds/validation --standpoints 1 && \
+	$(CORE) gallery build assets/town --model build/students/$$model --out build/students/$$model-town \
+	--standpoints 1 && \
+	$(CORE) evaluate build/students/$$model --data assets/town --queries 100 --standpoints 1 \
 	--out docs/results/student-$$model.json || exit 1; done
 
 # Every figure in docs/results.md and README.md is measured here, but for those of `make students`, and

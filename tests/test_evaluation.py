@@ -11,7 +11,13 @@ import torch
 
 from core.errors import DataError
 from core.evaluation.calibration import ViewCalibration
-from core.evaluation.descriptors import crop_queries, match, town_grid
+from core.evaluation.descriptors import (
+    crop_queries,
+    match,
+    place_offsets,
+    town_grid,
+    town_standpoints,
+)
 from core.evaluation.fit import fit_calibration
 from core.evaluation.pages import END, START, write_results
 from core.evaluation.report import Setting, evaluate_town, framed, settings_for
@@ -209,3 +215,16 @@ def test_pages_refuse_missing_figures_and_markers(tmp_path: Path) -> None:
         "within_25_m": 1.0, "chance_25_m": 0.1}]))  # fmt: skip
     with pytest.raises(DataError, match="got no result markers"):
         write_results(tmp_path, tmp_path / "page.md", readme)
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+def test_places_are_described_from_as_many_standpoints_none_beyond_the_grid(count: int) -> None:
+    centres = town_grid(telling_town())
+    points = town_standpoints(centres, count)
+    assert points.shape == (len(centres), count, 2)
+    assert (points.min(axis=(0, 1)) >= centres.min(axis=0)).all()
+    assert (points.max(axis=(0, 1)) <= centres.max(axis=0)).all()
+    inner = np.abs(centres).max(axis=1) < np.abs(centres).max() - 1
+    np.testing.assert_allclose(points[inner].mean(axis=1), centres[inner], atol=1e-9)
+    apart = points[inner] - centres[inner][:, None]
+    np.testing.assert_allclose(apart[0], place_offsets(count) * 38.4, atol=1e-9)

@@ -26,6 +26,10 @@ def calibrate(
     ] = None,
     queries: Annotated[int, typer.Option(min=10, help="Queries per town and width.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Of the queries.")] = 1,
+    standpoints: Annotated[
+        int,
+        typer.Option(help="From how many points a place is described: as in the galleries."),
+    ] = 4,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
 ) -> None:
     """Fit probabilities and confidence on validation towns; weights and galleries stay valid."""
@@ -39,8 +43,11 @@ def calibrate(
         torch.set_num_threads(threads)
     models = open_models(student, teacher, is_calibrated=False)
     towns = load_towns(validation, tile_pixels=models.student.aerial_size[0])
-    alone, paired = fit_calibration(models.student, models.teacher, towns, queries, seed)
-    fitted = {"towns": [town.name for town in towns], "queries": queries}
+    alone, paired = fit_calibration(
+        models.student, models.teacher, towns, queries, seed, standpoints=standpoints
+    )
+    fitted: dict[str, Any] = {"towns": [town.name for town in towns], "queries": queries}
+    fitted["standpoints"] = standpoints
     _note(student, models.student, models.student_config, {**alone.to_config(), **fitted})
     if teacher is not None and models.teacher is not None and paired is not None:
         fitted["student"] = model_hash(student)

@@ -15,6 +15,7 @@ from core.commands.provenance import provenance
 from core.commands.typed import refuse_beside
 from core.errors import SettingError
 from core.evaluation.tables import aligned
+from core.standpoints import STANDPOINTS
 
 if TYPE_CHECKING:
     from core.models.geossk import GeoSSK
@@ -24,7 +25,7 @@ __all__ = ["OpenModels", "check_out", "evaluate", "evaluation_table", "open_mode
 
 PROTOCOL = (
     "Crops of panoramas at random headings against all places of a 19.2 m grid, each described from "
-    "four standpoints of its cell; shares in 0..1; "
+    "{} standpoints of its cell; shares in 0..1; "
     "the first place counts, ties against the model."
 )
 COLUMNS = (
@@ -44,7 +45,7 @@ COLUMNS = (
 )
 
 
-OF_TOWNS = ("teacher", "reranked", "queries", "seed")
+OF_TOWNS = ("teacher", "reranked", "queries", "seed", "standpoints")
 OF_BENCHMARKS = ("polar_root", "device", "batch")
 
 
@@ -77,6 +78,9 @@ def evaluate(
     reranked: Annotated[bool, typer.Option(help="Add the teacher's re-ranked rows.")] = True,
     queries: Annotated[int, typer.Option(min=1, help="Panoramas asked, at most.")] = 600,
     seed: Annotated[int, typer.Option(min=0, help="Of the crops' headings.")] = 0,
+    standpoints: Annotated[
+        int, typer.Option(help="From how many points of its cell a place is described: 1, 4 or 9.")
+    ] = 4,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
@@ -94,12 +98,18 @@ def evaluate(
         tell(report, benchmark_text(report), json, out)
         return
     refuse_beside(context, "a town", OF_BENCHMARKS, "it is for --benchmark")
-    report = _town_report(student, teacher, data, reranked, queries, seed)
+    report = _town_report(student, teacher, data, reranked, queries, seed, standpoints)
     tell(report, evaluation_table(report["rows"]), json, out)
 
 
 def _town_report(
-    student: Path, teacher: Path | None, data: Path, reranked: bool, queries: int, seed: int
+    student: Path,
+    teacher: Path | None,
+    data: Path,
+    reranked: bool,
+    queries: int,
+    seed: int,
+    standpoints: int,
 ) -> dict[str, Any]:
     """All rows of one town, with the protocol and the command that measured them."""
     from core.data.worlds import load_town
@@ -119,11 +129,14 @@ def _town_report(
         calibration=calibration,
         count=queries,
         seed=seed,
+        standpoints=standpoints,
     )
     command = f"evaluate {student} --data {data} --queries {queries} --seed {seed}"
     command += "" if reranked else " --no-reranked"
+    command += "" if standpoints == STANDPOINTS else f" --standpoints {standpoints}"
     return {
-        "protocol": PROTOCOL,
+        "protocol": PROTOCOL.format(standpoints),
+        "standpoints": standpoints,
         "model": str(student),
         "data": str(data),
         "seed": seed,

@@ -20,11 +20,10 @@ from core.geo import grid_centres
 from core.models.azimuth import roll_similarity
 from core.models.two_branch import TwoBranch
 from core.polar import BINS, to_batch
-from core.standpoints import cell_standpoints, over_standpoints
+from core.standpoints import STANDPOINTS, cell_standpoints, over_standpoints
 from core.views import ground_batch
 
 __all__ = [
-    "OFFSETS",
     "Matches",
     "Queries",
     "crop_queries",
@@ -33,6 +32,7 @@ __all__ = [
     "describe_views",
     "draw_crops",
     "match",
+    "place_offsets",
     "town_grid",
     "town_standpoints",
 ]
@@ -40,8 +40,6 @@ __all__ = [
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 CHUNK = 64
-OFFSETS = cell_standpoints() * GRID_STEP_M / (TILE_SIDE_M / 2)
-"""Standpoints (S, 2) of a place of the usual grid, east and north, in half sides of its tile."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +71,17 @@ def town_grid(town: Town, step_m: float = GRID_STEP_M) -> Float:
     return grid_centres(-limit, -limit, limit, limit, step_m)
 
 
-def town_standpoints(centres: Float) -> Float:
+def place_offsets(standpoints: int) -> Float:
+    """So many standpoints (S, 2) of a place of the grid, east and north, in half sides of its tile."""
+    return cell_standpoints(standpoints) * GRID_STEP_M / (TILE_SIDE_M / 2)
+
+
+def town_standpoints(centres: Float, standpoints: int = STANDPOINTS) -> Float:
     """Points (R, S, 2) from which a town's places (R, 2) are described, as ``build_gallery`` has them:
     none beyond the outermost places.
     """
     low, high = centres.min(axis=0), centres.max(axis=0)
-    return np.clip(centres[:, None] + cell_standpoints() * GRID_STEP_M, low, high)
+    return np.clip(centres[:, None] + cell_standpoints(standpoints) * GRID_STEP_M, low, high)
 
 
 def draw_crops(town: Town, bins: int, count: int, seed: int) -> tuple[Int, Int]:

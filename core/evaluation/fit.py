@@ -25,6 +25,7 @@ from core.evaluation.pools import (
 )
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
+from core.standpoints import STANDPOINTS
 
 __all__ = ["FITTED_BINS", "STRANGERS", "fit_calibration"]
 
@@ -68,6 +69,7 @@ def fit_calibration(
     count: int = 300,
     seed: int = 1,
     bins: Sequence[int] = FITTED_BINS,
+    standpoints: int = STANDPOINTS,
 ) -> tuple[Calibration, Calibration | None]:
     """Calibration of the student alone, and with the teacher re-ranking.
 
@@ -82,8 +84,9 @@ def fit_calibration(
         count: queries per town and width.
         seed: of the queries; not the one of the evaluation.
         bins: widths to fit.
+        standpoints: from how many each place is described; as the galleries to be searched.
     """
-    described = [DescribedTown(student, teacher, town) for town in towns]
+    described = [DescribedTown(student, teacher, town, standpoints) for town in towns]
     alone: list[ViewCalibration] = []
     paired: list[ViewCalibration] = []
     for width in tqdm(bins, desc="calibrate"):

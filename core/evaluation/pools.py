@@ -17,12 +17,12 @@ import numpy.typing as npt
 from core.data.worlds import TILE_SIDE_M, Town
 from core.evaluation.calibration import POOL, ViewCalibration, probabilities
 from core.evaluation.descriptors import (
-    OFFSETS,
     Queries,
     crop_queries,
     describe_places,
     describe_views,
     match,
+    place_offsets,
     town_grid,
     town_standpoints,
 )
@@ -32,6 +32,7 @@ from core.geo import group_places
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.position import Seen, answered_point
+from core.standpoints import STANDPOINTS
 
 __all__ = [
     "RIGHT_M",
@@ -74,10 +75,16 @@ def town_queries(town: Town, bins: int, count: int, seed: int) -> Queries:
 class DescribedTown:
     """A town described once: its places, their descriptors, what the teacher sees of them."""
 
-    def __init__(self, student: TwoBranch, teacher: GeoSSK | None, town: Town) -> None:
+    def __init__(
+        self,
+        student: TwoBranch,
+        teacher: GeoSSK | None,
+        town: Town,
+        standpoints: int = STANDPOINTS,
+    ) -> None:
         self.student, self.town = student, town
         self.centres = town_grid(town)
-        points = town_standpoints(self.centres)
+        points = town_standpoints(self.centres, standpoints)
         self.descriptors = describe_places(student, town, points)
         self.seen = None if teacher is None else TownPlaces(teacher, town, self.centres)
 
@@ -161,7 +168,7 @@ def first_places(pools: Pools, view: ViewCalibration) -> FirstPlaces:
         found.right.append(bool(pools.distances[query, first] <= RIGHT_M))
         point = answered_point(
             pools.places[query],
-            Seen(pools.from_each[query], OFFSETS),
+            Seen(pools.from_each[query], place_offsets(pools.from_each.shape[2])),
             Seen(pools.standpoints[query] if view.teacher else np.empty((0, 1)), pools.offsets),
             first,
             TILE_SIDE_M,

@@ -20,7 +20,6 @@ from core.data.transforms import photo_mask
 from core.data.worlds import TILE_SIDE_M, Town
 from core.evaluation.calibration import POOL, Calibration, ViewCalibration
 from core.evaluation.descriptors import (
-    OFFSETS,
     Float,
     Matches,
     Queries,
@@ -28,6 +27,7 @@ from core.evaluation.descriptors import (
     describe_places,
     describe_views,
     match,
+    place_offsets,
     town_grid,
     town_standpoints,
 )
@@ -44,7 +44,7 @@ from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import BINS
 from core.position import camera_position
-from core.standpoints import SHARPNESS
+from core.standpoints import SHARPNESS, STANDPOINTS
 
 __all__ = ["FIELDS_OF_VIEW", "FRAMED_BINS", "Setting", "evaluate_town", "settings_for"]
 
@@ -149,7 +149,7 @@ def _position_figures(
     """How far the answered point is from the camera, where the first place is right: median and
     ninth decile in metres. ``points``: (Q, R, S), see ``camera_position``.
     """
-    offsets: npt.ArrayLike = OFFSETS if seen is None else seen.standpoints
+    offsets: npt.ArrayLike = place_offsets(points.shape[2]) if seen is None else seen.standpoints
     first = worst_first_place(scores, distance)
     errors = []
     for query, place in enumerate(first):
@@ -225,14 +225,16 @@ def evaluate_town(
     settings: Sequence[Setting] | None = None,
     count: int = 600,
     seed: int = 0,
+    standpoints: int = STANDPOINTS,
 ) -> list[Row]:
     """All rows of one town; with a teacher every setting has a second, re-ranked row.
 
     ``calibration``: the teacher's, fitted on validation towns; without one similarity and teacher's
-    score weigh the same. A known heading is no help to a global student: it has no such rows.
+    score weigh the same. ``standpoints``: from how many each place is described. A known heading is no
+    help to a global student: it has no such rows.
     """
     centres = town_grid(town)
-    descriptors = describe_places(student, town, town_standpoints(centres))
+    descriptors = describe_places(student, town, town_standpoints(centres, standpoints))
     seen = TownPlaces(teacher, town, centres) if teacher is not None else None
     asked = [s for s in settings or settings_for() if student.bins or not s.heading_known]
     rows: list[Row] = []
