@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 
@@ -69,6 +70,8 @@ class Localizer:
         self.teacher = None if teacher is None else teacher.eval().to(device)
         self.calibration = calibration or Calibration()
         self.device = device
+        # Threads that stay, as each keeps its own handle of the imagery.
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="tiles")
 
     @classmethod
     def open(
@@ -257,7 +260,7 @@ class Localizer:
     def _look_again(self, ranking: Ranking, canvas: GroundCanvas, heading: float | None) -> Ranking:
         if self.teacher is None:
             return ranking
-        tiles = [self.gallery.tile_image(int(row)) for row in ranking.rows[:RERANKED]]
+        tiles = list(self._readers.map(self.gallery.tile_image, ranking.rows[:RERANKED].tolist()))
         return look_again(ranking, self.teacher, canvas.image, tiles, heading, self.device)
 
     def _places(
