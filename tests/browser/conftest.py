@@ -205,9 +205,12 @@ def wait_for(url: str, process: subprocess.Popen, log: Path, seconds: float = 24
     pytest.fail(f"the page did not answer:\n{log.read_text()}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(town):
-    """Chromium, its every request to another host sent to a proxy that only notes it."""
+    """Chromium, its every request to another host sent to a proxy that only notes it.
+
+    It ends with its module: while Playwright's loop runs, no other test can start a loop of its own.
+    """
     path = find_browser()
     if path is None:
         missing = "no Chromium or Chrome is installed (looked for: " + ", ".join(BROWSERS) + ")"
