@@ -72,7 +72,7 @@ students: .venv/test.stamp
 # written by the last line. The curve against training time needs the models of `make train`.
 MODELS := assets/models/student --teacher assets/models/teacher
 ABLATE := --worlds build/worlds/train --start assets/models/student --data build/worlds/validation/town-2000 --seeds 3
-PUPILS := --teacher assets/models/teacher --pupil convnet-xs --steps 300 --batch 48 --rate 0.0015
+PUPILS := --teacher assets/models/teacher --pupil convnet-xs --steps 200 --batch 32 --rate 0.0015
 results: .venv/test.stamp
 	$(CORE) evaluate $(MODELS) --data assets/town --queries 500 --out docs/results/town-3000.json
 	for seed in 3001 3002; do $(CORE) evaluate $(MODELS) --queries 300 \

@@ -186,7 +186,7 @@ def progress_figure(
     _draw_shares(axes, minutes, series)
     axes.set(xlabel="minutes of training", ylabel=f"{ylabel} (%)", ylim=(0, 100))
     axes.set_xlim(left=0)
-    _legend(axes, loc="center right")
+    _legend(axes, loc="lower right")
     return figure
 
 
