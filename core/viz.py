@@ -186,7 +186,7 @@ def progress_figure(
     _draw_shares(axes, minutes, series)
     axes.set(xlabel="minutes of training", ylabel=f"{ylabel} (%)", ylim=(0, 100))
     axes.set_xlim(left=0)
-    _legend(axes, loc="lower right")
+    _legend(axes, loc="lower right", columns=2)
     return figure
 
 
@@ -250,8 +250,8 @@ def _style(axes: Any) -> None:
     axes.yaxis.label.set_color(_INK)
 
 
-def _legend(axes: Any, loc: str) -> None:
-    legend = axes.legend(loc=loc, frameon=False)
+def _legend(axes: Any, loc: str, columns: int = 1) -> None:
+    legend = axes.legend(loc=loc, frameon=False, ncols=columns)
     for text in legend.get_texts():
         text.set_color(_INK)
 
