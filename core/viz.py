@@ -147,47 +147,43 @@ def _draw_reliability(
     _legend(axes, loc="upper left")
 
 
-def accuracy_figure(
-    fovs_deg: Sequence[float],
-    series: Mapping[str, Sequence[float]],
-    ylabel: str = "located within 25 m",
-) -> Figure:
-    """Share of queries located, by field of view.
+def accuracy_figure(fovs_deg: Sequence[float], series: Mapping[str, Sequence[float]]) -> Figure:
+    """Share of queries located within 25 m, by field of view.
 
     Args:
         fovs_deg: (F,) fields of view in degrees.
         series: by name, (F,) shares in [0, 1]; nan where not measured.
-        ylabel: what the shares are.
 
     """
-    figure, axes = _axes((6.0, 4.0))
-    _draw_shares(axes, fovs_deg, series)
-    axes.set(xlabel="field of view (degrees)", ylabel=f"{ylabel} (%)", ylim=(0, 100))
+    figure, axes = _located_axes(fovs_deg, series, "field of view (degrees)")
     at = sorted(set(fovs_deg))
     axes.set_xticks(at, [f"{fov:g}°" for fov in at], rotation=60)
     _legend(axes, loc="lower right")
     return figure
 
 
-def progress_figure(
-    minutes: Sequence[float],
-    series: Mapping[str, Sequence[float]],
-    ylabel: str = "located within 25 m",
-) -> Figure:
-    """Share of queries located, by minutes of training.
+def progress_figure(minutes: Sequence[float], series: Mapping[str, Sequence[float]]) -> Figure:
+    """Share of queries located within 25 m, by minutes of training.
 
     Args:
         minutes: (T,) of training in all.
         series: by name, (T,) shares in [0, 1].
-        ylabel: what the shares are.
 
     """
-    figure, axes = _axes((6.0, 4.0))
-    _draw_shares(axes, minutes, series)
-    axes.set(xlabel="minutes of training", ylabel=f"{ylabel} (%)", ylim=(0, 100))
+    figure, axes = _located_axes(minutes, series, "minutes of training")
     axes.set_xlim(left=0)
     _legend(axes, loc="lower right", columns=2)
     return figure
+
+
+def _located_axes(
+    at: Sequence[float], series: Mapping[str, Sequence[float]], xlabel: str
+) -> tuple[Figure, Any]:
+    """A picture of shares located within 25 m, one line for each series."""
+    figure, axes = _axes((6.0, 4.0))
+    _draw_shares(axes, at, series)
+    axes.set(xlabel=xlabel, ylabel="located within 25 m (%)", ylim=(0, 100))
+    return figure, axes
 
 
 def _draw_shares(axes: Any, at: Sequence[float], series: Mapping[str, Sequence[float]]) -> None:

@@ -73,13 +73,12 @@ def results(
     readme: Annotated[Path, typer.Option(help="README with the two markers.")] = Path("README.md"),
 ) -> None:
     """Write docs/results.md and the README's table from measured JSON."""
-    from core.evaluation.pages import SWEEP, TRAINING, read_reports, write_results
+    from core.evaluation.pages import SWEEP, TRAINING, read_reports, reports_of, write_results
     from core.evaluation.town_tables import sweep_series, training_series
     from core.viz import accuracy_figure, progress_figure
 
     reports = read_reports(folder)
-    towns = [report for report in reports if report["file"].startswith("town")]
-    training = [report for report in reports if report["file"].startswith("training-")]
+    towns, training = reports_of(reports, "town-"), reports_of(reports, "training-")
     if len(towns) > 1:
         accuracy_figure(*sweep_series(towns)).savefig(folder / SWEEP, dpi=110)
     if training:

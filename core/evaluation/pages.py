@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from core.evaluation.town_tables import (
 )
 from core.evaluation.trust_page import trust_section
 
-__all__ = ["END", "START", "SWEEP", "TRAINING", "read_reports", "write_results"]
+__all__ = ["END", "START", "SWEEP", "TRAINING", "read_reports", "reports_of", "write_results"]
 
 START = "<!-- results: written by `make results`, do not edit -->"
 END = "<!-- end of results -->"
@@ -55,6 +55,11 @@ def read_reports(folder: Path) -> list[dict[str, Any]]:
     if not reports:
         raise DataError(f"Results {folder}: got no JSON files, expected some. Run: make results")
     return reports
+
+
+def reports_of(reports: Sequence[dict[str, Any]], start: str) -> list[dict[str, Any]]:
+    """Those reports whose file's name starts so."""
+    return [report for report in reports if report["file"].startswith(start)]
 
 
 def _speed(report: Mapping[str, Any]) -> str:
@@ -109,7 +114,7 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
         DataError: no JSON, or no markers.
     """
     reports = read_reports(Path(folder))
-    towns = [report for report in reports if report["file"].startswith("town")]
+    towns = reports_of(reports, "town-")
     if not towns:
         raise DataError(f"Results {folder}: got no town-*.json, expected one. Run: make results")
     parts = [
@@ -123,10 +128,10 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
     if len(towns) > 1:
         parts.append(mean_section(towns, beside(Path(folder) / SWEEP)))
     parts += [town_section(report) for report in towns]
-    training = [report for report in reports if report["file"].startswith("training-")]
+    training = reports_of(reports, "training-")
     if training:
         parts.append(curve_section(training, beside(Path(folder) / TRAINING)))
-    students = [report for report in reports if report["file"].startswith("student-")]
+    students = reports_of(reports, "student-")
     parts += [students_section(students)] if students else []
     sections: dict[str, Callable[[Row], str]] = {
         "bench-models.json": _speed_section,
@@ -134,7 +139,7 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
         "shortcuts.json": shortcut_section,
         "trust.json": partial(trust_section, picture=beside(Path(folder) / "trust.png")),
     }
-    parts += [ablation_section(r) for r in reports if r["file"].startswith("ablation")]
+    parts += [ablation_section(report) for report in reports_of(reports, "ablation")]
     parts += [sections[r["file"]](r) for r in reports if r["file"] in sections]
     Path(page).write_text("\n".join(parts), encoding="utf-8")
     _write_readme(Path(readme), towns[0])
