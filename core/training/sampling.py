@@ -40,7 +40,9 @@ class SamplingConfig:
     ``also_true_m``: another tile this near to the camera covers it as well and is no negative.
     ``hard_share``: share of the batches whose places look alike to a student wherever they are
     (``core.training.mining``). ``local_share``: share of the others whose places are neighbours, so
-    that its negatives look alike. ``photo_share``: share of the views up to 12 bins wide that are cut to
+    that its negatives look alike. ``elsewhere``: tiles from anywhere around the batch's places, so many
+    for each place, as negatives: a gallery covers yards and roofs and fields, a camera stands on a
+    street. ``photo_share``: share of the views up to 12 bins wide that are cut to
     the frame of a perspective photo. ``every_crop``: each panorama gives all its crops of the step's
     width; else one, so that views and tiles are as many. ``neighbours``: beside each place's own tile
     so many of the tiles half a grid step around it, as negatives; what re-ranks must tell a standpoint
@@ -48,7 +50,7 @@ class SamplingConfig:
     stay, so that these are wrong.
     """
 
-    batch: int = 96
+    batch: int = 80
     widths: tuple[tuple[int, float], ...] = (
         (32, 0.08),
         (24, 0.05),
@@ -63,6 +65,7 @@ class SamplingConfig:
     also_true_m: float = 19.2
     local_share: float = 0.5
     hard_share: float = 0.0
+    elsewhere: float = 0.75
     photo_share: float = 0.4
     every_crop: bool = True
     neighbours: int = 0
@@ -164,6 +167,14 @@ def _with_neighbours(
     return np.concatenate([centres, (centres[None] + steps).reshape(-1, 2)])
 
 
+def _elsewhere(
+    places: npt.NDArray[np.float64], share: float, random: Generator
+) -> npt.NDArray[np.float64]:
+    """Centres (n, 2) spread evenly over the box around the places (B, 2), ``share`` of B many."""
+    count = round(share * len(places))
+    return random.uniform(places.min(axis=0), places.max(axis=0), (count, 2))
+
+
 def _cut_views(
     canvases: npt.NDArray[np.uint8], bins: int, every_crop: bool
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -239,6 +250,7 @@ def sample_batch(
     limit = town.half_extent_m
     centres = places + random.uniform(-config.offset_m, config.offset_m, places.shape)
     centres = _with_neighbours(np.clip(centres, -limit, limit), config.neighbours, random)
+    centres = np.concatenate([centres, _elsewhere(places, config.elsewhere, random)])
     tiles = town.crop_tiles(centres, tile_pixels)
 
     canvases = town.panoramas[chosen]
@@ -260,7 +272,10 @@ def sample_batch(
     first = (np.tile(heading, crops) - 180.0 + 180.0) * BINS / 360.0 + starts
     distance = np.linalg.norm(places[:, None] - np.clip(centres, -limit, limit)[None], axis=2)
     # A place's own tiles are told apart by distance alone; other places' tiles may be as good.
-    own = np.tile(np.eye(len(chosen), dtype=bool), (1, 1 + config.neighbours))
+    own = np.zeros(distance.shape, np.bool_)
+    own[:, : len(chosen) * (1 + config.neighbours)] = np.tile(
+        np.eye(len(chosen), dtype=bool), (1, 1 + config.neighbours)
+    )
     nearer = distance <= np.diag(distance)[:, None]  # at the border, where tiles are moved inwards
     ignored = np.where(own, nearer, distance < config.also_true_m)
     np.fill_diagonal(ignored, False)
