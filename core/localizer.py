@@ -29,7 +29,7 @@ from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.photos import Photo, PhotoSource, canvas_of, open_photo, with_fov
 from core.polar import BINS, to_batch
-from core.position import Seen, answered_point
+from core.position import camera_position
 from core.ranking import Ranking, in_order, look_again, rank_tiles, whole_roll
 from core.records import Candidate, Place, Prediction, SearchArea
 from core.search import heading_from_roll
@@ -260,7 +260,9 @@ class Localizer:
     def _look_again(self, ranking: Ranking, canvas: GroundCanvas, heading: float | None) -> Ranking:
         if self.teacher is None:
             return ranking
-        tiles = list(self._readers.map(self.gallery.tile_image, ranking.rows[:RERANKED].tolist()))
+        rows = ranking.rows[:RERANKED].tolist()
+        stands = ranking.from_each[:RERANKED].argmax(axis=1).tolist()
+        tiles = list(self._readers.map(self.gallery.standpoint_image, rows, stands))
         return look_again(ranking, self.teacher, canvas.image, tiles, heading, self.device)
 
     def _places(
@@ -320,12 +322,12 @@ class Localizer:
 
     def _camera(self, ranking: Ranking, position: int) -> Place:
         """Where in the tile at one position of the ranking the camera probably stood."""
-        found = answered_point(
+        found = camera_position(
             self.gallery.centres_m[ranking.rows],
-            Seen(ranking.from_each, self.gallery.standpoints),
-            Seen(ranking.standpoint_scores, self.teacher.standpoints if self.teacher else ()),
+            ranking.from_each,
             position,
             self.gallery.manifest.tile_side_m,
+            self.gallery.standpoints,
         )
         east, north = self.gallery.inside(found)
         return self.gallery.frame.to_place(float(east), float(north))

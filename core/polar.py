@@ -55,21 +55,13 @@ def polar_grid(height: int, width: int) -> Tensor:
     return torch.stack([x, y], dim=-1)
 
 
-def polar_view(
-    tiles: Tensor, height: int, width: int, standpoint: tuple[float, float] = (0.0, 0.0)
-) -> Tensor:
-    """Polar views (B, C, height, width) of north-up tiles (B, C, S, S), bilinear.
-
-    ``standpoint``: (east, north) of the viewer from the tile's centre, in half sides of the tile;
-    what lies beyond the tile is its border, repeated.
-    """
+def polar_view(tiles: Tensor, height: int, width: int) -> Tensor:
+    """Polar views (B, C, height, width) of north-up tiles (B, C, S, S), bilinear."""
     if tiles.ndim != 4 or tiles.shape[-1] != tiles.shape[-2]:
         raise SettingError(
             f"Polar view: got tiles of shape {tuple(tiles.shape)}, expected (B, C, S, S)."
         )
-    east, north = standpoint
-    grid = polar_grid(height, width) + torch.tensor([east, -north])
-    grid = grid.to(device=tiles.device, dtype=tiles.dtype)
+    grid = polar_grid(height, width).to(device=tiles.device, dtype=tiles.dtype)
     return F.grid_sample(
         tiles,
         grid.expand(tiles.shape[0], -1, -1, -1),

@@ -9,14 +9,14 @@ K places with S points each; metres east and north.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from core.standpoints import SHARPNESS
 
-__all__ = ["REACH", "Seen", "answered_point", "camera_position"]
+__all__ = ["REACH", "camera_position"]
 
 REACH = 0.375
 """Sides of a tile from the best place within which others have a say: on the usual grid the eight
@@ -24,61 +24,27 @@ around it. Twice as far was no better on a validation town."""
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
-class Seen(NamedTuple):
-    """What a model says of places from each standpoint.
-
-    ``scores``: (K, S); K may be 0. ``standpoints``: (S, 2), east and north of a place's centre in half
-    sides of its tile.
-    """
-
-    scores: FloatArray
-    standpoints: npt.ArrayLike
-
-
 def camera_position(
     centres: FloatArray,
     scores: FloatArray,
     first: int,
     side_m: float,
-    sharpness: float,
     standpoints: npt.ArrayLike = ((0.0, 0.0),),
 ) -> npt.NDArray[np.float64]:
     """Where the camera probably stood: (2,) metres in the frame of ``centres``.
 
     Args:
         centres: (K, 2) of places.
-        scores: (K, S) of their standpoints; -inf where a place is out of the question.
+        scores: (K, S) the student's, of their standpoints; a point's weight is exp(SHARPNESS * score),
+            -inf where a place is out of the question.
         first: the place that was found, 0 to K - 1; its scores are finite.
         side_m: of a tile.
-        sharpness: a point's weight is exp(sharpness * score).
         standpoints: (S, 2) east and north of a place's centre, in half sides of its tile.
 
     """
     apart = np.hypot(*(centres - centres[first]).T)
     near = apart <= REACH * side_m + 1e-6
     points = centres[near][:, None] + np.asarray(standpoints, np.float64) * side_m / 2
-    logits = sharpness * scores[near].astype(np.float64)
+    logits = SHARPNESS * scores[near].astype(np.float64)
     weights = np.exp(logits - logits.max())
     return np.asarray((weights[..., None] * points).sum(axis=(0, 1)) / weights.sum())
-
-
-def answered_point(
-    centres: FloatArray, student: Seen, teacher: Seen, first: int, side_m: float
-) -> npt.NDArray[np.float64]:
-    """``camera_position`` by the teacher where it looked at the place, else by the student.
-
-    Args:
-        centres: (K, 2) of places, those that the teacher saw first.
-        student: of all K.
-        teacher: of the first T; T is 0 where none looked.
-        first: the place that was found, 0 to K - 1.
-        side_m: of a tile.
-
-    """
-    seen = len(teacher.scores)
-    if first < seen:
-        return camera_position(
-            centres[:seen], teacher.scores, first, side_m, SHARPNESS, teacher.standpoints
-        )
-    scores, standpoints = student
-    return camera_position(centres, scores, first, side_m, SHARPNESS, standpoints)

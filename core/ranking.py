@@ -1,7 +1,7 @@
 """Tiles in the order of a photo: the student's search, then the teacher's second look.
 
 K tiles in a ranking, T <= K of them seen by the teacher, n azimuth bins in the photo's canvas; S
-standpoints of a place in the gallery, S' of one that the teacher looks at.
+standpoints of a place in the gallery.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ from core.views import canvas_bins, ground_batch
 
 __all__ = [
     "Ranking",
-    "found_rolls",
     "in_order",
     "look_again",
     "rank_tiles",
-    "score_places",
+    "score_tiles",
     "whole_roll",
 ]
 
@@ -51,7 +50,6 @@ class Ranking:
         teacher_scores: float32 (T,) of the first T tiles, none before ``look_again``.
         rolls: float32 (K,) in [0, 32), nan where nobody knows.
         from_each: float32 (K, S), the student's similarities of each place's standpoints.
-        standpoint_scores: float32 (T, S'), what the teacher's scores were made of.
 
     """
 
@@ -60,7 +58,6 @@ class Ranking:
     teacher_scores: FloatArray
     rolls: FloatArray
     from_each: FloatArray
-    standpoint_scores: FloatArray
 
 
 def whole_roll(roll: float) -> int:
@@ -89,26 +86,23 @@ def rank_tiles(
         standpoints: S, descriptors of a place in the index, one after another.
 
     """
-    unseen = np.empty((0, 1), dtype=np.float32)
+    unseen = np.empty(0, dtype=np.float32)
     if n_bins is None:
         best, curves = search_places(index, descriptor[None], k, standpoints, rows)
         from_each = curves[:, :, 0]
         similarities = over_standpoints(from_each)
         order = np.argsort(-similarities, kind="stable")[:k]
         rolls = np.full(len(order), np.nan, dtype=np.float32)
-        return Ranking(
-            best[order], similarities[order], unseen[:, 0], rolls, from_each[order], unseen
-        )
+        return Ranking(best[order], similarities[order], unseen, rolls, from_each[order])
     wanted = None if heading_deg is None else [roll_from_heading(heading_deg, n_bins)]
     found = search_all_rolls(index, descriptor, n_bins, k, rows, wanted, standpoints=standpoints)
     known = found.rows[0] >= 0
     return Ranking(
         rows=found.rows[0][known],
         similarities=found.similarities[0][known],
-        teacher_scores=unseen[:, 0],
+        teacher_scores=unseen,
         rolls=found.rolls[0][known],
         from_each=found.from_each[0][known],
-        standpoint_scores=unseen,
     )
 
 
@@ -127,13 +121,13 @@ def look_again(
         ranking: of the student.
         teacher: in evaluation mode.
         canvas: uint8 (h, w, 3) of whole azimuth bins.
-        tiles: the first T tiles, uint8 (S, S, 3) each.
+        tiles: uint8 (S, S, 3) each, of the first T places around the standpoint that the student
+            finds the photo most like, where its roll was found.
         heading_deg: where known; used for rolls that the student does not know.
         device: where the teacher is.
 
-    Each place is looked at from every standpoint, near the student's roll. A global student knows
-    none: then the roll that the teacher's own descriptors find best becomes the tile's, unless the
-    teacher is global too.
+    Each tile is met near the student's roll. A global student knows none: then the roll that the
+    teacher's own descriptors find best becomes the tile's, unless the teacher is global too.
 
     """
     count = len(tiles)
@@ -143,46 +137,40 @@ def look_again(
     ground = teacher.ground_tokens(batch)
     seen = to_batch(tiles, teacher.aerial_size, device)
     rolls = ranking.rolls[:count]
-    if teacher.base.bins is not None and np.isnan(rolls).any():
-        if heading_deg is None:
-            rolls = found_rolls(teacher, ground, teacher.aerial_tokens(seen))
-        else:
-            rolls = np.full_like(rolls, roll_from_heading(heading_deg, canvas_bins(canvas)))
-    scores, from_each = score_places(teacher, ground, teacher.prepare_places(seen), rolls)
+    unknown = bool(np.isnan(rolls).any())
+    if unknown and heading_deg is not None:
+        rolls = np.full_like(rolls, roll_from_heading(heading_deg, canvas_bins(canvas)))
+        unknown = False
+    scores, met = score_tiles(
+        teacher, ground, teacher.prepare_tiles(seen), None if unknown else rolls
+    )
+    if teacher.base.bins is None:
+        rolls = ranking.rolls[:count]
+    elif unknown:
+        rolls = met
     return replace(
-        ranking,
-        teacher_scores=scores,
-        rolls=np.concatenate([rolls, ranking.rolls[count:]]),
-        standpoint_scores=from_each,
+        ranking, teacher_scores=scores, rolls=np.concatenate([rolls, ranking.rolls[count:]])
     )
 
 
-def found_rolls(teacher: GeoSSK, ground: Tensor, aerial: Tensor) -> FloatArray:
-    """Rolls (T,) at which an azimuth teacher's descriptors find one view (1, N, C) most like each of
-    the tiles (T, M, C), seen from their middles.
-    """
-    curve = teacher.plain_similarity(ground, aerial)[0]
-    return curve.argmax(dim=1).cpu().numpy().astype(np.float32)
-
-
-def score_places(
-    teacher: GeoSSK, ground: Tensor, places: Prepared, rolls: FloatArray
+def score_tiles(
+    teacher: GeoSSK, ground: Tensor, tiles: Prepared, rolls: FloatArray | None
 ) -> tuple[FloatArray, FloatArray]:
-    """Teacher's scores (T,) of T places, and (T, S) of their standpoints.
+    """Teacher's scores (T,) of T tiles, and the rolls (T,) at which it met them.
 
     Args:
         teacher: in evaluation mode.
         ground: tokens (1, N, C) of one view.
-        places: ``prepare_places`` of T tiles.
-        rolls: (T,) in [0, 32) at which an azimuth teacher meets them; a global one asks for none.
+        tiles: ``prepare_tiles`` of T tiles.
+        rolls: (T,) in [0, 32) near which an azimuth teacher meets them, or None where nobody knows
+            any; a global teacher asks for none.
 
     """
-    met = None
-    if teacher.base.bins is not None:
-        met = torch.from_numpy(np.rint(rolls).astype(np.int64) % BINS).to(ground.device)[None]
-    from_each = teacher.standpoint_scores(ground, places, met)[0].float().cpu()
-    told: FloatArray = from_each.numpy()
-    return over_standpoints(told), told
+    near = None
+    if rolls is not None and teacher.base.bins is not None:
+        near = torch.from_numpy(np.rint(rolls).astype(np.int64) % BINS).to(ground.device)[None]
+    scores, met = teacher.tile_scores(ground, tiles, near)
+    return scores[0].float().cpu().numpy(), met[0].cpu().numpy().astype(np.float32)
 
 
 def in_order(ranking: Ranking, view: ViewCalibration) -> tuple[Ranking, npt.NDArray[np.float64]]:
@@ -199,6 +187,5 @@ def in_order(ranking: Ranking, view: ViewCalibration) -> tuple[Ranking, npt.NDAr
         teacher_scores=ranking.teacher_scores[seen],
         rolls=ranking.rolls[order],
         from_each=ranking.from_each[order],
-        standpoint_scores=ranking.standpoint_scores[seen],
     )
     return ordered, logits[order]

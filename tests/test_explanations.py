@@ -18,7 +18,7 @@ from core.cli import main
 from core.data.worlds import TILE_SIDE_M, PatchTruth, Town, load_town, load_truth
 from core.errors import SettingError, WorldError
 from core.evaluation import explained_town
-from core.evaluation.descriptors import crop_queries, town_grid
+from core.evaluation.descriptors import Matches, crop_queries, town_grid
 from core.evaluation.explained_town import explain_town
 from core.evaluation.explanation_tables import explanation_section
 from core.evaluation.explanations import (
@@ -270,7 +270,7 @@ def ideal_truth(town: Town) -> PatchTruth:
 def test_crops_carry_the_truth_of_their_own_patches(tiny_student, bins: int, monkeypatch) -> None:
     # Its cameras stand on places of the grid; this teacher could not tell where else.
     monkeypatch.setattr(
-        explained_town, "_believed_cameras", lambda town, teacher, queries, grid, rows: grid[rows]
+        explained_town, "_believed_cameras", lambda town, student, queries, grid, rows: grid[rows]
     )
     town, truth = ideal_town()
     teacher = GeometryTeacher()
@@ -287,8 +287,8 @@ def test_crops_carry_the_truth_of_their_own_patches(tiny_student, bins: int, mon
     assert helped == pytest.approx(headings["student's roll"]["median_deg"], abs=BIN_DEG / 2)
 
 
-def test_the_tile_lies_where_the_teacher_believes_the_camera(
-    tiny_world, tiny_teacher, monkeypatch
+def test_the_tile_lies_where_the_student_believes_the_camera(
+    tiny_world, tiny_student, monkeypatch
 ) -> None:
     """Of four standpoints the one that scores best, and neighbours that score too low to count."""
     town = load_town(tiny_world)
@@ -297,15 +297,16 @@ def test_the_tile_lies_where_the_teacher_believes_the_camera(
     rows = np.linalg.norm(queries.places[:, None] - grid[None], axis=2).argmin(axis=1)
     own = {"row": 0}
 
-    def south_east(teacher, ground, places, rolls):
+    def south_east(views, places, bins):
         near = np.hypot(*(grid - grid[rows[own["row"]]]).T) <= 28.8 + 1e-6
-        scores = np.full((near.sum(), 4), -9.0, np.float32)
-        scores[np.flatnonzero(near) == rows[own["row"]], 3] = 1.0
+        assert places.shape[:2] == (near.sum(), 4)
+        scores = np.full((1, near.sum(), 4), -9.0, np.float32)
+        scores[0, np.flatnonzero(near) == rows[own["row"]], 3] = 1.0
         own["row"] += 1
-        return scores.max(axis=1), scores
+        return Matches(scores.max(axis=2), np.zeros(scores.shape[:2], np.float32), scores)
 
-    monkeypatch.setattr(explained_town, "score_places", south_east)
-    found = explained_town._believed_cameras(town, tiny_teacher, queries, grid, rows)
+    monkeypatch.setattr(explained_town, "match", south_east)
+    found = explained_town._believed_cameras(town, tiny_student, queries, grid, rows)
     limit = town.half_extent_m
     assert found == pytest.approx(np.clip(grid[rows] + [4.8, -4.8], -limit, limit), abs=1e-3)
 
@@ -431,9 +432,9 @@ def told(tmp_path_factory, tiny_world, tiny_student, tiny_teacher) -> Path:
 def test_the_command_measures_and_says_what(told: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "deep" / "explanations.json"
     arguments = ["pointing", str(told / "teacher"), "--data", str(told / "world")]
-    assert main([*arguments, "--queries", "2", "--out", str(out)]) == 0
+    assert main([*arguments, "--queries", "12", "--out", str(out)]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("360°: 2 photos, 256 patches, ")
+    assert text.startswith("360°: 12 photos, 1536 patches, ")
     assert "own azimuth" in text
     report = json.loads(out.read_text())
     assert {"protocol", "model", "student", "data", "seed", "command", "date", "machine"} <= set(

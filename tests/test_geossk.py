@@ -11,14 +11,12 @@ from torch.nn import functional as F
 from core.errors import SettingError
 from core.models import build_model
 from core.models.geossk import (
-    STANDPOINTS,
     GeoSSK,
     GeoSSKConfig,
     Prepared,
     contribution_factor,
 )
 from core.polar import BINS
-from core.standpoints import SHARPNESS, over_standpoints
 
 CHANNELS, ROWS = 128, 4
 
@@ -138,70 +136,50 @@ def test_a_score_does_not_depend_on_the_other_pairs() -> None:
 
 
 @torch.no_grad()
-def test_a_place_is_the_mean_exponential_of_its_standpoints() -> None:
+@pytest.mark.parametrize("near", [True, False])
+def test_tiles_are_met_at_the_best_roll_near_the_one_that_is_given(near: bool) -> None:
     teacher = make_teacher()
     ground = tokens(2, 8, 5)
     tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
-    places = teacher.standpoint_tokens(tiles)
-    rolls = torch.tensor([[0, 5, 31], [30, 17, 2]])
-    scores = over_standpoints(
-        teacher.standpoint_scores(ground, teacher.prepare_places(tiles), rolls).numpy()
-    )
+    given = torch.tensor([[0, 5, 31], [30, 17, 2]])
+    prepared = teacher.prepare_tiles(tiles)
+    scores, rolls = teacher.tile_scores(ground, prepared, given if near else None)
     for q in range(2):
         for r in range(3):
-            looks = []
-            for stand in range(4):
-                seen = places[r : r + 1, stand]
-                curve = teacher.plain_similarity(ground[q : q + 1], seen)[0, 0]
-                near = [(int(rolls[q, r]) + turn) % BINS for turn in (-1, 0, 1)]
-                best = max(near, key=lambda roll, curve=curve: float(curve[roll]))
-                pair = teacher.pair_scores(ground[q : q + 1], seen, torch.tensor([[best]]))
-                looks.append(math.exp(SHARPNESS * float(pair)))
-            assert float(scores[q, r]) == pytest.approx(
-                math.log(sum(looks) / 4) / SHARPNESS, abs=2e-5
-            )
+            seen = teacher.aerial_tokens(tiles[r : r + 1])
+            curve = teacher.plain_similarity(ground[q : q + 1], seen)[0, 0]
+            turns = (-1, 0, 1) if near else range(BINS)
+            allowed = [(int(given[q, r]) + turn) % BINS for turn in turns]
+            best = max(allowed, key=lambda roll, curve=curve: float(curve[roll]))
+            assert int(rolls[q, r]) == best
+            pair = teacher.pair_scores(ground[q : q + 1], seen, torch.tensor([[best]]))
+            assert float(scores[q, r]) == pytest.approx(float(pair), abs=2e-5)
 
 
 @torch.no_grad()
-def test_places_kept_one_by_one_score_as_they_did_together() -> None:
+def test_tiles_kept_one_by_one_score_as_they_did_together() -> None:
     teacher = make_teacher()
     tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     ground, rolls = tokens(2, 8, 5), torch.tensor([[0, 5, 31], [30, 17, 2]])
-    together = teacher.prepare_places(tiles)
-    first, second, third = together.each(len(teacher.standpoints))
+    together = teacher.prepare_tiles(tiles)
+    first, second, third = together.each()
     turned = Prepared.joined([third, first, second])
-    kept = teacher.standpoint_scores(ground, turned, rolls[:, [2, 0, 1]])
-    scores = teacher.standpoint_scores(ground, together, rolls)
+    kept = teacher.tile_scores(ground, turned, rolls[:, [2, 0, 1]])[0]
+    scores = teacher.tile_scores(ground, together, rolls)[0]
     torch.testing.assert_close(kept, scores[:, [2, 0, 1]], atol=2e-3, rtol=0)  # half precision
     assert float(scores.std()) > 0.01
 
 
 @torch.no_grad()
-def test_standpoints_lie_in_the_quarters_of_a_grid_cell() -> None:
-    teacher = make_teacher()
-    tiles = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
-    seen = teacher.standpoint_tokens(tiles)
-    assert seen.shape == (2, 4, ROWS * BINS, CHANNELS)
-    half_side_m, half_cell_m = 38.4, 9.6
-    for (east, north), tokens_there in zip(STANDPOINTS, seen.unbind(1), strict=True):
-        assert abs(east) * half_side_m == pytest.approx(half_cell_m / 2)
-        assert abs(north) * half_side_m == pytest.approx(half_cell_m / 2)
-        moved = teacher.base.aerial_tokens(tiles, (east, north))
-        torch.testing.assert_close(tokens_there, moved)
-    assert len(set(STANDPOINTS)) == 4
-
-
-@torch.no_grad()
-def test_a_tile_that_is_not_turned_polar_has_one_standpoint() -> None:
+def test_a_global_teacher_knows_no_rolls() -> None:
     torch.manual_seed(2)
     base = build_model("convnet-s", "gap", (64, 256), (64, 64), dim=6, polar=False)
     teacher = GeoSSK(base).eval()
     tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(4))
     ground = tokens(2, BINS, 1)
-    places = teacher.standpoint_tokens(tiles)
-    assert places.shape[:2] == (3, 1)
-    scores = teacher.standpoint_scores(ground, teacher.prepare_places(tiles))
-    torch.testing.assert_close(scores[..., 0], teacher.pair_scores(ground, places[:, 0]))
+    scores, rolls = teacher.tile_scores(ground, teacher.prepare_tiles(tiles))
+    assert not rolls.any()
+    torch.testing.assert_close(scores, teacher.pair_scores(ground, teacher.aerial_tokens(tiles)))
 
 
 @torch.no_grad()

@@ -148,45 +148,29 @@ def test_the_camera_is_a_point_in_the_place(localizer, with_teacher):
         assert first.radius_m is None  # nothing was measured for these
 
 
-def test_the_camera_is_pulled_to_the_standpoint_that_scores_best(with_teacher, monkeypatch):
-    import torch
-
-    told = torch.tensor([0.0, 0.0, 0.0, 9.0])  # the last one: south-east
-    monkeypatch.setattr(
-        with_teacher.teacher,
-        "standpoint_scores",
-        lambda ground, places, rolls: told.expand(1, rolls.shape[1], 4),
-    )
-    first = with_teacher.locate(panorama_at(with_teacher.gallery, ROW)).candidates[0]
-    monkeypatch.setattr("core.position.REACH", 0.01)  # only the place itself
-    alone = with_teacher.locate(panorama_at(with_teacher.gallery, ROW)).candidates[0]
-    east, north = with_teacher.gallery.frame.to_metres(alone.camera)
-    assert (east - first.tile.east_m, north - first.tile.north_m) == pytest.approx(
-        (4.8, -4.8), abs=0.01
-    )
-
-
 def test_teacher_overrules_the_student(with_teacher, monkeypatch):
     photo = panorama_at(with_teacher.gallery, ROW)
     before = Localizer(with_teacher.gallery, with_teacher.student).locate(photo)
     second = before.candidates[1].row
+    _, canvas = with_teacher.view(photo)
+    rows = with_teacher._rank(with_teacher._describe(canvas), canvas, None, None).rows[:20]
     tiles = []
-    original = with_teacher.gallery.tile_image
+    original = with_teacher.gallery.standpoint_image
 
-    def remember(row):
+    def remember(row, standpoint):
         tiles.append(row)
-        return original(row)
+        return original(row, standpoint)
 
     def prefer_second(ground, places, rolls):
         import torch
 
-        told = [1.0 if row == second else 0.0 for row in tiles[-rolls.shape[1] :]]
-        return torch.tensor([told])[..., None].expand(-1, -1, 4)
+        assert len(places) == 20
+        return torch.from_numpy(rows == second)[None].float(), rolls
 
-    monkeypatch.setattr(with_teacher.gallery, "tile_image", remember)
-    monkeypatch.setattr(with_teacher.teacher, "standpoint_scores", prefer_second)
+    monkeypatch.setattr(with_teacher.gallery, "standpoint_image", remember)
+    monkeypatch.setattr(with_teacher.teacher, "tile_scores", prefer_second)
     after = with_teacher.locate(photo)
-    assert len(tiles) == 20
+    assert sorted(tiles) == sorted(rows)
     assert after.candidates[0].row == second
     assert after.candidates[0].teacher_score == 1.0
 
@@ -230,9 +214,8 @@ def test_explanation_of_a_candidate(with_teacher):
     assert seen.phi_aerial.sum() == pytest.approx(1, abs=1e-4)
     np.testing.assert_allclose(seen.ground_to_aerial.sum(axis=1), 1, atol=1e-4)
     np.testing.assert_allclose(seen.aerial_to_ground.sum(axis=1), 1, atol=1e-4)
-    # The picture was taken in the middle of the tile, where the explanation looks from; the place's
-    # score is that of four standpoints around it.
-    assert 1 >= seen.teacher_score > first.teacher_score
+    # The picture was taken in the middle of the tile, where both look from.
+    assert seen.teacher_score == pytest.approx(first.teacher_score, abs=1e-5)
 
 
 def test_explanation_finds_the_roll_where_none_is_given(with_teacher):
@@ -332,8 +315,7 @@ def test_a_photo_from_a_quarter_of_a_cell_finds_the_cell_and_that_quarter(
     from_standpoints, standpoint
 ):
     gallery = from_standpoints.gallery
-    stand = gallery.centres_m[ROW] + gallery.standpoints[standpoint] * 38.4
-    tile = gallery.tile_image_at(gallery.frame.to_place(*stand))
+    tile = gallery.standpoint_image(ROW, standpoint)
     photo = roll_canvas(tile_to_polar(tile), 5)
     ranking = from_standpoints._rank(
         from_standpoints._describe(from_standpoints.view(photo)[1]),
@@ -345,3 +327,19 @@ def test_a_photo_from_a_quarter_of_a_cell_finds_the_cell_and_that_quarter(
     first = from_standpoints.locate(photo).candidates[0]
     assert first.row == ranking.rows[0] == ROW
     assert first.roll == 27
+
+
+def test_the_teacher_looks_from_the_standpoint_that_the_student_found(
+    from_standpoints, tiny_teacher
+):
+    """A photo from the third quarter of a cell: of that place the teacher sees the tile around it."""
+    gallery = from_standpoints.gallery
+    photo = tile_to_polar(gallery.standpoint_image(ROW, 2))
+    both = Localizer(gallery, from_standpoints.student, tiny_teacher, TEACHER_DECIDES)
+    first = both.locate(photo).candidates[0]
+    assert first.row == ROW
+    own = gallery.tile(ROW)
+    offset = gallery.standpoints[2] * own.side_m / 2
+    there = gallery.frame.to_place(*(np.array([own.east_m, own.north_m]) + offset))
+    seen = both.explain(photo, ROW, first.roll, camera=there)
+    assert first.teacher_score == pytest.approx(seen.teacher_score, abs=1e-4)

@@ -1,16 +1,15 @@
-"""Places that look alike to a student: against a slow search, one camera at a time."""
+"""Where a student takes cameras to be: against a slow search, one camera at a time."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from core.data.worlds import load_town
+from core.evaluation.descriptors import town_grid
 from core.polar import BINS
-from core.training.mining import confusing_places
+from core.training.mining import STEP_M, confusing_points
 from core.training.sampling import SamplingConfig, TownBatches
 
 
@@ -19,13 +18,12 @@ def town(tiny_world):
     return load_town(tiny_world)
 
 
-def slow_likeness(student, town, bins: int) -> np.ndarray:
-    """Likeness (N, N) of the first bins of each panorama with the tile around every camera."""
+def slow_likeness(student, town, grid: np.ndarray, bins: int) -> np.ndarray:
+    """Likeness (N, R) of the first bins of each panorama with the tile around every point."""
     with torch.inference_mode():
         views = torch.from_numpy(np.array(town.panoramas)).permute(0, 3, 1, 2).float() / 255
         view = student.ground_pool(student.ground_map(views), BINS).numpy()[:, :bins]
-        places = np.clip(town.places, -town.half_extent_m, town.half_extent_m)
-        tiles = torch.from_numpy(town.crop_tiles(places, 128)).permute(0, 3, 1, 2).float() / 255
+        tiles = torch.from_numpy(town.crop_tiles(grid, 128)).permute(0, 3, 1, 2).float() / 255
         tile = student.describe_aerial(tiles).numpy().reshape(len(tiles), BINS, -1)
     alike = np.empty((len(view), len(tile)))
     for i, bins_seen in enumerate(view):
@@ -39,33 +37,49 @@ def slow_likeness(student, town, bins: int) -> np.ndarray:
     return alike
 
 
-def test_the_most_alike_come_first_and_neighbours_never(town, tiny_student):
-    found = confusing_places(tiny_student, town, count=5, bins=8, apart_m=28.8)
-    alike = slow_likeness(tiny_student, town, 8)
-    apart = np.linalg.norm(town.places[:, None] - town.places[None], axis=2)
-    for own, others in enumerate(found):
-        assert own not in others
-        allowed = np.flatnonzero(apart[own] >= 28.8)
-        best = allowed[np.argsort(-alike[own, allowed])][:5]
-        np.testing.assert_allclose(alike[own, others], alike[own, best], atol=1e-5)
+def rows_of(points: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(points[:, None] - grid[None], axis=2).argmin(axis=1)
 
 
-def test_more_than_there_are_gives_all_others_once(town, tiny_student):
-    found = confusing_places(tiny_student, town, count=500)
-    assert found.shape == (24, 23)
-    for own, others in enumerate(found):
-        assert sorted([own, *others]) == list(range(24))
+def test_the_most_alike_come_first_and_the_own_place_never(town, tiny_student):
+    grid = town_grid(town, STEP_M)
+    found = confusing_points(tiny_student, town, count=3, bins=8)
+    alike = slow_likeness(tiny_student, town, grid, 8)
+    apart = np.linalg.norm(town.places[:, None] - grid[None], axis=2)
+    for own, points in enumerate(found):
+        rows = rows_of(points, grid)
+        assert apart[own, rows].min() >= 19.2
+        allowed = np.flatnonzero(apart[own] >= 19.2)
+        best = allowed[np.argsort(-alike[own, allowed])][:3]
+        np.testing.assert_allclose(alike[own, rows], alike[own, best], atol=1e-5)
 
 
-def test_hard_batches_hold_what_looks_like_their_first_place(town):
-    confusing = np.array([[(own + step) % 24 for step in (3, 7, 11, 13)] for own in range(24)])
-    config = SamplingConfig(batch=4, widths=((32, 1.0),), hard_share=1.0, every_crop=False)
-    batches = TownBatches([town], replace(config, mirror=False), 128, 0, [confusing])
+def test_more_than_there_are_gives_all_points_once(town, tiny_student):
+    grid = town_grid(town, STEP_M)
+    found = confusing_points(tiny_student, town, count=500)
+    assert found.shape == (len(town.places), len(grid), 2)
+    for points in found:
+        assert sorted(rows_of(points, grid)) == list(range(len(grid)))
+
+
+def test_batches_hold_tiles_that_their_places_are_taken_for(town):
+    """One point for each camera, told by the tile around it."""
+    random = np.random.default_rng(0)
+    limit = town.half_extent_m
+    confusing = random.uniform(-limit, limit, (len(town.places), 1, 2))
+    config = SamplingConfig(
+        batch=4, widths=((32, 1.0),), elsewhere=1.0, every_crop=False, mirror=False
+    )
+    batches = TownBatches([town], config, 128, 0, [confusing])
+    around = town.crop_tiles(confusing[:, 0], 128)
     for step in range(5):
         batch = batches.batch(step)
-        shown = [int(np.argmin([_unlike(view, p) for p in town.panoramas])) for view in batch.views]
-        assert len(set(shown)) == 4
-        assert set(shown[1:]) <= set(confusing[shown[0]])
+        assert len(batch.tiles) == 8
+        cameras = [
+            int(np.argmin([_unlike(view, p) for p in town.panoramas])) for view in batch.views
+        ]
+        others = {tile.tobytes() for tile in batch.tiles[4:]}
+        assert others == {around[camera].tobytes() for camera in cameras}
 
 
 def _unlike(view: np.ndarray, panorama: np.ndarray) -> float:

@@ -61,17 +61,6 @@ def test_sector_map_agrees_with_the_polar_view() -> None:
     assert set(np.unique(sectors)) == {-1, *range(4 * BINS)}
 
 
-@pytest.mark.parametrize(("east", "north"), [(0.25, 0.0), (0.0, 0.25), (-0.125, 0.125)])
-def test_a_standpoint_sees_what_the_centre_of_a_moved_tile_sees(east: float, north: float) -> None:
-    wide = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(1))
-    right, down = round(east * 64), round(-north * 64)
-    tile = wide[..., 32:160, 32:160]
-    moved = wide[..., 32 + down : 160 + down, 32 + right : 160 + right]
-    there = polar_view(tile, 32, 64, (east, north))
-    inner = slice(16, None)  # rows of less than half the radius lie in both tiles
-    torch.testing.assert_close(there[:, :, inner], polar_view(moved, 32, 64)[:, :, inner])
-
-
 def test_polar_view_refuses_what_is_not_square() -> None:
     with pytest.raises(SettingError, match="Polar view"):
         polar_view(torch.zeros(1, 3, 8, 9), 4, 8)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from core.position import camera_position
+from core.standpoints import SHARPNESS
 
 SIDE_M = 76.8
 GRID = np.array([[19.2 * east, 19.2 * north] for north in range(-3, 4) for east in range(-3, 4)])
@@ -14,8 +15,8 @@ QUARTERS = ((-0.125, 0.125), (0.125, 0.125), (-0.125, -0.125), (0.125, -0.125))
 
 
 def bowl(camera: np.ndarray, points: np.ndarray, width_m: float) -> np.ndarray:
-    """Scores whose exponential is a Gaussian around the camera."""
-    return -((points - camera) ** 2).sum(axis=-1) / (2 * width_m**2)
+    """Scores whose exponential, as sharp as a position takes it, is a Gaussian around the camera."""
+    return -((points - camera) ** 2).sum(axis=-1) / (2 * width_m**2) / SHARPNESS
 
 
 def points_of(standpoints) -> np.ndarray:
@@ -23,7 +24,7 @@ def points_of(standpoints) -> np.ndarray:
 
 
 def test_a_place_alone_is_its_centre() -> None:
-    found = camera_position(np.array([[5.0, -7.0]]), np.array([[0.3]]), 0, SIDE_M, 20.0)
+    found = camera_position(np.array([[5.0, -7.0]]), np.array([[0.3]]), 0, SIDE_M)
     assert found == pytest.approx([5.0, -7.0])
 
 
@@ -32,37 +33,35 @@ def test_scores_that_fall_off_around_the_camera_find_it(standpoints) -> None:
     for camera in ([3.0, -6.0], [-8.0, 1.0], [0.0, 0.0]):
         scores = bowl(np.array(camera), points_of(standpoints), 8.0)
         first = int(scores.max(axis=1).argmax())
-        found = camera_position(GRID, scores, first, SIDE_M, 1.0, standpoints)
+        found = camera_position(GRID, scores, first, SIDE_M, standpoints)
         centre_error = np.hypot(*(GRID[first] - camera))
         assert np.hypot(*(found - camera)) < max(1.0, 0.3 * centre_error)
 
 
 def test_the_slow_sum_of_the_definition() -> None:
-    scores = np.random.default_rng(1).normal(size=(len(GRID), 4))
+    scores = np.random.default_rng(1).normal(size=(len(GRID), 4)) / 10
     total, weight_sum = np.zeros(2), 0.0
     for place in range(len(GRID)):
         if np.hypot(*(GRID[place] - GRID[MIDDLE])) > 28.8:
             continue
         for stand, (east, north) in enumerate(QUARTERS):
-            weight = np.exp(2.0 * scores[place, stand])
+            weight = np.exp(SHARPNESS * scores[place, stand])
             total += weight * (GRID[place] + [38.4 * east, 38.4 * north])
             weight_sum += weight
-    found = camera_position(GRID, scores, MIDDLE, SIDE_M, 2.0, QUARTERS)
+    found = camera_position(GRID, scores, MIDDLE, SIDE_M, QUARTERS)
     assert found == pytest.approx(total / weight_sum)
 
 
 def test_far_and_excluded_places_have_no_say() -> None:
     scores = np.full((len(GRID), 1), -np.inf)
     scores[MIDDLE] = 0.0
-    assert camera_position(GRID, scores, MIDDLE, SIDE_M, 20.0) == pytest.approx([0.0, 0.0])
+    assert camera_position(GRID, scores, MIDDLE, SIDE_M) == pytest.approx([0.0, 0.0])
     scores[0] = 100.0  # three steps away on either axis
-    assert camera_position(GRID, scores, MIDDLE, SIDE_M, 20.0) == pytest.approx([0.0, 0.0])
+    assert camera_position(GRID, scores, MIDDLE, SIDE_M) == pytest.approx([0.0, 0.0])
 
 
 def test_moving_everything_moves_the_answer() -> None:
     scores = np.random.default_rng(2).normal(size=(len(GRID), 4))
-    here = camera_position(GRID, scores, MIDDLE, SIDE_M, 3.0, QUARTERS)
-    there = camera_position(
-        GRID + np.array([1000.0, -500.0]), scores, MIDDLE, SIDE_M, 3.0, QUARTERS
-    )
+    here = camera_position(GRID, scores, MIDDLE, SIDE_M, QUARTERS)
+    there = camera_position(GRID + np.array([1000.0, -500.0]), scores, MIDDLE, SIDE_M, QUARTERS)
     assert there - here == pytest.approx([1000.0, -500.0])

@@ -92,7 +92,9 @@ def test_content_lies_where_its_patch_looks(bins: int, every_crop: bool) -> None
 
 def test_content_is_told_from_the_tile_and_not_from_the_camera() -> None:
     town = with_truth(telling_town())
-    config = SamplingConfig(batch=12, widths=((32, 1.0),), offset_m=9.0, mirror=False)
+    config = SamplingConfig(
+        batch=12, widths=((32, 1.0),), offset_m=9.0, mirror=False, elsewhere=0.0
+    )
     batch = sample_batch(town, config, 128, np.random.default_rng(1))
     assert batch.content is not None
     # All around the camera: the mean of the content is the camera's own place beside the tile's centre.
@@ -111,7 +113,9 @@ def test_towns_without_truth_give_batches_without_content() -> None:
 
 def test_tiles_lie_around_their_queries_and_semi_positives_are_masked() -> None:
     town = telling_town()
-    config = SamplingConfig(batch=30, widths=((16, 1.0),), mirror=False, also_true_m=60)
+    config = SamplingConfig(
+        batch=30, widths=((16, 1.0),), mirror=False, also_true_m=60, elsewhere=0.0
+    )
     batch = sample_batch(town, config, 128, np.random.default_rng(3))
     centre = batch.tiles[:, 60:68, 60:68, :2].astype(float).mean(axis=(1, 2)) / 255
     places = (centre - 0.5) * town.size_m
@@ -185,36 +189,44 @@ def test_softening_keeps_a_flat_image() -> None:
 
 
 def test_views_outside_a_photo_frame_are_mid_grey() -> None:
-    config = SamplingConfig(batch=6, widths=((8, 1.0),), photo_share=1.0)
+    config = SamplingConfig(batch=6, widths=((8, 1.0),), photo_share=1.0, elsewhere=0.5)
     batch = sample_batch(telling_town(), config, 128, np.random.default_rng(0))
     assert not batch.seen.all()
     views, tiles = to_model_views(batch, (64, 256), (128, 128), torch.Generator().manual_seed(0))
     hidden = ~torch.from_numpy(batch.seen)
     assert torch.allclose(views.permute(0, 2, 3, 1)[hidden], torch.tensor(127 / 255))
     assert views.shape == (24, 3, 64, 64)
-    assert tiles.shape == (6, 3, 128, 128)
+    assert tiles.shape == (9, 3, 128, 128)
 
 
-def test_neighbours_are_negatives_half_a_grid_step_away() -> None:
+@pytest.mark.parametrize("local_share", [0.0, 1.0])
+def test_other_tiles_are_negatives_from_all_around_the_batch(local_share: float) -> None:
     town = telling_town()
     config = SamplingConfig(
-        batch=6, widths=((8, 1.0),), mirror=False, every_crop=False, neighbours=3, offset_m=4.8
+        batch=6,
+        widths=((8, 1.0),),
+        mirror=False,
+        every_crop=False,
+        elsewhere=20.0,
+        local_share=local_share,
+        also_true_m=60.0,
     )
     batch = sample_batch(town, config, 128, np.random.default_rng(1))
-    assert batch.tiles.shape[0] == 24
-    assert batch.views.shape[0] == 6
+    assert len(batch.tiles) == 6 + 120
+    assert batch.ignored.shape == (6, 126)
     assert batch.true_columns.tolist() == list(range(6))
-    assert batch.ignored.shape == (6, 24)
     middle = batch.tiles[:, 60:68, 60:68, :2].astype(float).mean(axis=(1, 2)) / 255
-    places = (middle - 0.5) * town.size_m
-    for place in range(6):
-        own = [place + 6 * k for k in range(1, 4)]
-        assert not batch.ignored[place, own].any()
-        steps = np.abs(places[own] - places[place])
-        on_grid = (np.abs(steps / 9.6 - np.rint(steps / 9.6)) < 0.3).all()
-        at_border = np.abs(places[own]).max() > town.half_extent_m - 3
-        assert on_grid or at_border
-        assert steps.max() > 5 or at_border
+    points = (middle - 0.5) * town.size_m
+    own, others = points[:6], points[6:]
+    slack = config.offset_m + 3.0  # of the own tiles' offsets, and colours are that coarse
+    low, high = own.min(axis=0), own.max(axis=0)
+    assert ((others >= low - slack) & (others <= high + slack)).all()
+    # From all of the box: each of its quarters has its share.
+    quarter = ((others > (low + high) / 2) * [1, 2]).sum(axis=1)
+    assert np.bincount(quarter, minlength=4).min() > 15
+    apart = np.linalg.norm(own[:, None] - others[None], axis=2)
+    assert batch.ignored[:, 6:][apart < 60 - slack].all()
+    assert not batch.ignored[:, 6:][apart > 60 + slack].any()
 
 
 def test_wrong_labels_exchange_views_and_leave_the_labels() -> None:

@@ -3,7 +3,7 @@
 A photo is a crop of a panorama that starts at the border of a patch, so that each of its patches is
 one whose truth is known; the panorama's own heading is anything, so the crop's is too. The nearest
 place of the grid, which is the right answer, is given. The tile is cut as the page cuts it: around
-the point in that place where the teacher believes the camera, which it is not told. The roll it is
+the point in that place where the student believes the camera, which it is not told. The roll it is
 met at is the true one (to the nearest whole bin) for pointing; the contribution factors of a photo
 depend on no tile. How far the heading is known without being told is measured by itself.
 """
@@ -26,10 +26,13 @@ from core.evaluation.descriptors import (
     Int,
     Queries,
     cut_queries,
+    describe_places,
     describe_views,
     draw_crops,
     match,
+    place_offsets,
     town_grid,
+    town_standpoints,
 )
 from core.evaluation.explanations import (
     Looks,
@@ -39,15 +42,13 @@ from core.evaluation.explanations import (
     heading_figures,
     pointing_figures,
 )
-from core.evaluation.rerank import TownPlaces
 from core.explain import heading_from_attention
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import BIN_DEG, BINS, RINGS, to_batch
 from core.position import REACH, camera_position
-from core.ranking import found_rolls, score_places
 from core.search import heading_from_roll, roll_from_heading
-from core.standpoints import SHARPNESS
+from core.standpoints import STANDPOINTS
 from core.views import ground_batch
 
 __all__ = ["CHANCE_DEG", "FIELDS_OF_VIEW", "explain_town"]
@@ -91,7 +92,8 @@ def explain_town(
         town: with its imagery.
         truth: what the patches of this very town's panoramas show.
         teacher: with azimuth bins, in evaluation mode.
-        student: finds its own roll of the true pair; a global one finds none and has no heading.
+        student: finds where the camera stood, and its own roll of the true pair; a global one finds
+            none and has no heading.
         fields: bins of the photos, 1 to 32.
         count: photos of each field of view, at most as many as there are panoramas.
         seed: of panoramas, headings and foreign tiles; same seed, same figures.
@@ -120,7 +122,7 @@ def _row(
     count: int,
     seed: int,
 ) -> Row:
-    asked = _ask(town, truth, teacher, bins, count, seed)
+    asked = _ask(town, truth, student, bins, count, seed)
     looks, headings = _look(teacher, student, asked, truth.class_names)
     return {
         "fov_deg": bins * BIN_DEG,
@@ -135,7 +137,7 @@ def _row(
 
 
 def _ask(
-    town: Town, truth: PatchTruth, teacher: GeoSSK, bins: int, count: int, seed: int
+    town: Town, truth: PatchTruth, student: TwoBranch, bins: int, count: int, seed: int
 ) -> _Asked:
     chosen, start = draw_crops(town, bins, count, seed)
     column = start * BINS // town.panoramas.shape[2]
@@ -144,7 +146,7 @@ def _ask(
     grid = town_grid(town)
     # The tiles of all panoramas: a foreign one must show streets too, as every true one does.
     nearest = np.linalg.norm(town.places[:, None] - grid[None], axis=2).argmin(axis=1)
-    centres = _believed_cameras(town, teacher, queries, grid, nearest[chosen])
+    centres = _believed_cameras(town, student, queries, grid, nearest[chosen])
     others = _far_from(grid[nearest], chosen, np.random.default_rng((seed, bins, 1)))
     pixels = round(TILE_SIDE_M / town.pixel_m)
     rows = np.arange(truth.class_id.shape[1])
@@ -160,27 +162,22 @@ def _ask(
     )
 
 
-@torch.inference_mode()
 def _believed_cameras(
-    town: Town, teacher: GeoSSK, queries: Queries, grid: Float, rows: Int
+    town: Town, student: TwoBranch, queries: Queries, grid: Float, rows: Int
 ) -> Float:
-    """Where (Q, 2) the teacher believes the cameras in places that are given by their grid rows.
+    """Where (Q, 2) the student believes the cameras in places that are given by their grid rows.
 
     As the Localizer answers, but that it is told the place and looks at all of its neighbours. Points
     are moved inwards to where whole tiles can be cut.
     """
-    teacher.eval()
-    places = TownPlaces(teacher, town, grid)
+    points, offsets = town_standpoints(grid), place_offsets(STANDPOINTS)
     found = []
-    for row, view in zip(rows, queries.views, strict=True):
+    for row, view in zip(rows, describe_views(student, queries), strict=True):
         near = np.flatnonzero(np.hypot(*(grid - grid[row]).T) <= REACH * TILE_SIDE_M + 1e-6)
-        ground = teacher.ground_tokens(ground_batch(view[None], teacher.ground_size))
-        rolls = found_rolls(teacher, ground, places.middles_of(near))
-        scores = score_places(teacher, ground, places.of(near), rolls)[1]
+        places = describe_places(student, town, points[near])
+        told = match(view[None], places, bins=student.bins).from_each[0]
         first = int(np.flatnonzero(near == row)[0])
-        found.append(
-            camera_position(grid[near], scores, first, TILE_SIDE_M, SHARPNESS, teacher.standpoints)
-        )
+        found.append(camera_position(grid[near], told, first, TILE_SIDE_M, offsets))
     return np.clip(np.stack(found), -town.half_extent_m, town.half_extent_m)
 
 

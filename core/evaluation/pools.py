@@ -27,11 +27,11 @@ from core.evaluation.descriptors import (
     town_standpoints,
 )
 from core.evaluation.report import FRAMED_BINS, framed
-from core.evaluation.rerank import TownPlaces, rerank
+from core.evaluation.rerank import TownTiles, rerank
 from core.geo import group_places
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
-from core.position import Seen, answered_point
+from core.position import camera_position
 from core.standpoints import STANDPOINTS
 
 __all__ = [
@@ -52,8 +52,7 @@ RIGHT_M = 25.0
 class Pools:
     """The pools of many queries: similarities (Q, K), teacher (Q, T), distances to the camera
     (Q, K), places (Q, K, 2) and cameras (Q, 2), all in metres; from_each (Q, K, S), what the
-    similarities were made of; standpoints (Q, T, S'), what the teacher's scores were made of, and
-    where they are (S', 2) as ``GeoSSK.standpoints`` has it.
+    similarities were made of.
     """
 
     similarities: npt.NDArray[np.float64]
@@ -62,8 +61,6 @@ class Pools:
     places: npt.NDArray[np.float64]
     cameras: npt.NDArray[np.float64]
     from_each: npt.NDArray[np.float64]
-    standpoints: npt.NDArray[np.float64]
-    offsets: npt.NDArray[np.float64]
 
 
 def town_queries(town: Town, bins: int, count: int, seed: int) -> Queries:
@@ -86,7 +83,7 @@ class DescribedTown:
         self.centres = town_grid(town)
         points = town_standpoints(self.centres, standpoints)
         self.descriptors = describe_places(student, town, points)
-        self.seen = None if teacher is None else TownPlaces(teacher, town, self.centres)
+        self.seen = None if teacher is None else TownTiles(teacher, town, points)
 
     def pools(self, asked: Town, bins: int, count: int, seed: int) -> Pools:
         """The pools of ``count`` queries of one width, taken from this town or from another.
@@ -99,15 +96,10 @@ class DescribedTown:
         )
         order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :POOL]
         seen = np.empty((len(order), 0))
-        looked_from, offsets = np.empty((len(order), 0, 1)), np.zeros((1, 2))
         if self.seen is not None:
-            told = rerank(queries, matches, self.seen)
-            scores = np.take_along_axis(told.scores, order, axis=1)
+            scores = np.take_along_axis(rerank(queries, matches, self.seen), order, axis=1)
             looked = int(np.isfinite(scores[0]).sum())
             seen = scores[:, :looked].astype(np.float64)
-            standpoints = told.standpoints.astype(np.float64)
-            looked_from = np.take_along_axis(standpoints, order[:, :looked, None], axis=1)
-            offsets = np.array(self.seen.teacher.standpoints, np.float64)
         places = self.centres[order]
         distance = np.linalg.norm(queries.places[:, None] - places, axis=2)
         if asked is not self.town:
@@ -120,16 +112,13 @@ class DescribedTown:
             places,
             queries.places,
             np.take_along_axis(matches.from_each, order[:, :, None], axis=1).astype(np.float64),
-            looked_from,
-            offsets,
         )
 
 
 def joined(parts: Sequence[Pools]) -> Pools:
     """One after another."""
-    names = [field.name for field in fields(Pools) if field.name != "offsets"]
-    together = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    return Pools(**together, offsets=parts[0].offsets)
+    names = [field.name for field in fields(Pools)]
+    return Pools(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 @dataclass(frozen=True)
@@ -166,12 +155,8 @@ def first_places(pools: Pools, view: ViewCalibration) -> FirstPlaces:
         found.shares.append(merged[best])
         found.similarities.append(float(pools.similarities[query, first]))
         found.right.append(bool(pools.distances[query, first] <= RIGHT_M))
-        point = answered_point(
-            pools.places[query],
-            Seen(pools.from_each[query], place_offsets(pools.from_each.shape[2])),
-            Seen(pools.standpoints[query] if view.teacher else np.empty((0, 1)), pools.offsets),
-            first,
-            TILE_SIDE_M,
-        )
+        told = pools.from_each[query]
+        offsets = place_offsets(told.shape[1])
+        point = camera_position(pools.places[query], told, first, TILE_SIDE_M, offsets)
         found.errors_m.append(float(np.hypot(*(point - pools.cameras[query]))))
     return found

@@ -38,13 +38,13 @@ from core.evaluation.metrics import (
     standard_error,
     worst_first_place,
 )
-from core.evaluation.rerank import TownPlaces, combined, rerank
+from core.evaluation.rerank import TownTiles, combined, rerank
 from core.geo import angle_difference_deg
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import BINS
 from core.position import camera_position
-from core.standpoints import SHARPNESS, STANDPOINTS
+from core.standpoints import STANDPOINTS
 
 __all__ = ["FIELDS_OF_VIEW", "FRAMED_BINS", "Setting", "evaluate_town", "settings_for"]
 
@@ -144,12 +144,11 @@ def _position_figures(
     centres: Float,
     distance: Float,
     queries: Queries,
-    seen: GeoSSK | None,
 ) -> Row:
     """How far the answered point is from the camera, where the first place is right: median and
     ninth decile in metres. ``points``: (Q, R, S), see ``camera_position``.
     """
-    offsets: npt.ArrayLike = place_offsets(points.shape[2]) if seen is None else seen.standpoints
+    offsets = place_offsets(points.shape[2])
     first = worst_first_place(scores, distance)
     errors = []
     for query, place in enumerate(first):
@@ -157,7 +156,7 @@ def _position_figures(
             pool = np.argsort(-scores[query], kind="stable")[:POOL]
             at = int(np.flatnonzero(pool == place)[0])
             told = points[query, pool]
-            found = camera_position(centres[pool], told, at, TILE_SIDE_M, SHARPNESS, offsets)
+            found = camera_position(centres[pool], told, at, TILE_SIDE_M, offsets)
             errors.append(float(np.hypot(*(found - queries.places[query]))))
     return {
         "median_position_error_m": float(np.median(errors)) if errors else None,
@@ -186,7 +185,7 @@ def _rows_of(
     setting: Setting,
     town: Town,
     student: TwoBranch,
-    seen: TownPlaces | None,
+    seen: TownTiles | None,
     descriptors: torch.Tensor,
     centres: Float,
     calibration: Calibration | None,
@@ -203,16 +202,14 @@ def _rows_of(
     chance = {"chance_25_m": _chance(distance, setting.radius_m)}
     row = _row(setting, queries, len(centres), False)
     points = matches.from_each
-    found = _position_figures(matches.similarity, points, centres, distance, queries, None)
+    found = _position_figures(matches.similarity, points, centres, distance, queries)
     figures = _figures(setting, matches.similarity, matches.roll, distance, queries)
     yield row | figures | found | chance
     if seen is not None:
-        told = rerank(queries, matches, seen)
         view = EQUAL if calibration is None else calibration.at(setting.bins)
-        scores = combined(matches.similarity, told.scores, view)
+        scores = combined(matches.similarity, rerank(queries, matches, seen), view)
         row = _row(setting, queries, len(centres), True)
-        points, teacher = told.standpoints, seen.teacher
-        found = _position_figures(scores, points, centres, distance, queries, teacher)
+        found = _position_figures(scores, points, centres, distance, queries)
         yield row | _figures(setting, scores, matches.roll, distance, queries) | found | chance
 
 
@@ -234,8 +231,9 @@ def evaluate_town(
     help to a global student: it has no such rows.
     """
     centres = town_grid(town)
-    descriptors = describe_places(student, town, town_standpoints(centres, standpoints))
-    seen = TownPlaces(teacher, town, centres) if teacher is not None else None
+    points = town_standpoints(centres, standpoints)
+    descriptors = describe_places(student, town, points)
+    seen = TownTiles(teacher, town, points) if teacher is not None else None
     asked = [s for s in settings or settings_for() if student.bins or not s.heading_known]
     rows: list[Row] = []
     for setting in tqdm(asked, desc=f"evaluate {town.name}", leave=False):

@@ -26,21 +26,14 @@ from core.models.azimuth import roll_similarity
 from core.models.pooling import AzimuthPooling
 from core.models.two_branch import TwoBranch
 from core.polar import BINS
-from core.standpoints import cell_standpoints
 
 __all__ = [
-    "STANDPOINTS",
     "GeoSSK",
     "GeoSSKConfig",
     "Interaction",
     "Prepared",
     "contribution_factor",
 ]
-
-
-STANDPOINTS = tuple((float(east) / 2, float(north) / 2) for east, north in cell_standpoints())
-"""Where a place may have been seen from, in half sides of its tile: the middles of the quarters of a
-cell of the gallery's grid (a quarter of a tile wide)."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +86,9 @@ class Prepared:
         names = cls.__dataclass_fields__
         return cls(*(torch.cat([getattr(part, name) for part in parts]).float() for name in names))
 
-    def each(self, count: int) -> list[Prepared]:
-        """Groups of ``count`` images each, in half precision, to be kept."""
-        split = [getattr(self, name).half().split(count) for name in self.__dataclass_fields__]
+    def each(self) -> list[Prepared]:
+        """The images one by one, in half precision, to be kept."""
+        split = [getattr(self, name).half().split(1) for name in self.__dataclass_fields__]
         # A slice would keep the whole batch in memory.
         return [Prepared(*(part.clone() for part in parts)) for parts in zip(*split, strict=True)]
 
@@ -185,13 +178,6 @@ class GeoSSK(nn.Module):
         """Local tokens (B, M, C) of tiles in [0, 1]."""
         return self.base.aerial_tokens(tiles)
 
-    def standpoint_tokens(self, tiles: Tensor) -> Tensor:
-        """Tokens (B, S, M, C) of tiles as seen from S standpoints; one where there is no polar view."""
-        if not self.base.polar:
-            return self.aerial_tokens(tiles)[:, None]
-        seen = [self.base.aerial_tokens(tiles, standpoint) for standpoint in self.standpoints]
-        return torch.stack(seen, dim=1)
-
     def _parts(self, tokens: Tensor, pool: nn.Module) -> Tensor:
         """What each token adds to its bin: (B, rows, columns, D); GAP is one column of N rows."""
         if isinstance(pool, AzimuthPooling):
@@ -238,38 +224,32 @@ class GeoSSK(nn.Module):
         """
         return self.scores_and_attention(ground, aerial, rolls)[0]
 
-    def prepare_places(self, tiles: Tensor) -> Prepared:
-        """Tiles (R, 3, H, W) in [0, 1] as seen from every standpoint: R * S images, tile by tile."""
-        return self._prepare_aerial(self.standpoint_tokens(tiles).flatten(0, 1))
+    def prepare_tiles(self, tiles: Tensor) -> Prepared:
+        """Tiles (R, 3, H, W) in [0, 1], ready for ``tile_scores``."""
+        return self._prepare_aerial(self.aerial_tokens(tiles))
 
-    @property
-    def standpoints(self) -> tuple[tuple[float, float], ...]:
-        """Where a place may have been seen from: S pairs, east and north, in half sides of its tile."""
-        return STANDPOINTS if self.base.polar else ((0.0, 0.0),)
-
-    def standpoint_scores(
-        self, ground: Tensor, places: Prepared, rolls: Tensor | None = None
-    ) -> Tensor:
-        """Scores (Q, R, S) of places as seen from each of their standpoints.
-
-        A camera stands somewhere in a cell of the gallery's grid, not in its middle, and near things
-        then lie at other azimuths. Every standpoint is a pair of its own, met within one bin of the
-        place's roll. ``core.standpoints.over_standpoints`` makes them the scores of places.
+    def tile_scores(
+        self, ground: Tensor, tiles: Prepared, rolls: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Scores (Q, R) of every pair, and the whole rolls (Q, R) at which they were met.
 
         Args:
             ground: tokens (Q, N, C).
-            places: ``prepare_places`` of R tiles.
-            rolls: int (Q, R), the roll of each place; None for a global base.
+            tiles: ``prepare_tiles`` of R tiles.
+            rolls: int (Q, R) at most one bin from which each pair is met, where the teacher's own
+                descriptors find it best; None to look all around. A global base knows no rolls.
 
         """
-        stands = len(self.standpoints)
         asked = self._prepare_ground(ground)
-        if rolls is not None:
-            rolls = rolls.repeat_interleave(stands, dim=1)
-            near = (rolls[..., None] + torch.arange(-1, 2, device=rolls.device)) % BINS
-            curve = self._bin_similarity(asked.bins, places.bins).gather(2, near)
-            rolls = near.gather(2, curve.argmax(dim=2, keepdim=True))[..., 0]
-        return self._all_pairs(asked, places, rolls)[0].unflatten(1, (-1, stands))
+        found = torch.zeros(len(asked), len(tiles), dtype=torch.long, device=ground.device)
+        if self.base.bins is not None:
+            curve = self._bin_similarity(asked.bins, tiles.bins)
+            found = curve.argmax(dim=2)
+            if rolls is not None:
+                near = (rolls[..., None] + torch.arange(-1, 2, device=rolls.device)) % BINS
+                best = curve.gather(2, near).argmax(dim=2, keepdim=True)
+                found = near.gather(2, best)[..., 0]
+        return self._all_pairs(asked, tiles, found)[0], found
 
     def scores_and_attention(
         self, ground: Tensor, aerial: Tensor, rolls: Tensor | None = None

@@ -102,20 +102,19 @@ class TwoBranch(nn.Module):
         )
         return features
 
-    def aerial_views(self, tiles: Tensor, standpoint: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+    def aerial_views(self, tiles: Tensor) -> Tensor:
         """What the aerial branch looks at: north-up tiles (B, 3, S, S), or their polar views.
 
         A polar model also takes polar views (B, 3, H, W) that were made beforehand, at the size of
         its ground view: the benchmarks publish SAFA's, which differ from ours by a pixel or two.
-        ``standpoint``: see ``core.polar.polar_view``; elsewhere it has no meaning.
         """
         height, width = self.ground_size
         is_made = height != width and tiles.shape[-2:] == (height, width)
-        return polar_view(tiles, height, width, standpoint) if self.polar and not is_made else tiles
+        return polar_view(tiles, height, width) if self.polar and not is_made else tiles
 
-    def aerial_map(self, tiles: Tensor, standpoint: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-        """Feature map (B, C, h, w) of what ``aerial_views`` makes of the same arguments."""
-        views = self.aerial_views(tiles, standpoint)
+    def aerial_map(self, tiles: Tensor) -> Tensor:
+        """Feature map (B, C, h, w) of what ``aerial_views`` makes of tiles."""
+        views = self.aerial_views(tiles)
         features: Tensor = self.aerial_encoder.feature_map(
             (views - self.mean) / self.std, circular=self.polar
         )
@@ -157,6 +156,6 @@ class TwoBranch(nn.Module):
         """Local tokens (B, h * w, C), row-major, after the encoder's last layer."""
         return self.ground_map(images).flatten(2).transpose(1, 2)
 
-    def aerial_tokens(self, tiles: Tensor, standpoint: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+    def aerial_tokens(self, tiles: Tensor) -> Tensor:
         """Local tokens (B, h * w, C), row-major, of the polar view or the tile."""
-        return self.aerial_map(tiles, standpoint).flatten(2).transpose(1, 2)
+        return self.aerial_map(tiles).flatten(2).transpose(1, 2)

@@ -1,27 +1,28 @@
-"""Hard negatives: the places of a town that a student takes for one another.
+"""Hard negatives: where in a town a student takes a camera to be that it is not.
 
 What re-ranks meets a query's first twenty places, which look alike to the student wherever they are.
-Batches drawn at random hold few such pairs, so a teacher's batches are drawn from these lists
-(hard negatives by similarity, as Sample4Geo mines them: Deuser et al., ICCV 2023).
+Batches drawn at random hold few such tiles, so a teacher's are drawn from these lists (hard negatives
+by similarity, as Sample4Geo mines them: Deuser et al., ICCV 2023).
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.data.worlds import Town
-from core.evaluation.descriptors import describe_places
+from core.data.worlds import GRID_STEP_M, Town
+from core.evaluation.descriptors import Float, describe_places, town_grid
 from core.models.azimuth import roll_similarity
 from core.models.two_branch import TwoBranch
 from core.polar import BINS
 from core.views import ground_batch
 
-__all__ = ["confusing_places"]
+__all__ = ["STEP_M", "confusing_points"]
 
+STEP_M = 1.5 * GRID_STEP_M
+"""Between the points that are searched; with those of a gallery it would take twice as long."""
 CHUNK = 64
 
 
@@ -40,33 +41,31 @@ def _bins(student: TwoBranch, town: Town, count: int) -> Tensor:
     return torch.cat(parts)
 
 
-def confusing_places(
-    student: TwoBranch, town: Town, count: int = 40, bins: int = 8, apart_m: float = 28.8
-) -> npt.NDArray[np.int64]:
-    """Of each of a town's N cameras the others that a view from it is most likely taken for.
+def confusing_points(
+    student: TwoBranch, town: Town, count: int = 20, bins: int = 8, apart_m: float = GRID_STEP_M
+) -> Float:
+    """Where in a town the views from each of its N cameras are most likely taken to be from.
 
     Args:
         student: with azimuth bins, in evaluation mode.
-        town: its cameras are the places, each described by the tile around it.
-        count: how many, at most all others.
+        town: searched on a grid of its own, ``STEP_M`` wide.
+        count: how many points of it, at most all that lie far enough from every camera.
         bins: width of the views; narrow ones are the hard ones.
-        apart_m: cameras nearer to each other than this are one place.
+        apart_m: points nearer to a camera than this are its own place.
 
     Returns:
-        (N, count) indices of cameras, most alike first; where fewer lie far enough, the rest are any.
+        (N, count, 2) metres east and north, most alike first; where fewer lie far enough from a
+        camera, the rest are any.
 
     """
-    views = _bins(student, town, bins)
-    limit = town.half_extent_m
-    tiles = describe_places(student, town, np.clip(town.places, -limit, limit)[:, None])[:, 0]
+    views, grid = _bins(student, town, bins), town_grid(town, STEP_M)
+    tiles = describe_places(student, town, grid[:, None])[:, 0]
     parts = [
         roll_similarity(views[start : start + CHUNK], tiles).amax(dim=2)
         for start in range(0, len(views), CHUNK)
     ]
     alike = torch.cat(parts).float().numpy()
-    apart = np.linalg.norm(town.places[:, None] - town.places[None], axis=2)
+    apart = np.linalg.norm(town.places[:, None] - grid[None], axis=2)
     alike[apart < apart_m] = -np.inf  # last of all
-    order = np.argsort(-alike, axis=1, kind="stable")
-    own = np.arange(len(order))[:, None]
-    others = order[order != own].reshape(len(order), -1)
-    return others[:, :count].astype(np.int64)
+    order = np.argsort(-alike, axis=1, kind="stable")[:, :count]
+    return np.asarray(grid[order])

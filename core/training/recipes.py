@@ -28,7 +28,7 @@ from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import RINGS
 from core.training.loop import LoopConfig, run_loop
-from core.training.mining import confusing_places
+from core.training.mining import confusing_points
 from core.training.objectives import (
     DistillationConfig,
     DistillationObjective,
@@ -47,13 +47,10 @@ __all__ = [
     "train_teacher",
 ]
 
-STANDPOINT_NEIGHBOURS = 3
-STANDPOINT_OFFSET_M = 6.0
-"""A teacher meets tiles from standpoints 9.6 m apart: a camera is at most 4.8 m off on either axis."""
-HARD_SHARE = 0.5
-"""Of a teacher's batches, those of places that the student takes for one another."""
+HARD_TILES = 3.0
+"""A teacher's: for each place of a batch so many tiles that its student takes for such a place."""
 VALIDATED = (Setting(32), Setting(16), Setting(8))
-Confusing = npt.NDArray[np.int64]
+Confusing = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -269,11 +266,11 @@ def _check_pointing(student: TwoBranch, pointing: float) -> None:
 
 
 def mine(student: TwoBranch, towns: Sequence[Town]) -> list[Confusing]:
-    """For each town the places that a student takes for one another; none for a global student."""
+    """For each town where a student takes its cameras to be; none for a global student."""
     if student.bins is None:
         return []
     student.eval()
-    return [confusing_places(student, town) for town in tqdm(towns, desc="hard negatives")]
+    return [confusing_points(student, town) for town in tqdm(towns, desc="hard negatives")]
 
 
 def train_teacher(
@@ -301,13 +298,7 @@ def train_teacher(
     teacher = build_teacher(base, **switches)
     teacher.base.load_state_dict(student.state_dict())
     mined = mine(student, towns) if confusing is None else confusing
-    sampling = replace(
-        loop.sampling,
-        hard_share=HARD_SHARE if mined else 0.0,
-        every_crop=False,
-        neighbours=STANDPOINT_NEIGHBOURS,
-        offset_m=STANDPOINT_OFFSET_M,
-    )
+    sampling = replace(loop.sampling, every_crop=False, elsewhere=HARD_TILES)
     loop = replace(loop, sampling=sampling)
     what = {"trained": "teacher", "start": model_hash(start), "pointing": pointing, **switches}
     objective = TeacherObjective(teacher, pointing)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from core.canvas import UNSEEN
 from core.data.transforms import change_light, photo_mask, soften
-from core.data.worlds import GRID_STEP_M, Town
+from core.data.worlds import Town
 from core.errors import DataError
 from core.polar import BINS, to_batch
 from core.views import fill_canvas, view_size
@@ -35,19 +35,16 @@ class SamplingConfig:
     """What a batch is made of.
 
     ``widths``: bins of a view and how often a step has that width; narrow views are the hard ones.
-    ``offset_m``: the tile's centre lies up to this far from the camera, on either axis; half the
-    way between two standpoints of a gallery (``core.standpoints``) and a little more.
-    ``also_true_m``: another tile this near to the camera covers it as well and is no negative.
-    ``hard_share``: share of the batches whose places look alike to a student wherever they are
-    (``core.training.mining``). ``local_share``: share of the others whose places are neighbours, so
-    that its negatives look alike. ``elsewhere``: tiles from anywhere around the batch's places, so many
-    for each place, as negatives: a gallery covers yards and roofs and fields, a camera stands on a
-    street. ``photo_share``: share of the views up to 12 bins wide that are cut to
-    the frame of a perspective photo. ``every_crop``: each panorama gives all its crops of the step's
-    width; else one, so that views and tiles are as many. ``neighbours``: beside each place's own tile
-    so many of the tiles half a grid step around it, as negatives; what re-ranks must tell a standpoint
-    from the next. ``noise``: share of the views that are exchanged among each other while their labels
-    stay, so that these are wrong.
+    ``offset_m``: the tile's centre lies up to this far from the camera, on either axis; half the way
+    between two standpoints of a gallery (``core.standpoints``) and a little more. ``also_true_m``:
+    another tile this near to the camera covers it as well and is no negative. ``local_share``: share
+    of the batches whose places are neighbours, so that their negatives look alike. ``elsewhere``: so
+    many more tiles for each place, as negatives, from anywhere around the batch's places or from
+    where a student takes them to be (``core.training.mining``): a gallery covers yards and roofs and
+    fields, a camera stands on a street. ``photo_share``: share of the views up to 12 bins wide that
+    are cut to the frame of a perspective photo. ``every_crop``: each panorama gives all its crops of
+    the step's width; else one, so that there is one view for each place. ``noise``: share of the
+    views that are exchanged among each other while their labels stay, so that these are wrong.
     """
 
     batch: int = 80
@@ -64,11 +61,9 @@ class SamplingConfig:
     offset_m: float = 5.5
     also_true_m: float = 19.2
     local_share: float = 0.5
-    hard_share: float = 0.0
     elsewhere: float = 0.75
     photo_share: float = 0.4
     every_crop: bool = True
-    neighbours: int = 0
     mirror: bool = True
     noise: float = 0.0
 
@@ -98,8 +93,8 @@ class Batch:
 class TownBatches:
     """Batches of towns, one town per batch, as ``core.training.loop`` takes them in.
 
-    ``tile_pixels``: side of a tile in pixels. ``confusing``: for each town (N, count) places that
-    look like each of its own, for ``hard_share``.
+    ``tile_pixels``: side of a tile in pixels. ``confusing``: for each town (N, count, 2) points that
+    the views of each camera are taken to be from; without them other tiles are from anywhere.
 
     Raises:
         DataError: no towns.
@@ -112,7 +107,7 @@ class TownBatches:
         config: SamplingConfig,
         tile_pixels: int,
         seed: int,
-        confusing: Sequence[npt.NDArray[np.int64]] = (),
+        confusing: Sequence[npt.NDArray[np.float64]] = (),
     ) -> None:
         if not towns:
             raise DataError(
@@ -138,17 +133,8 @@ class TownBatches:
         return {"bins": batch.views.shape[2] * BINS // self.towns[0].panoramas.shape[2]}
 
 
-def _choose_places(
-    town: Town,
-    config: SamplingConfig,
-    random: Generator,
-    confusing: npt.NDArray[np.int64] | None,
-) -> npt.NDArray[np.int64]:
+def _choose_places(town: Town, config: SamplingConfig, random: Generator) -> npt.NDArray[np.int64]:
     count = min(config.batch, len(town.places))
-    if confusing is not None and random.random() < config.hard_share:
-        first = random.integers(len(town.places))
-        others = random.choice(confusing[first], min(count - 1, confusing.shape[1]), replace=False)
-        return np.append(first, others)
     if random.random() >= config.local_share:
         return random.choice(len(town.places), count, replace=False)
     centre = town.places[random.integers(len(town.places))]
@@ -157,22 +143,20 @@ def _choose_places(
     return random.choice(pool, count, replace=False)
 
 
-def _with_neighbours(
-    centres: npt.NDArray[np.float64], count: int, random: Generator
-) -> npt.NDArray[np.float64]:
-    """The centres (B, 2) and, behind them, ``count`` neighbours of each: (B * (1 + count), 2)."""
-    around = np.array([(e, n) for e in (-1, 0, 1) for n in (-1, 0, 1) if (e, n) != (0, 0)])
-    chosen = np.stack([random.choice(8, count, replace=False) for _ in centres], axis=1)
-    steps = around[chosen] * (GRID_STEP_M / 2)  # count, B, 2
-    return np.concatenate([centres, (centres[None] + steps).reshape(-1, 2)])
-
-
 def _elsewhere(
-    places: npt.NDArray[np.float64], share: float, random: Generator
+    places: npt.NDArray[np.float64],
+    each: float,
+    random: Generator,
+    confusing: npt.NDArray[np.float64] | None,
 ) -> npt.NDArray[np.float64]:
-    """Centres (n, 2) spread evenly over the box around the places (B, 2), ``share`` of B many."""
-    count = round(share * len(places))
-    return random.uniform(places.min(axis=0), places.max(axis=0), (count, 2))
+    """Centres (n, 2) of tiles beside those of the places (B, 2), ``each`` for every place: of the
+    points (B, C, 2) that it is taken for, or of the box around all places, evenly.
+    """
+    count = round(each * len(places))
+    if confusing is None:
+        return random.uniform(places.min(axis=0), places.max(axis=0), (count, 2))
+    flat = confusing.reshape(-1, 2)
+    return flat[random.choice(len(flat), min(count, len(flat)), replace=False)]
 
 
 def _cut_views(
@@ -238,19 +222,20 @@ def sample_batch(
     config: SamplingConfig,
     tile_pixels: int,
     random: Generator,
-    confusing: npt.NDArray[np.int64] | None = None,
+    confusing: npt.NDArray[np.float64] | None = None,
 ) -> Batch:
-    """Draw one batch from one town. See the module's text; ``confusing``: (N, count), see
-    ``SamplingConfig.hard_share``.
+    """Draw one batch from one town. See the module's text; ``confusing``: (N, count, 2), see
+    ``SamplingConfig.elsewhere``.
     """
     bins_of, weights = zip(*config.widths, strict=True)
     bins = int(random.choice(bins_of, p=np.asarray(weights) / sum(weights)))
-    chosen = _choose_places(town, config, random, confusing)
+    chosen = _choose_places(town, config, random)
     places, heading = town.places[chosen], town.heading_deg[chosen]
     limit = town.half_extent_m
     centres = places + random.uniform(-config.offset_m, config.offset_m, places.shape)
-    centres = _with_neighbours(np.clip(centres, -limit, limit), config.neighbours, random)
-    centres = np.concatenate([centres, _elsewhere(places, config.elsewhere, random)])
+    taken_for = None if confusing is None else confusing[chosen]
+    centres = np.concatenate([centres, _elsewhere(places, config.elsewhere, random, taken_for)])
+    centres = np.clip(centres, -limit, limit)
     tiles = town.crop_tiles(centres, tile_pixels)
 
     canvases = town.panoramas[chosen]
@@ -261,7 +246,7 @@ def sample_batch(
     columns = (np.arange(width)[None, :] - shift[:, None]) % width
     canvases = np.take_along_axis(canvases, columns[:, None, :, None], axis=2)
     heading = heading - shift * 360.0 / width
-    content = _content(town, chosen, shift * BINS // width, np.clip(centres, -limit, limit))
+    content = _content(town, chosen, shift * BINS // width, centres)
     if config.mirror and random.random() < 0.5:
         canvases, tiles, heading = canvases[:, :, ::-1], tiles[:, :, ::-1], -heading
         content = None if content is None else content[:, :, ::-1] * np.array([-1, 1], np.float32)
@@ -270,14 +255,8 @@ def sample_batch(
     crops = len(views) // len(chosen)
     # The first bin of the full canvas lies half a turn left of its heading.
     first = (np.tile(heading, crops) - 180.0 + 180.0) * BINS / 360.0 + starts
-    distance = np.linalg.norm(places[:, None] - np.clip(centres, -limit, limit)[None], axis=2)
-    # A place's own tiles are told apart by distance alone; other places' tiles may be as good.
-    own = np.zeros(distance.shape, np.bool_)
-    own[:, : len(chosen) * (1 + config.neighbours)] = np.tile(
-        np.eye(len(chosen), dtype=bool), (1, 1 + config.neighbours)
-    )
-    nearer = distance <= np.diag(distance)[:, None]  # at the border, where tiles are moved inwards
-    ignored = np.where(own, nearer, distance < config.also_true_m)
+    distance = np.linalg.norm(places[:, None] - centres[None], axis=2)
+    ignored = distance < config.also_true_m
     np.fill_diagonal(ignored, False)
     if config.noise:
         views = _exchanged(views, config.noise, random)
