@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from core.data.worlds import Town
-from core.errors import DataError
+from core.errors import DataError, SettingError
 from core.models import build_model
 from core.models.geossk import GeoSSK
 from core.training.loop import LoopConfig, learning_rate, run_loop
@@ -22,7 +23,7 @@ from core.training.objectives import (
     TeacherObjective,
     batch_accuracy,
 )
-from core.training.sampling import Batch, SamplingConfig, TownBatches
+from core.training.sampling import Batch, SamplingConfig, TownBatches, sample_batch
 from tests.test_sampling import telling_town
 
 NARROW = SamplingConfig(batch=8, widths=((4, 1.0),), every_crop=False)
@@ -148,6 +149,7 @@ def test_distillation_moves_the_student_and_leaves_the_teacher(tmp_path: Path) -
     assert 0 <= line["kept_rows"] <= 1
     assert line["relation"] >= 0
     assert line["local"] >= 0
+    assert 0 <= line["descriptors"] <= 4
     assert not [name for name in objective.state_dict() if "teacher" in name]
 
 
@@ -156,10 +158,51 @@ def test_without_knowledge_distillation_is_plain_training(tmp_path: Path) -> Non
     objective = DistillationObjective(
         student,
         teacher,
-        DistillationConfig(relation=0, local=0),  # type: ignore[arg-type]
+        DistillationConfig(relation=0, local=0, descriptors=0),  # type: ignore[arg-type]
     )
     run_towns(objective, [telling_town()], config(1), tmp_path)
     assert "kept_rows" not in (tmp_path / "log.jsonl").read_text()
+
+
+def test_a_filtered_query_is_left_out_of_the_task_too(monkeypatch) -> None:
+    """A teacher that believes one label in three: the gradient of the others' views is zero."""
+    student, teacher = make_pair()
+    batch = sample_batch(
+        telling_town(),
+        SamplingConfig(batch=6, widths=((8, 1.0),), every_crop=False, elsewhere=0.0),
+        32,
+        np.random.default_rng(0),
+    )
+    right = torch.tensor([True, False, False, True, False, False])
+    monkeypatch.setattr(
+        "core.training.objectives.filter_incorrect_knowledge", lambda *given: right.float()
+    )
+    seen = []
+    original = student.ground_map
+
+    def keep_views(views: torch.Tensor) -> torch.Tensor:
+        seen.append(views.requires_grad_())
+        return original(views)
+
+    monkeypatch.setattr(student, "ground_map", keep_views)
+    student.eval()  # batch statistics would tie the views to each other
+    moved = {}
+    for filtered in (True, False):
+        knowledge = DistillationConfig(local=0.0, relation=0.0, is_filtered=filtered)
+        objective = DistillationObjective(student, teacher, knowledge)  # type: ignore[arg-type]
+        loss, _ = objective(batch, torch.Generator().manual_seed(0), "cpu")
+        loss.backward()
+        moved[filtered] = seen[-1].grad.abs().sum(dim=(1, 2, 3)) > 0
+    assert torch.equal(moved[True], right)
+    assert moved[False].all()
+
+
+def test_students_of_other_widths_are_refused_unless_their_descriptors_are_left_alone() -> None:
+    teacher = make_pair()[1]
+    wider = build_model("convnet-s", "azimuth", (64, 256), (32, 32), dim=6)
+    with pytest.raises(SettingError, match="got a student of 6 values and a teacher of 4"):
+        DistillationObjective(wider, teacher)
+    DistillationObjective(wider, teacher, DistillationConfig(descriptors=0.0))
 
 
 def test_batch_accuracy_counts_ties_as_lost_and_ignores_semi_positives() -> None:

@@ -61,6 +61,9 @@ Relation = Annotated[
     float | None, typer.Option(min=0, help="Weight of the knowledge between images.")
 ]
 Local = Annotated[float | None, typer.Option(min=0, help="Weight of the knowledge between parts.")]
+Descriptors = Annotated[
+    float | None, typer.Option(min=0, help="Weight of how each view is described.")
+]
 Filter = Annotated[bool, typer.Option(help="Keep the teacher's mistakes to itself (IKF).")]
 Steps = Annotated[
     int | None, typer.Option(min=1, help="Training steps; with a recipe only for a trial.")
@@ -150,6 +153,7 @@ def distill(
     validation: Validation = None,
     relation: Relation = None,
     local: Local = None,
+    descriptors: Descriptors = None,
     filter: Filter = True,
     steps: Steps = None,
     rate: Rate = None,
@@ -176,7 +180,7 @@ def distill(
     from core.training.objectives import DistillationConfig
     from core.training.recipes import distil_student
 
-    given = _given(relation=relation, local=local, is_filtered=filter)
+    given = _given(relation=relation, local=local, descriptors=descriptors, is_filtered=filter)
     knowledge = dataclasses.replace(DistillationConfig(), **given)
     written = distil_student(towns, held_out, loop, run, out, start, teacher, knowledge, _command())
     _tell(run, f"{written}: distilled for {loop.steps} steps on {len(towns)} towns.")

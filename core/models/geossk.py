@@ -199,10 +199,14 @@ class GeoSSK(nn.Module):
         share = phi.detach() * phi.shape[-1] - 1
         return torch.sigmoid(self.kappa.clamp_min(0) * share.clamp(-8, 8) + self.beta)
 
+    def plain_bins(self, ground: Tensor, aerial: Tensor) -> tuple[Tensor, Tensor]:
+        """Bins before interaction, not normalised: (Q, n, D) and (R, K, D); one for a global base."""
+        asked = self._parts(ground, self.base.ground_pool).sum(1)
+        return asked, self._parts(aerial, self.base.aerial_pool).sum(1)
+
     def plain_similarity(self, ground: Tensor, aerial: Tensor) -> Tensor:
         """Similarity before interaction: (Q, R, K) over rolls, or (Q, R) for a global base."""
-        asked = self._parts(ground, self.base.ground_pool).sum(1)
-        return self._bin_similarity(asked, self._parts(aerial, self.base.aerial_pool).sum(1))
+        return self._bin_similarity(*self.plain_bins(ground, aerial))
 
     def _bin_similarity(self, asked: Tensor, told: Tensor) -> Tensor:
         query = F.normalize(asked.flatten(1), dim=1)

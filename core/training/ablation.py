@@ -30,7 +30,7 @@ TEACHERS: dict[str, dict[str, Any]] = {
     "cim+cf": {"interaction": True, "contribution": True},
 }
 STUDENTS: dict[str, DistillationConfig] = {
-    "alone": DistillationConfig(relation=0.0, local=0.0),
+    "alone": DistillationConfig(relation=0.0, local=0.0, descriptors=0.0),
     "sskd": DistillationConfig(is_filtered=False),
     "sskd+ikf": DistillationConfig(),
 }

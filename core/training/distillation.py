@@ -3,7 +3,8 @@
 GeoSSK: "Cross-View Geo-Localization via Learning Correspondence Semantic Similarity Knowledge",
 MMM 2025, LNCS 15520, pp. 220-233. Only its abstract is public, so the equations are this
 project's reconstruction: SSKD (semantic similarity knowledge distillation) over relations between
-images and between local tokens, and IKF (incorrect knowledge filter).
+images and between local tokens, and IKF (incorrect knowledge filter). Descriptors are taught besides,
+after Distill4Geo (ICONIP 2025), whose students learn from nothing else.
 
 Scores are (Q, R): rows queries, columns references, larger is better. The teacher is detached
 here, whatever it carries. Nothing kept gives loss zero with a graph, never NaN.
@@ -21,6 +22,7 @@ from core.training.losses import aligned_columns
 
 __all__ = [
     "RelationKnowledge",
+    "descriptor_knowledge_loss",
     "filter_incorrect_knowledge",
     "local_knowledge_loss",
     "relation_knowledge_loss",
@@ -112,6 +114,31 @@ def relation_knowledge_loss(
     return RelationKnowledge(0.5 * (rows + columns), kept_rows, kept_columns)
 
 
+def descriptor_knowledge_loss(
+    student: Tensor, teacher: Tensor, weights: Tensor | None = None
+) -> Tensor:
+    """Teach how one view is described (after Distill4Geo's cosine embedding loss); a scalar.
+
+    1 - cosine of every bin of the student with the teacher's, averaged with the weights of the images.
+    A label says one thing of a pair of images; this says something of every part of each.
+
+    Args:
+        student: (B, n, D) raw bins, or (B, 1, D) whole descriptors, with gradient.
+        teacher: (B, n, D) of the same images.
+        weights: (B,) >= 0, for instance from `filter_incorrect_knowledge`; None means 1.
+
+    """
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"teacher descriptors: got {tuple(teacher.shape)}, expected {tuple(student.shape)}. "
+            "Describe the same images by as many numbers with both models."
+        )
+    apart = 1 - functional.cosine_similarity(
+        _widened(student), _widened(teacher.detach()), dim=2
+    ).mean(dim=1)
+    return apart.mean() if weights is None else _weighted_mean(apart, weights.detach())
+
+
 def local_knowledge_loss(
     ground_tokens: Tensor,
     aerial_tokens: Tensor,
@@ -168,7 +195,9 @@ def _direction(
 
 
 def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    return (values * weights).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+    # Divided first: with no weight at all the gradient is zero, not infinity times zero.
+    shares = weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+    return (values * shares).sum()
 
 
 def _log_softmax(logits: Tensor, hidden: Tensor) -> Tensor:

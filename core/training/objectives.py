@@ -12,7 +12,9 @@ from core.errors import SettingError
 from core.models.azimuth import roll_similarity
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
+from core.polar import BINS
 from core.training.distillation import (
+    descriptor_knowledge_loss,
     filter_incorrect_knowledge,
     local_knowledge_loss,
     relation_knowledge_loss,
@@ -227,39 +229,69 @@ class TeacherObjective(nn.Module):
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """Weights of SSKD's two losses, their temperatures, and whether IKF filters (geossk.md, 5).
+    """Weights of what is taught, temperatures, and whether IKF filters (geossk.md, 5).
 
-    A relation weight and a local weight of zero make the plain student of the ablation.
+    ``relation``: between images. ``local``: between the parts of a true pair. ``descriptors``: of each
+    view. All weights of zero make the plain student of the ablation.
     """
 
     relation: float = 1.0
     local: float = 0.1
+    descriptors: float = 50.0
     relation_temperature: float = 0.1
     local_temperature: float = 0.1
     is_filtered: bool = True
 
+    @property
+    def teaches(self) -> bool:
+        """Whether there is anything to ask a teacher."""
+        return bool(self.relation or self.local or self.descriptors)
+
+
+@dataclass(frozen=True)
+class _Knowledge:
+    """What a teacher says of a batch: scores (Q, R); attention (Q, H, N, M) in true pairs, with CIM;
+    gates (Q, N) of ground tokens; bins before interaction, (Q, n, D) and (R, K, D); how far it may be
+    believed (Q,).
+    """
+
+    scores: Tensor
+    attention: Tensor | None
+    gates: Tensor
+    ground_bins: Tensor
+    aerial_bins: Tensor
+    believed: Tensor
+
 
 class DistillationObjective(nn.Module):
-    """L_S = L_task + lambda_1 SSKD_relation + lambda_2 SSKD_local; the teacher is frozen."""
+    """L_S = L_task + SSKD (relation, local, descriptors), each weighed; the teacher is frozen.
+
+    With IKF a query whose own label the teacher does not put first is left out, of the teaching and of
+    the task: one of the two is wrong, and it is not known which.
+    """
 
     def __init__(
         self, student: TwoBranch, teacher: GeoSSK, config: DistillationConfig | None = None
     ) -> None:
         super().__init__()
+        self.config = config or DistillationConfig()
         own, known = student.ground_pool, teacher.base.ground_pool
         if type(own) is not type(known) or student.ground_size != teacher.ground_size:
             raise SettingError("Distillation: student and teacher must have one pooling and size.")
+        if self.config.descriptors and own.dim != known.dim:
+            raise SettingError(
+                f"Distillation of descriptors: got a student of {own.dim} values and a teacher of "
+                f"{known.dim}, expected as many. Leave it out: --descriptors 0"
+            )
         self.student = student
-        self.config = config or DistillationConfig()
         self.scale = LearnedScale(temperature=1 / 14)
         self._frozen = [teacher.eval().requires_grad_(False)]  # in a list: not trained, not saved
 
     @torch.no_grad()
-    def _knowledge(self, views: Tensor, tiles: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Teacher's scores (Q, R), its attention (Q, H, N, M) in true pairs, its ground gates.
-
-        Batches have one view per tile (``every_crop`` off), so pair i is (i, i).
-        """
+    def _knowledge(
+        self, views: Tensor, tiles: Tensor, columns: Tensor, ignored: Tensor
+    ) -> _Knowledge:
+        """Batches have one view per tile (``every_crop`` off), so pair i is (i, i)."""
         teacher = self._frozen[0].to(views.device)
         ground, aerial = teacher.ground_tokens(views), teacher.aerial_tokens(tiles)
         with torch.autocast(views.device.type, enabled=False):
@@ -268,7 +300,11 @@ class DistillationObjective(nn.Module):
             best = plain.argmax(dim=2) if plain.ndim == 3 else None
             scores, attention = teacher.scores_and_attention(ground, aerial, best)
             gates = teacher.gate(teacher.factors(ground, aerial)[0])
-        return scores, attention, gates
+            bins = teacher.plain_bins(ground, aerial)
+            believed = filter_incorrect_knowledge(
+                scores, columns, self.config.relation_temperature, ignored
+            )
+        return _Knowledge(scores, attention, gates, *bins, believed)
 
     def forward(
         self, batch: Batch, generator: torch.Generator, device: str
@@ -280,39 +316,76 @@ class DistillationObjective(nn.Module):
         ground_map, aerial_map = student.ground_map(views), student.aerial_map(tiles)
         ground = student.describe_ground_map(ground_map)
         aerial = student.describe_aerial_map(aerial_map)
+        known = self._knowledge(views, tiles, columns, ignored) if config.teaches else None
         with torch.autocast(views.device.type, enabled=False):
             curve = similarity_of(student, ground.float(), aerial.float())
-            loss, scores = _task_loss(curve, self.scale(), columns, rolls, ignored)
+            kept = torch.ones_like(columns, dtype=torch.bool)
+            if known is not None and config.is_filtered and known.believed.any():
+                kept = known.believed > 0
+            loss, _ = _task_loss(
+                curve[kept], self.scale(), columns[kept], rolls[kept], ignored[kept]
+            )
+            scores = curve if curve.ndim == 2 else curve.amax(dim=2)
         figures = {"accuracy": batch_accuracy(scores, columns, ignored)}
-        if not config.relation and not config.local:
+        if known is None:
             return loss, figures
-        known, attention, gates = self._knowledge(views, tiles)
+        taught, told = self._taught(known, scores, (ground_map, aerial_map), columns, ignored)
+        return loss + taught, figures | told
+
+    def _taught(
+        self,
+        known: _Knowledge,
+        scores: Tensor,
+        maps: tuple[Tensor, Tensor],
+        columns: Tensor,
+        ignored: Tensor,
+    ) -> tuple[Tensor, Figures]:
+        """What the teacher adds to the loss, and its figures."""
+        config, believed = self.config, known.believed if self.config.is_filtered else None
         relation = relation_knowledge_loss(
             scores,
-            known,
+            known.scores,
             columns,
             config.relation_temperature,
             ignored,
             is_filtered=config.is_filtered,
         )
-        loss = loss + config.relation * relation.loss
-        if config.local and attention is not None:
-            believed = filter_incorrect_knowledge(
-                known, columns, config.relation_temperature, ignored
-            )
+        described = self._described(known, maps, believed)
+        loss = config.relation * relation.loss + config.descriptors * described
+        figures = {
+            "relation": float(relation.loss.detach()),
+            "descriptors": float(described.detach()),
+            "kept_rows": float(relation.kept_rows),
+            "kept_columns": float(relation.kept_columns),
+            "teacher_accuracy": batch_accuracy(known.scores, columns, ignored),
+        }
+        if config.local and known.attention is not None:
             local = local_knowledge_loss(
-                ground_map.flatten(2).transpose(1, 2),
-                aerial_map.flatten(2).transpose(1, 2)[columns],
-                attention,
-                gates,
+                maps[0].flatten(2).transpose(1, 2),
+                maps[1].flatten(2).transpose(1, 2)[columns],
+                known.attention,
+                known.gates,
                 config.local_temperature,
-                believed if config.is_filtered else None,
+                believed,
             )
             loss = loss + config.local * local
             figures["local"] = float(local.detach())
-        return loss, figures | {
-            "relation": float(relation.loss.detach()),
-            "kept_rows": float(relation.kept_rows),
-            "kept_columns": float(relation.kept_columns),
-            "teacher_accuracy": batch_accuracy(known, columns, ignored),
-        }
+        return loss, figures
+
+    def _described(
+        self, known: _Knowledge, maps: tuple[Tensor, Tensor], believed: Tensor | None
+    ) -> Tensor:
+        """How far the student's descriptors are from the teacher's, in both views."""
+        if not self.config.descriptors:
+            return known.scores.new_zeros(())
+        student = self.student
+        if student.bins is None:
+            own = student.ground_pool(maps[0])[:, None], student.aerial_pool(maps[1])[:, None]
+        else:
+            own = (
+                student.ground_pool(maps[0], known.ground_bins.shape[1]),
+                student.aerial_pool(maps[1], BINS),
+            )
+        return descriptor_knowledge_loss(
+            own[0], known.ground_bins, believed
+        ) + descriptor_knowledge_loss(own[1], known.aerial_bins)
