@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from core.explain import sector_offsets_m
 from core.models import build_model
 from core.models.geossk import GeoSSK
 from core.training.objectives import TeacherObjective
-from core.training.pointing import SPREAD_M, pointing_loss
+from core.training.pointing import SPREAD_M, Lessons, passing_loss, pointing_loss
 from core.training.sampling import SamplingConfig, TownBatches
 from tests.test_sampling import telling_town, with_truth
 
@@ -79,7 +80,7 @@ def test_a_teacher_learns_to_point_on_a_town_that_tells() -> None:
     teacher = GeoSSK(build_model("convnet-s", "azimuth", (64, 256), (128, 128), dim=4))
     sampling = SamplingConfig(batch=8, widths=((32, 1.0),), every_crop=False)
     batch = TownBatches([with_truth(telling_town())], sampling, 128, 0).batch(0)
-    taught = TeacherObjective(teacher, pointing=1.0).train()
+    taught = TeacherObjective(teacher, Lessons(pointing=1.0)).train()
     optimizer = torch.optim.Adam([teacher.azimuth_bias], 0.5)
     told = []
     for _ in range(4):
@@ -92,3 +93,35 @@ def test_a_teacher_learns_to_point_on_a_town_that_tells() -> None:
     assert told[-1]["pointing_m"] < told[0]["pointing_m"]
     untaught = TeacherObjective(teacher)
     assert "pointing" not in untaught(batch, torch.Generator().manual_seed(0), "cpu")[1]
+
+
+def test_passing_is_the_mean_share_of_vehicles() -> None:
+    phi = torch.tensor([[0.4, 0.3, -0.1, 0.4], [0.1, 0.2, 0.3, 0.4]])
+    passing = torch.tensor([[True, False, True, False], [False, False, False, True]])
+    assert float(passing_loss(phi, passing)) == pytest.approx((4 * 0.4 + 0 + 4 * 0.4) / 3)
+    none = passing_loss(phi.requires_grad_(), torch.zeros_like(passing))
+    none.backward()
+    assert float(none.detach()) == 0
+    assert not phi.grad.any()
+
+
+def test_a_teacher_learns_that_vehicles_count_for_little() -> None:
+    torch.manual_seed(0)
+    teacher = GeoSSK(build_model("convnet-s", "azimuth", (64, 256), (128, 128), dim=4))
+    sampling = SamplingConfig(batch=8, widths=((32, 1.0),), every_crop=False, elsewhere=0.0)
+    town = with_truth(telling_town())
+    kinds = town.truth.class_id.copy()
+    kinds[:, 1, ::3] = 2
+    truth = replace(town.truth, class_id=kinds, class_names=("sky", "wall", "vehicle"))
+    batch = TownBatches([replace(town, truth=truth)], sampling, 128, 0).batch(0)
+    assert batch.passing.sum() == 8 * 11
+    taught = TeacherObjective(teacher, Lessons(passing=30.0)).train()
+    optimizer = torch.optim.Adam(teacher.base.ground_pool.parameters(), 1e-3)
+    told = []
+    for _ in range(8):
+        loss, figures = taught(batch, torch.Generator().manual_seed(0), "cpu")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        told.append(figures["passing"])
+    assert told[-1] < 0.7 * told[0]

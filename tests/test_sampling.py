@@ -90,6 +90,26 @@ def test_content_lies_where_its_patch_looks(bins: int, every_crop: bool) -> None
     assert flips == {False, True}
 
 
+@pytest.mark.parametrize("bins", [32, 8])
+def test_vehicles_turn_and_are_cut_with_the_views(bins: int) -> None:
+    """Each camera's own patch of its lowest row shows a vehicle: the one that looks north."""
+    town = with_truth(telling_town())
+    kinds = town.truth.class_id.copy()
+    column = (np.arange(BINS) + 0.5) / BINS * 360 - 180
+    north = np.abs((town.heading_deg[:, None] + column + 180) % 360 - 180).argmin(axis=1)
+    kinds[np.arange(len(kinds)), 3, north] = 2
+    truth = replace(town.truth, class_id=kinds, class_names=("sky", "wall", "vehicle"))
+    config = SamplingConfig(batch=9, widths=((bins, 1.0),), offset_m=0.0)
+    for step in range(4):
+        batch = sample_batch(replace(town, truth=truth), config, 128, np.random.default_rng(step))
+        assert batch.passing.sum() == 9
+        passing = batch.passing.reshape(-1, 4, bins)
+        assert not passing[:, :3].any()
+        for view, shown in zip(batch.views, passing[:, 3], strict=True):
+            azimuth = azimuth_shown(view).reshape(bins, -1)[:, WIDTH // BINS // 2]
+            assert np.abs((azimuth[shown] + 180) % 360 - 180).max(initial=0) <= 360 / BINS / 2 + 3
+
+
 def test_content_is_told_from_the_tile_and_not_from_the_camera() -> None:
     town = with_truth(telling_town())
     config = SamplingConfig(

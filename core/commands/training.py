@@ -19,6 +19,7 @@ from core.errors import SettingError
 if TYPE_CHECKING:
     from core.data.worlds import Town
     from core.training.loop import LoopConfig
+    from core.training.pointing import Lessons
 
 __all__ = ["distill", "train"]
 
@@ -49,6 +50,9 @@ Contribution = Annotated[bool, typer.Option(help="Teacher: contribution gates (C
 Heads = Annotated[int, typer.Option(min=1, help="Teacher: attention heads.")]
 Pointing = Annotated[
     float, typer.Option(min=0, help="Teacher: weight of teaching attention where things are.")
+]
+Passing = Annotated[
+    float, typer.Option(min=0, help="Teacher: weight of teaching that vehicles count for little.")
 ]
 Model = Annotated[str, typer.Option(help="Student: a name in core.models.MODELS, or timm/<name>.")]
 Pooling = Annotated[str, typer.Option(help="Student: azimuth, gap or smd; cls for l2ltr.")]
@@ -96,6 +100,7 @@ def train(
     contribution: Contribution = True,
     heads: Heads = 2,
     pointing: Pointing = 0.0,
+    passing: Passing = 0.0,
     model: Model = "convnet-s",
     pooling: Pooling = "azimuth",
     ground_size: GroundSize = "64x256",
@@ -125,15 +130,17 @@ def train(
         session = Session(seed, device, steps, save_every, _command())
         _tell(run, run_recipe(recipe, "train", folders, session))
         return
-    _check_teacher(teacher, start, pointing)
+    from core.training.pointing import Lessons
     from core.training.recipes import ModelConfig, train_student, train_teacher
 
+    lessons = Lessons(pointing, passing)
+    _check_teacher(teacher, start, lessons)
     config = ModelConfig(model, pooling, parse_canvas(ground_size), parse_canvas(aerial_size), dim)
     loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device)
-    towns, held_out = _towns(worlds, validation, start, config.aerial_size, pointing > 0)
+    towns, held_out = _towns(worlds, validation, start, config.aerial_size, bool(lessons))
     if teacher and start is not None:
         parts = {"interaction": interaction, "contribution": contribution, "heads": heads}
-        told: Any = {"command": _command(), "pointing": pointing, **parts}
+        told: Any = {"command": _command(), "lessons": lessons, **parts}
         written = train_teacher(towns, held_out, loop, run, out, start, **told)
     else:
         written = train_student(towns, held_out, loop, run, out, config, start, _command())
@@ -186,16 +193,16 @@ def distill(
     _tell(run, f"{written}: distilled for {loop.steps} steps on {len(towns)} towns.")
 
 
-def _check_teacher(teacher: bool, start: Path | None, pointing: float) -> None:
+def _check_teacher(teacher: bool, start: Path | None, lessons: Lessons) -> None:
     """Refuse what a teacher lacks and what only a teacher can have, before any work."""
     if teacher and start is None:
         raise SettingError(
             "Teacher: got no --start, expected the model folder of a student. Train one first."
         )
-    if pointing and not teacher:
+    if lessons and not teacher:
         raise SettingError(
-            "Option --pointing: got it without --teacher, expected both: students have no attention "
-            "to teach. Leave it out, or train a teacher."
+            "Options --pointing and --passing: got one without --teacher, expected both: a student's "
+            "attention is not taught. Leave it out, or train a teacher."
         )
 
 

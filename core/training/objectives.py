@@ -28,7 +28,7 @@ from core.training.losses import (
     semi_hard_triplet,
     symmetric_info_nce,
 )
-from core.training.pointing import pointing_loss
+from core.training.pointing import Lessons, passing_loss, pointing_loss
 from core.training.sampling import Batch, to_model_views
 
 __all__ = [
@@ -173,14 +173,14 @@ class TeacherObjective(nn.Module):
     inference; nothing is told of the true roll but through the second term. The branches come from a
     trained student: they learn at a tenth of the rate, their batch statistics stay as they are.
 
-    ``pointing``: weight of the loss that teaches attention where things are (``pointing_loss``), for
-    batches that know it; true pairs are met at their true roll for it.
+    ``lessons``: weights of what batches teach that know what their patches show; true pairs are met at
+    their true roll for it.
     """
 
-    def __init__(self, teacher: GeoSSK, pointing: float = 0.0) -> None:
+    def __init__(self, teacher: GeoSSK, lessons: Lessons | None = None) -> None:
         super().__init__()
         self.teacher = teacher
-        self.pointing = pointing
+        self.lessons = lessons or Lessons()
         self.scale = LearnedScale(temperature=1 / 14)
         self.plain_scale = LearnedScale(temperature=1 / 14)
 
@@ -217,13 +217,19 @@ class TeacherObjective(nn.Module):
             "kappa": float(teacher.kappa.detach()),
             "scale": float(self.scale().detach()),
         }
-        if self.pointing and batch.content is not None:
+        if self.lessons and batch.content is not None and batch.passing is not None:
             pairs = ground, aerial[columns], rolls.round()
             content = torch.from_numpy(batch.content).to(ground.device)
             with torch.autocast(views.device.type, enabled=False):
                 pointed, error = pointing_loss(teacher.attention(*pairs), content)
-            loss = loss + self.pointing * pointed
-            figures |= {"pointing": float(pointed.detach()), "pointing_m": error}
+                phi = teacher.factors(ground, aerial)[0]
+                passed = passing_loss(phi, torch.from_numpy(batch.passing).to(phi.device))
+            loss = loss + self.lessons.pointing * pointed + self.lessons.passing * passed
+            figures |= {
+                "pointing": float(pointed.detach()),
+                "pointing_m": error,
+                "passing": float(passed.detach()),
+            }
         return loss, figures
 
 

@@ -1,10 +1,12 @@
-"""Teach attention to point: where each patch of a photo really lies is known in rendered towns.
+"""What rendered towns can teach, which know what each patch of a photo shows and where it lies.
 
-Nothing of the kind is in GeoSSK's abstract; it is this project's own auxiliary loss, and a model that
-was trained with it says so in its card.
+Nothing of the kind is in GeoSSK's abstract; these are this project's own auxiliary losses, and a model
+that was trained with them says so in its card.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,11 +14,37 @@ from torch import Tensor
 from core.data.worlds import TILE_SIDE_M
 from core.explain import sector_offsets_m
 
-__all__ = ["SPREAD_M", "pointing_loss"]
+__all__ = ["SPREAD_M", "Lessons", "passing_loss", "pointing_loss"]
 
 SPREAD_M = 3.0
 """How far from a patch's content a sector's centre may lie and still be right, as a standard deviation:
 a sector is some ten metres deep and one to seven wide."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Weights of the auxiliary losses: ``pointing`` teaches attention where things are, ``passing`` the
+    contribution factors that vehicles count for little: they may be gone from the tile.
+    """
+
+    pointing: float = 0.0
+    passing: float = 0.0
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to teach."""
+        return self.pointing > 0 or self.passing > 0
+
+
+def passing_loss(phi: Tensor, passing: Tensor) -> Tensor:
+    """Mean contribution of the patches that show what passes, 1 being an even share; zero without any.
+
+    Args:
+        phi: contribution factors (B, N), summing to 1 over an image; below zero is as good as zero.
+        passing: bool (B, N).
+
+    """
+    shares = phi[passing] * phi.shape[1]
+    return shares.clamp_min(0).mean() if len(shares) else phi.sum() * 0.0
 
 
 def pointing_loss(attention: Tensor, content: Tensor) -> tuple[Tensor, float]:

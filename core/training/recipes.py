@@ -35,6 +35,7 @@ from core.training.objectives import (
     StudentObjective,
     TeacherObjective,
 )
+from core.training.pointing import Lessons
 from core.training.sampling import TownBatches
 
 __all__ = [
@@ -47,6 +48,10 @@ __all__ = [
     "train_teacher",
 ]
 
+LESSONS = {
+    "pointing": "attention was taught where things are",
+    "passing": "contribution factors were taught that vehicles count for little",
+}
 HARD_TILES = 3.0
 """A teacher's: for each place of a batch so many tiles that its student takes for such a place."""
 VALIDATED = (Setting(32), Setting(16), Setting(8))
@@ -159,10 +164,10 @@ def model_card(title: str, record: dict[str, Any]) -> str:
             f"- went on from a model of {before['loop']['steps']} steps and {before['minutes']} minutes "
             f"on {len(before['towns'])} towns, peak rate {before['loop']['rate']}\n"
         )
-    taught = (
-        f"- attention was taught where things are (auxiliary loss, weight {record['pointing']:g})\n"
-        if record.get("pointing")
-        else ""
+    taught = "".join(
+        f"- {lesson} (auxiliary loss, weight {record[name]:g})\n"
+        for name, lesson in LESSONS.items()
+        if record.get(name)
     )
     return (
         f"# {title}\n\n"
@@ -255,13 +260,13 @@ def train_student(
     return out
 
 
-def _check_pointing(student: TwoBranch, pointing: float) -> None:
-    """Attention is taught by sectors, four rings of 32: refuse models that have none."""
+def _check_lessons(student: TwoBranch, lessons: Lessons) -> None:
+    """What is taught is told by sectors, four rings of 32: refuse models that have none."""
     rows = getattr(student.ground_pool, "rows", None)
-    if pointing and (student.bins is None or rows != RINGS):
+    if lessons and (student.bins is None or rows != RINGS):
         raise SettingError(
-            f"Pointing: got a student with {rows or 'no'} rows of azimuth bins, expected {RINGS}: "
-            "towns know what each of four rows of patches shows. Leave --pointing out."
+            f"Pointing and passing: got a student with {rows or 'no'} rows of azimuth bins, expected "
+            f"{RINGS}: towns know what each of four rows of patches shows. Leave both out."
         )
 
 
@@ -281,29 +286,30 @@ def train_teacher(
     out: Path,
     start: Path,
     command: str = "",
-    pointing: float = 0.0,
+    lessons: Lessons | None = None,
     confusing: Sequence[Confusing] | None = None,
     **switches: Any,
 ) -> Path:
     """Train a GeoSSK teacher whose branches start as a student's; write its model folder ``out``.
 
-    ``pointing``: weight of the loss that teaches attention where things are; the towns must have
-    their truth for it. ``confusing``: for each town what ``mine`` finds, where it is known already.
-    ``switches``: fields of ``GeoSSKConfig`` (interaction, contribution, heads).
+    ``lessons``: what truth teaches; the towns must have theirs for it. ``confusing``: for each town what
+    ``mine`` finds, where it is known already. ``switches``: fields of ``GeoSSKConfig`` (interaction,
+    contribution, heads).
     """
     torch.manual_seed(loop.seed)
     student, config = load_student(start)
-    _check_pointing(student, pointing)
+    lessons = lessons or Lessons()
+    _check_lessons(student, lessons)
     base = {"name": config["name"], **config["model"]}
     teacher = build_teacher(base, **switches)
     teacher.base.load_state_dict(student.state_dict())
     mined = mine(student, towns) if confusing is None else confusing
     sampling = replace(loop.sampling, every_crop=False, elsewhere=HARD_TILES)
     loop = replace(loop, sampling=sampling)
-    what = {"trained": "teacher", "start": model_hash(start), "pointing": pointing, **switches}
-    objective = TeacherObjective(teacher, pointing)
+    what = {"trained": "teacher", "start": model_hash(start), **asdict(lessons), **switches}
+    objective = TeacherObjective(teacher, lessons)
     _run(objective, student, towns, validation, loop, run, what, teacher, mined)
-    record = {**_record("teacher", towns, loop, run, command), "pointing": pointing}
+    record = {**_record("teacher", towns, loop, run, command), **asdict(lessons)}
     kept = {"name": TEACHER, "model": {"base": base, **switches}, "training": record}
     save_model(out, teacher.cpu(), kept, model_card("Teacher GeoSSK (reconstruction)", record))
     return out

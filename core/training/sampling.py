@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from core.canvas import UNSEEN
 from core.data.transforms import change_light, photo_mask, soften
-from core.data.worlds import Town
+from core.data.worlds import PatchTruth, Town
 from core.errors import DataError
 from core.polar import BINS, to_batch
 from core.views import fill_canvas, view_size
@@ -77,7 +77,8 @@ class Batch:
     (Q,) in bins. ignored: bool (Q, R), semi-positives. is_ready: the pictures have the model's
     sizes and stay as they are (benchmarks); else they are resized and their light is changed.
     content: float32 (Q, 4 n, 2), where what each patch of a view shows lies, metres east and north
-    of the centre of its own tile, nan for sky; None where the town does not tell.
+    of the centre of its own tile, nan for sky; passing: bool (Q, 4 n), True for vehicles. Both None
+    where the town does not tell.
     """
 
     views: npt.NDArray[np.uint8]
@@ -88,6 +89,7 @@ class Batch:
     ignored: npt.NDArray[np.bool_]
     is_ready: bool = False
     content: npt.NDArray[np.float32] | None = None
+    passing: npt.NDArray[np.bool_] | None = None
 
 
 class TownBatches:
@@ -169,29 +171,32 @@ def _cut_views(
     return views.reshape(-1, *views.shape[2:]), np.repeat(starts, len(canvases))
 
 
-def _content(
-    town: Town,
+def _patches(
+    truth: PatchTruth,
     chosen: npt.NDArray[np.int64],
     shift: npt.NDArray[np.int64],
     centres: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float32] | None:
-    """Where the patches (B, 4, 32, 2) of canvases lie that were turned by so many bins, metres from
-    the centres of their own tiles, which are the first of ``centres``.
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Where the patches of canvases lie that were turned by so many bins, (B, 4, 32, 2) metres from the
+    centres of their own tiles, and which show vehicles, (B, 4, 32).
     """
-    if town.truth is None:
-        return None
-    columns = (np.arange(BINS) - shift[:, None]) % BINS
-    places = np.take_along_axis(town.truth.places[chosen], columns[:, None, :, None], axis=2)
-    return (places - centres[: len(chosen), None, None]).astype(np.float32)
+    columns = ((np.arange(BINS) - shift[:, None]) % BINS)[:, None]
+    places = np.take_along_axis(truth.places[chosen], columns[..., None], axis=2)
+    kinds = np.take_along_axis(truth.class_id[chosen], columns, axis=2)
+    vehicles = [kind for kind, name in enumerate(truth.class_names) if name == "vehicle"]
+    content = (places - centres[:, None, None]).astype(np.float32)
+    return content, np.isin(kinds, vehicles)
 
 
-def _cut_content(
-    content: npt.NDArray[np.float32], bins: int, starts: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
-    """The patches (Q, 4 n, 2) of crops that begin at these bins, crop by crop as ``_cut_views``."""
+def _cut_patches(
+    told: npt.NDArray[Any], bins: int, starts: npt.NDArray[np.int64]
+) -> npt.NDArray[Any]:
+    """What is told (B, 4, 32, ...) of the patches (Q, 4 n, ...) of crops that begin at these bins, crop
+    by crop as ``_cut_views``.
+    """
     crops = np.unique(starts)
-    cut = np.concatenate([content[:, :, start : start + bins] for start in crops])
-    return np.ascontiguousarray(cut.reshape(len(cut), -1, 2))
+    cut = np.concatenate([told[:, :, start : start + bins] for start in crops])
+    return np.ascontiguousarray(cut.reshape(len(cut), -1, *told.shape[3:]))
 
 
 def _exchanged(
@@ -246,10 +251,14 @@ def sample_batch(
     columns = (np.arange(width)[None, :] - shift[:, None]) % width
     canvases = np.take_along_axis(canvases, columns[:, None, :, None], axis=2)
     heading = heading - shift * 360.0 / width
-    content = _content(town, chosen, shift * BINS // width, centres)
+    told = None
+    if town.truth is not None:
+        turned = shift * BINS // width
+        told = _patches(town.truth, chosen, turned, centres[: len(chosen)])
     if config.mirror and random.random() < 0.5:
         canvases, tiles, heading = canvases[:, :, ::-1], tiles[:, :, ::-1], -heading
-        content = None if content is None else content[:, :, ::-1] * np.array([-1, 1], np.float32)
+        if told is not None:
+            told = told[0][:, :, ::-1] * np.array([-1, 1], np.float32), told[1][:, :, ::-1]
 
     views, starts = _cut_views(canvases, bins, config.every_crop)
     crops = len(views) // len(chosen)
@@ -267,7 +276,8 @@ def sample_batch(
         true_columns=np.tile(np.arange(len(chosen)), crops),
         true_rolls=(first % BINS).astype(np.float32),
         ignored=np.tile(ignored, (crops, 1)),
-        content=None if content is None else _cut_content(content, bins, starts),
+        content=None if told is None else _cut_patches(told[0], bins, starts),
+        passing=None if told is None else _cut_patches(told[1], bins, starts),
     )
 
 
