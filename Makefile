@@ -45,9 +45,11 @@ train: .venv/test.stamp
 	$(CORE) train $(TRAIN) --start build/student-second --steps 3000 --rate 0.001 --validate-every 1500 \
 	--run build/runs/student-third --out build/student-third
 	$(CORE) train $(TRAIN) --start build/student-third --steps 5400 --rate 0.001 --validate-every 5400 \
+	--run build/runs/student-fourth --out build/student-fourth
+	$(CORE) train $(TRAIN) --start build/student-fourth --steps 5000 --rate 0.001 --validate-every 5000 \
 	--run build/runs/student-last --out assets/models/student
 	$(CORE) train $(TRAIN) --teacher --start assets/models/student --steps 1200 --rate 0.001 \
-	--batch 12 --pointing 0.3 --run build/runs/teacher --out assets/models/teacher
+	--batch 12 --pointing 0.3 --passing 0.3 --run build/runs/teacher --out assets/models/teacher
 	$(CORE) calibrate assets/models/student --teacher assets/models/teacher \
 	--validation build/worlds/calibration
 	$(CORE) gallery build assets/town --model assets/models/student --out assets/town
@@ -72,12 +74,12 @@ students: .venv/test.stamp
 # written by the last line. The curve against training time needs the models of `make train`.
 MODELS := assets/models/student --teacher assets/models/teacher
 ABLATE := --worlds build/worlds/train --start assets/models/student --data build/worlds/validation/town-2000 --seeds 3
-PUPILS := --teacher assets/models/teacher --pupil convnet-xs --steps 200 --batch 32 --rate 0.0015
+PUPILS := --teacher assets/models/teacher --pupil convnet-xs --steps 150 --batch 32 --rate 0.0015
 results: .venv/test.stamp
 	$(CORE) evaluate $(MODELS) --data assets/town --queries 500 --out docs/results/town-3000.json
 	for seed in 3001 3002; do $(CORE) evaluate $(MODELS) --queries 300 \
 	--data build/worlds/test/town-$$seed --out docs/results/town-$$seed.json || exit 1; done
-	for time in first second third; do \
+	for time in first second third fourth; do \
 	$(CORE) evaluate build/student-$$time --no-reranked --queries 400 --out docs/results/training-$$time.json \
 	--data build/worlds/validation/town-2000 || exit 1; done
 	$(CORE) evaluate assets/models/student --no-reranked --queries 400 \

@@ -82,6 +82,7 @@ def test_progress_is_in_the_order_of_training(tmp_path: Path):
 
     def report(steps: int, minutes: float, share: float) -> dict[str, object]:
         trained = {"all_steps": steps, "all_minutes": minutes, "offset_m": 5.5}
+        trained |= {"elsewhere": 0.75} if steps > 500 else {}
         rows = [row(fov, share, view) for fov, view in kinds]
         return {"data": "v", "trained": trained, "rows": rows, **PROVENANCE}
 
@@ -90,7 +91,8 @@ def test_progress_is_in_the_order_of_training(tmp_path: Path):
     assert minutes == [5.0, 20.0]
     assert series["90° photo frame"] == [0.4, 0.6]
     text = curve_section(reports)
-    assert line(text, "200")[1:] == ["5", "5.5", *["40.0"] * 5]
+    assert line(text, "200")[1:] == ["5", "5.5", "0", *["40.0"] * 5]
+    assert line(text, "800")[1:4] == ["20", "5.5", "0.75"]
     assert text.index("| 200 |") < text.index("| 800 |")
     assert "![" not in text
     figure = progress_figure(minutes, series)

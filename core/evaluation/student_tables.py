@@ -28,6 +28,7 @@ def training_record(config: Mapping[str, Any]) -> dict[str, Any]:
         "all_steps": sum(run.get("loop", {}).get("steps", 0) for run in runs),
         "all_minutes": round(sum(run.get("minutes") or 0.0 for run in runs), 1),
         "offset_m": trained.get("loop", {}).get("sampling", {}).get("offset_m"),
+        "elsewhere": trained.get("loop", {}).get("sampling", {}).get("elsewhere", 0.0),
         "towns": len(trained.get("towns", ())),
     }
 

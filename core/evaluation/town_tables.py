@@ -200,17 +200,19 @@ def curve_section(reports: Sequence[Report], picture: str | None = None) -> str:
         trained = report["trained"]
         shares = [share(_learned(report, fov, view)) for fov, view in LEARNED]
         spent = [str(trained["all_steps"]), number(trained["all_minutes"], 0)]
-        lines.append([*spent, number(trained["offset_m"]), *shares])
+        recipe = [number(trained["offset_m"]), f"{trained.get('elsewhere', 0.0):g}"]
+        lines.append([*spent, *recipe, *shares])
     first = ordered[0]["rows"][0]
-    head = ["steps", "minutes", "offset m", *(_named(fov, view) for fov, view in LEARNED)]
+    head = ["steps", "minutes", "offset m", "other tiles", *(_named(fov, view) for fov, view in LEARNED)]
     commands = "; ".join(f"`{report['command']}`" for report in ordered)
     shown = (
         "" if picture is None else f"\n![Located within 25 m by minutes of training]({picture})\n"
     )
     return (
         "## What more training brings\n\nThe student after so many steps and minutes in all, each time "
-        "at the end of a schedule; where the offset changes, so did the recipe: up to so many metres "
-        "a camera stood from the point that its place was described from, in training. All are "
+        "at the end of a schedule; where one of the two next columns changes, so did the recipe. Offset: "
+        "up to so many metres a camera stood from the point that its place was described from, in "
+        "training; other tiles: so many from anywhere in the town, for each place of a batch. All are "
         "judged with four standpoints of a place, at most 4.8 m from any camera. In per "
         f"cent of {first['queries']} queries within 25 m on a **validation** town of "
         f"{first['gallery']} places, heading unknown, no help. {commands}, {ordered[-1]['date']}, "
