@@ -160,7 +160,7 @@ class Localizer:
             heading_deg=candidates[0].heading_deg,
             candidates=candidates,
             timings_ms=watch.timings_ms(),
-            notes=opened.notes + area_notes,
+            notes=opened.notes + area_notes + self._fit_notes,
         )
 
     def explain(
@@ -200,6 +200,17 @@ class Localizer:
             ranking = self._rank(self._describe(canvas), canvas, None, only)
             roll = whole_roll(self._look_again(ranking, canvas, None).rolls[0])
         return explain_pair(self.teacher, canvas.image, tile, roll, canvas.mask, self.device)
+
+    @property
+    def _fit_notes(self) -> tuple[str, ...]:
+        fitted, own = self.calibration.standpoints, self.gallery.manifest.standpoints
+        if fitted is None or fitted == own:
+            return ()
+        note = (
+            f"How sure is said was fitted with places described from {fitted} standpoints, this gallery "
+            f"has {own} of each: take it as rough."
+        )
+        return (note,)
 
     @property
     def explains(self) -> bool:

@@ -148,6 +148,15 @@ def test_the_camera_is_a_point_in_the_place(localizer, with_teacher):
         assert first.radius_m is None  # nothing was measured for these
 
 
+def test_a_gallery_described_otherwise_than_the_fit_is_told(localizer):
+    photo = panorama_at(localizer.gallery, ROW)
+    for fitted, told in ((None, False), (1, False), (4, True)):
+        calibration = Calibration(standpoints=fitted)
+        one = Localizer(localizer.gallery, localizer.student, calibration=calibration)
+        notes = one.locate(photo).notes
+        assert any("fitted with places described from 4 standpoints" in n for n in notes) == told
+
+
 def test_teacher_overrules_the_student(with_teacher, monkeypatch):
     photo = panorama_at(with_teacher.gallery, ROW)
     before = Localizer(with_teacher.gallery, with_teacher.student).locate(photo)

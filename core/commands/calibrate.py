@@ -47,7 +47,6 @@ def calibrate(
         models.student, models.teacher, towns, queries, seed, standpoints=standpoints
     )
     fitted: dict[str, Any] = {"towns": [town.name for town in towns], "queries": queries}
-    fitted["standpoints"] = standpoints
     _note(student, models.student, models.student_config, {**alone.to_config(), **fitted})
     if teacher is not None and models.teacher is not None and paired is not None:
         fitted["student"] = model_hash(student)

@@ -89,16 +89,19 @@ class Calibration:
     """What validation towns say of a model's scores; stands in a model's config.json.
 
     ``views``: one entry for each width that was fitted, by bins; others take the nearest.
+    ``standpoints``: from how many each place was described, if anything was fitted.
     """
 
     views: tuple[ViewCalibration, ...] = (UNFITTED,)
+    standpoints: int | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Calibration:
         """From the ``calibration`` part of a model's configuration; empty gives the unfitted one."""
         if not config:
             return cls()
-        return cls(tuple(ViewCalibration(**view) for view in config["views"]))
+        views = tuple(ViewCalibration(**view) for view in config["views"])
+        return cls(views, config.get("standpoints"))
 
     def to_config(self) -> dict[str, Any]:
         """The JSON that ``from_config`` reads."""

@@ -101,4 +101,5 @@ def fit_calibration(
         alone.append(_fit_view(own, foreign, width, paired=False))
         if teacher is not None:
             paired.append(_fit_view(own, foreign, width, paired=True))
-    return Calibration(tuple(alone)), Calibration(tuple(paired)) if paired else None
+    together = Calibration(tuple(paired), standpoints) if paired else None
+    return Calibration(tuple(alone), standpoints), together
