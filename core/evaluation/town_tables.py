@@ -114,32 +114,34 @@ def _mean(values: Sequence[float]) -> str:
     return share(fmean(values)) if values else ""
 
 
+def _mean_line(reports: Sequence[Report], fov: float, view: str) -> list[str]:
+    """One field of view in the table of means: student / re-ranked in every cell."""
+
+    def both(
+        name: str, heading: str = "unknown", radius: float | None = None
+    ) -> dict[bool, list[float]]:
+        asked = {"fov_deg": fov, "view": view, "heading": heading, "radius_m": radius}
+        return {one: _over(reports, name, **asked, reranked=one) for one in (False, True)}
+
+    def middle(name: str) -> str:
+        told = {one: number(fmean(values)) if values else "" for one, values in both(name).items()}
+        return _pair(told)
+
+    cells = [_named(fov, view)]
+    for heading, radius in HELP:
+        located = both("within_25_m", heading, radius)
+        cells.append(_pair({one: _mean(values) for one, values in located.items()}))
+        if (heading, radius) == ("unknown", None):
+            apart = {one: share(stdev(v)) if len(v) > 1 else "" for one, v in located.items()}
+            cells.append(_pair(apart))
+    cells.append(_pair({one: _mean(values) for one, values in both("hit@1").items()}))
+    angle, point = "median_heading_error_located_deg", "median_position_error_m"
+    return [*cells, middle(angle), middle(point)]
+
+
 def mean_section(reports: Sequence[Report], picture: str | None = None) -> str:
     """The mean over towns, and how far they differ; ``picture``: the sweep, as the page calls it."""
-    lines = []
-    for fov, view in _kinds(reports[0]["rows"]):
-        cells = [_named(fov, view)]
-        for heading, radius in HELP:
-            same = {"fov_deg": fov, "view": view, "heading": heading, "radius_m": radius}
-            told = {
-                reranked: _over(reports, "within_25_m", **same, reranked=reranked)
-                for reranked in (False, True)
-            }
-            cells.append(_pair({one: _mean(values) for one, values in told.items()}))
-            if (heading, radius) == ("unknown", None):
-                apart = {one: share(stdev(v)) if len(v) > 1 else "" for one, v in told.items()}
-                cells.append(_pair(apart))
-        plain = {"fov_deg": fov, "view": view, "heading": "unknown", "radius_m": None}
-        hits = {one: _mean(_over(reports, "hit@1", **plain, reranked=one)) for one in (False, True)}
-        cells.append(_pair(hits))
-        for key in ("median_heading_error_located_deg", "median_position_error_m"):
-            both = {
-                one: number(fmean(values)) if values else ""
-                for one in (False, True)
-                for values in [_over(reports, key, **plain, reranked=one)]
-            }
-            cells.append(_pair(both))
-        lines.append(cells)
+    lines = [_mean_line(reports, fov, view) for fov, view in _kinds(reports[0]["rows"])]
     first, *helped = HELP.values()
     head = ["view", first, "± towns", *helped, "hit@1", "heading °", "point m"]
     towns = ", ".join(str(report["data"]) for report in reports)
@@ -203,7 +205,13 @@ def curve_section(reports: Sequence[Report], picture: str | None = None) -> str:
         recipe = [number(trained["offset_m"]), f"{trained.get('elsewhere', 0.0):g}"]
         lines.append([*spent, *recipe, *shares])
     first = ordered[0]["rows"][0]
-    head = ["steps", "minutes", "offset m", "other tiles", *(_named(fov, view) for fov, view in LEARNED)]
+    head = [
+        "steps",
+        "minutes",
+        "offset m",
+        "other tiles",
+        *(_named(fov, view) for fov, view in LEARNED),
+    ]
     commands = "; ".join(f"`{report['command']}`" for report in ordered)
     shown = (
         "" if picture is None else f"\n![Located within 25 m by minutes of training]({picture})\n"
