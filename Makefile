@@ -35,7 +35,9 @@ worlds: .venv/test.stamp
 	test -d assets/town || $(CORE) world pack build/worlds/test/town-3000 --out assets/town
 	$(CORE) world examples build/worlds/test/town-3000 --out assets/examples
 
-# Student, teacher, calibration, demo gallery; a stopped run goes on where it was.
+# Student, teacher, calibration, demo gallery; a stopped run goes on where it was. The shipped student's
+# first four stages were trained with the settings of their day (batch, offset, no tiles from elsewhere),
+# which its config tells; here all have today's.
 TRAIN := --worlds build/worlds/train --validation build/worlds/validation
 train: .venv/test.stamp
 	$(CORE) train $(TRAIN) --steps 2600 --rate 0.0015 --validate-every 1300 \

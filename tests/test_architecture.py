@@ -138,7 +138,7 @@ def test_the_ground_floor_imports_only_what_lies_below(name):
 
 def test_models_know_no_files_no_data_and_no_search():
     models = inside("core.models")
-    outside = {"core.errors", "core.polar", "core.standpoints", *models}
+    outside = {"core.errors", "core.polar", *models}
     assert not breaches(models, "core", allowed=outside)
     assert not breaches(models, "faiss", "rasterio", "pyarrow", "geopandas", "PIL", "safetensors")
     assert not breaches(models, "torch.optim", "torch.utils.data", "pathlib", "json", "os")

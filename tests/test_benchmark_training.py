@@ -6,6 +6,7 @@ DATA RUN OUT`` is the run that one of the tests kills.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import signal
@@ -22,6 +23,8 @@ from PIL import Image
 
 from core.checkpoints import load_state, load_student, model_hash
 from core.cli import main
+from core.commands import training as commands
+from core.commands.recipes import SAID_BY_RECIPE
 from core.data.benchmarks import open_training_pairs
 from core.data.benchmarks.records import ImageFiles, TrainingPairs
 from core.errors import CheckpointError, DataError, SettingError
@@ -466,6 +469,15 @@ def test_a_wrong_call_is_one_sentence(command, more, said, cvusa, tmp_path, caps
     lines = capsys.readouterr().err.strip().splitlines()
     assert [said in line for line in lines if line.startswith("error: ")] == [True]
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("command", [commands.train, commands.distill])
+def test_every_option_is_said_by_the_recipe_or_goes_with_it(command) -> None:
+    """So that none is taken and ignored."""
+    session = {"run", "out", "start", "recipe", "data", "polar_root", "teacher", "steps", "seed"}
+    session |= {"save_every", "device", "threads", "context"}
+    names = set(inspect.signature(command).parameters)
+    assert names - session <= set(SAID_BY_RECIPE)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,7 @@ def test_calibrate_notes_it_and_leaves_the_galleries_valid(models, tiny_world, t
     for folder, looks in ((student, False), (teacher, True)):
         calibration = Calibration.from_config(load_state(folder)[0]["calibration"])
         assert {view.bins for view in calibration.views} >= {32, 8}
+        assert calibration.standpoints == 4
         assert any(view.teacher > 0 for view in calibration.views) == looks
         assert all(0 < view.radius_m < 36 for view in calibration.views if view.located)
 
@@ -126,7 +127,7 @@ def test_the_teacher_beside_a_student_is_a_folder_of_that_name(tmp_path):
 
 def test_pointing_is_for_teachers_with_four_rows_of_sectors(models, tiny_world, tmp_path, capsys):
     common = ["--worlds", str(tiny_world.parent), "--run", str(tmp_path / "r"), *FEW]
-    common += ["--pointing", "0.3"]
+    common += ["--pointing", "0.3", "--passing", "0.2"]
     assert main(["train", *common, "--out", str(tmp_path / "o")]) == 1
     assert "without --teacher" in capsys.readouterr().err
     gap = {"pooling": "gap", "ground_size": [64, 256], "aerial_size": [128, 128]}
@@ -140,7 +141,10 @@ def test_pointing_is_for_teachers_with_four_rows_of_sectors(models, tiny_world, 
     assert "got a student with no rows of azimuth bins" in capsys.readouterr().err
     assert main(["train", *common, *out, str(models / "student")]) == 0
     assert load_state(tmp_path / "o")[0]["training"]["pointing"] == 0.3
-    assert "taught where things are" in (tmp_path / "o" / "card.md").read_text()
+    assert load_state(tmp_path / "o")[0]["training"]["passing"] == 0.2
+    card = (tmp_path / "o" / "card.md").read_text()
+    assert "taught where things are" in card
+    assert "taught that vehicles count for little (auxiliary loss, weight 0.2)" in card
 
 
 def test_train_teacher_distil_give_models_that_load(tiny_world, tmp_path, capsys):
@@ -173,14 +177,14 @@ def test_ablate_trains_and_judges_every_arm(models, tiny_world, tmp_path, capsys
     assert arms == {
         ("start", "before"),
         *(("teacher", arm) for arm in ("plain", "cim", "cim+cf")),
-        *(("student", arm) for arm in ("alone", "sskd", "sskd+ikf")),
+        *(("student", arm) for arm in ("alone", "sskd+descriptors", "sskd+descriptors+ikf")),
     }
     assert all(row["reranked"] == (row["kind"] == "teacher") for row in rows)
     assert {row["queries"] for row in rows} == {5}
     assert len(rows) == 7 * 3
-    assert "sskd+ikf" in capsys.readouterr().out
+    assert "sskd+descriptors+ikf" in capsys.readouterr().out
     arms = tmp_path / "arms" / "seed-0"
-    taught = load_state(arms / "sskd")[0]["training"]["knowledge"]
+    taught = load_state(arms / "sskd+descriptors")[0]["training"]["knowledge"]
     assert taught["is_filtered"] is False
     assert load_state(arms / "plain")[0]["model"]["interaction"] is False
 
@@ -194,14 +198,16 @@ def test_ablate_compares_fresh_pupils_of_one_teacher(models, tiny_world, tmp_pat
     assert main([*arguments, *more]) == 0
     report = json.loads(out.read_text())
     assert {(row["kind"], row["arm"], row["seed"]) for row in report["rows"]} == {
-        ("student", arm, seed) for arm in ("alone", "sskd", "sskd+ikf") for seed in (0, 1)
+        ("student", arm, seed)
+        for arm in ("alone", "sskd+descriptors", "sskd+descriptors+ikf")
+        for seed in (0, 1)
     }
-    config = load_state(tmp_path / "arms" / "seed-1" / "sskd")[0]
+    config = load_state(tmp_path / "arms" / "seed-1" / "sskd+descriptors")[0]
     assert config["name"] == "convnet-xs"
     assert config["training"]["loop"]["sampling"]["noise"] == 0.5
     text = ablation_section(report)
     assert "50% of the labels wrong" in text
-    assert "| student: sskd+ikf |" in text
+    assert "| student: sskd+descriptors+ikf |" in text
 
 
 def test_an_arm_is_its_mean_over_towns_and_its_spread_over_seeds():

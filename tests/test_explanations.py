@@ -268,7 +268,7 @@ def ideal_truth(town: Town) -> PatchTruth:
 
 @pytest.mark.parametrize("bins", [32, 16, 5])
 def test_crops_carry_the_truth_of_their_own_patches(tiny_student, bins: int, monkeypatch) -> None:
-    # Its cameras stand on places of the grid; this teacher could not tell where else.
+    # Its cameras stand on places of the grid; this student could not tell where else.
     monkeypatch.setattr(
         explained_town, "_believed_cameras", lambda town, student, queries, grid, rows: grid[rows]
     )

@@ -72,7 +72,9 @@ def with_truth(town: Town, away_m: float = 20.0) -> Town:
 @pytest.mark.parametrize("bins", [32, 8, 5])
 def test_content_lies_where_its_patch_looks(bins: int, every_crop: bool) -> None:
     town = with_truth(telling_town())
-    config = SamplingConfig(batch=9, widths=((bins, 1.0),), offset_m=0.0, every_crop=every_crop)
+    config = SamplingConfig(
+        batch=9, widths=((bins, 1.0),), offset_m=0.0, every_crop=every_crop, photo_share=0.0
+    )
     flips = set()
     for seed in range(6):
         batch = sample_batch(town, config, 128, np.random.default_rng(seed))
@@ -99,7 +101,7 @@ def test_vehicles_turn_and_are_cut_with_the_views(bins: int) -> None:
     north = np.abs((town.heading_deg[:, None] + column + 180) % 360 - 180).argmin(axis=1)
     kinds[np.arange(len(kinds)), 3, north] = 2
     truth = replace(town.truth, class_id=kinds, class_names=("sky", "wall", "vehicle"))
-    config = SamplingConfig(batch=9, widths=((bins, 1.0),), offset_m=0.0)
+    config = SamplingConfig(batch=9, widths=((bins, 1.0),), offset_m=0.0, photo_share=0.0)
     for step in range(4):
         batch = sample_batch(replace(town, truth=truth), config, 128, np.random.default_rng(step))
         assert batch.passing.sum() == 9
@@ -108,6 +110,20 @@ def test_vehicles_turn_and_are_cut_with_the_views(bins: int) -> None:
         for view, shown in zip(batch.views, passing[:, 3], strict=True):
             azimuth = azimuth_shown(view).reshape(bins, -1)[:, WIDTH // BINS // 2]
             assert np.abs((azimuth[shown] + 180) % 360 - 180).max(initial=0) <= 360 / BINS / 2 + 3
+
+
+def test_what_a_photo_does_not_show_is_not_told() -> None:
+    town = with_truth(telling_town())
+    kinds = np.full_like(town.truth.class_id, 2)
+    truth = replace(town.truth, class_id=kinds, class_names=("sky", "wall", "vehicle"))
+    config = SamplingConfig(batch=9, widths=((8, 1.0),), photo_share=1.0)
+    batch = sample_batch(replace(town, truth=truth), config, 128, np.random.default_rng(1))
+    shares = batch.seen.reshape(len(batch.seen), 4, 16, 8, 8).mean(axis=(2, 4)).reshape(-1, 32)
+    assert 0.1 < (shares < 0.5).mean() < 0.9
+    np.testing.assert_array_equal(batch.passing, shares >= 0.5)
+    assert np.isnan(batch.content[shares < 0.5]).all()
+    lowest = np.arange(32) >= 24  # sky, in this town
+    assert not np.isnan(batch.content[(shares >= 0.5) & ~lowest]).any()
 
 
 def test_content_is_told_from_the_tile_and_not_from_the_camera() -> None:

@@ -197,6 +197,23 @@ def test_a_filtered_query_is_left_out_of_the_task_too(monkeypatch) -> None:
     assert moved[False].all()
 
 
+def test_where_no_label_is_believed_nothing_is_learned(monkeypatch) -> None:
+    student, teacher = make_pair()
+    batch = sample_batch(telling_town(), NARROW, 32, np.random.default_rng(0))
+    monkeypatch.setattr(
+        "core.training.objectives.filter_incorrect_knowledge",
+        lambda known, columns, *more: torch.zeros(len(columns)),
+    )
+    knowledge = DistillationConfig(relation=0.0, descriptors=0.0, local=0.1)
+    objective = DistillationObjective(student, teacher, knowledge)  # type: ignore[arg-type]
+    loss, _ = objective(batch, torch.Generator().manual_seed(0), "cpu")
+    loss.backward()
+    assert float(loss.detach()) == 0
+    moved = [value.grad for value in student.parameters() if value.grad is not None]
+    assert moved
+    assert not any(gradient.any() for gradient in moved)
+
+
 def test_students_of_other_widths_are_refused_unless_their_descriptors_are_left_alone() -> None:
     teacher = make_pair()[1]
     wider = build_model("convnet-s", "azimuth", (64, 256), (32, 32), dim=6)

@@ -42,7 +42,7 @@ def ablate(
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every arm, seeds 0, 1, ...")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
 ) -> None:
-    """Plain, CIM and CIM + CF teachers; students alone, with SSKD, with SSKD + IKF: equal budget."""
+    """Plain, CIM and CIM + CF teachers; students alone, taught, taught with IKF: equal budget."""
     import torch
 
     from core.training.ablation import AblationConfig, run_ablation

@@ -31,8 +31,8 @@ TEACHERS: dict[str, dict[str, Any]] = {
 }
 STUDENTS: dict[str, DistillationConfig] = {
     "alone": DistillationConfig(relation=0.0, local=0.0, descriptors=0.0),
-    "sskd": DistillationConfig(is_filtered=False),
-    "sskd+ikf": DistillationConfig(),
+    "sskd+descriptors": DistillationConfig(is_filtered=False),
+    "sskd+descriptors+ikf": DistillationConfig(),
 }
 JUDGED = (Setting(32), Setting(16), Setting(8))
 Row = dict[str, Any]

@@ -49,7 +49,7 @@ def confusing_points(
     Args:
         student: with azimuth bins, in evaluation mode.
         town: searched on a grid of its own, ``STEP_M`` wide.
-        count: how many points of it, at most all that lie far enough from every camera.
+        count: how many points of it, at most all.
         bins: width of the views; narrow ones are the hard ones.
         apart_m: points nearer to a camera than this are its own place.
 

@@ -270,7 +270,7 @@ class _Knowledge:
 
 
 class DistillationObjective(nn.Module):
-    """L_S = L_task + SSKD (relation, local, descriptors), each weighed; the teacher is frozen.
+    """L_S = L_task + SSKD (relation, local) + descriptors, each weighed; the teacher is frozen.
 
     With IKF a query whose own label the teacher does not put first is left out, of the teaching and of
     the task: one of the two is wrong, and it is not known which.
@@ -326,11 +326,12 @@ class DistillationObjective(nn.Module):
         with torch.autocast(views.device.type, enabled=False):
             curve = similarity_of(student, ground.float(), aerial.float())
             kept = torch.ones_like(columns, dtype=torch.bool)
-            if known is not None and config.is_filtered and known.believed.any():
+            if known is not None and config.is_filtered:
                 kept = known.believed > 0
-            loss, _ = _task_loss(
-                curve[kept], self.scale(), columns[kept], rolls[kept], ignored[kept]
-            )
+            loss = curve.sum() * 0.0  # nobody is believed: nothing is learned
+            if kept.any():
+                asked = curve[kept], self.scale(), columns[kept], rolls[kept], ignored[kept]
+                loss, _ = _task_loss(*asked)
             scores = curve if curve.ndim == 2 else curve.amax(dim=2)
         figures = {"accuracy": batch_accuracy(scores, columns, ignored)}
         if known is None:

@@ -77,8 +77,8 @@ class Batch:
     (Q,) in bins. ignored: bool (Q, R), semi-positives. is_ready: the pictures have the model's
     sizes and stay as they are (benchmarks); else they are resized and their light is changed.
     content: float32 (Q, 4 n, 2), where what each patch of a view shows lies, metres east and north
-    of the centre of its own tile, nan for sky; passing: bool (Q, 4 n), True for vehicles. Both None
-    where the town does not tell.
+    of the centre of its own tile, nan for sky and outside a photo's frame; passing: bool (Q, 4 n), True
+    for vehicles in it. Both None where the town does not tell.
     """
 
     views: npt.NDArray[np.uint8]
@@ -199,6 +199,13 @@ def _cut_patches(
     return np.ascontiguousarray(cut.reshape(len(cut), -1, *told.shape[3:]))
 
 
+def _shown_patches(seen: npt.NDArray[np.bool_], bins: int) -> npt.NDArray[np.bool_]:
+    """Which patches (Q, 4 n) of views (Q, h, w) a photo's frame shows at least half of."""
+    rows = np.stack([part.mean(axis=1) for part in np.array_split(seen, 4, axis=1)], axis=1)
+    patches = rows.reshape(len(seen), 4, bins, -1).mean(axis=3)
+    return np.asarray(patches >= 0.5).reshape(len(seen), -1)
+
+
 def _exchanged(
     views: npt.NDArray[np.uint8], share: float, random: Generator
 ) -> npt.NDArray[np.uint8]:
@@ -261,6 +268,7 @@ def sample_batch(
             told = told[0][:, :, ::-1] * np.array([-1, 1], np.float32), told[1][:, :, ::-1]
 
     views, starts = _cut_views(canvases, bins, config.every_crop)
+    seen = _frames(views.shape[:3], bins, config, random)
     crops = len(views) // len(chosen)
     # The first bin of the full canvas lies half a turn left of its heading.
     first = (np.tile(heading, crops) - 180.0 + 180.0) * BINS / 360.0 + starts
@@ -269,15 +277,22 @@ def sample_batch(
     np.fill_diagonal(ignored, False)
     if config.noise:
         views = _exchanged(views, config.noise, random)
+    content = passing = None
+    if told is not None:
+        shown = _shown_patches(seen, bins)
+        content = np.where(
+            shown[..., None], _cut_patches(told[0], bins, starts), np.float32(np.nan)
+        )
+        passing = shown & _cut_patches(told[1], bins, starts)
     return Batch(
         views=np.ascontiguousarray(views),
-        seen=_frames(views.shape[:3], bins, config, random),
+        seen=seen,
         tiles=np.ascontiguousarray(tiles),
         true_columns=np.tile(np.arange(len(chosen)), crops),
         true_rolls=(first % BINS).astype(np.float32),
         ignored=np.tile(ignored, (crops, 1)),
-        content=None if told is None else _cut_patches(told[0], bins, starts),
-        passing=None if told is None else _cut_patches(told[1], bins, starts),
+        content=content,
+        passing=passing,
     )
 
 

@@ -101,7 +101,7 @@ def test_an_example_is_located_by_a_click(page, town):
     )
     assert "%" in page.locator("#verdict .cv-lead").inner_text()
     told = page.locator("#verdict").inner_text().replace(" \n", "\n")
-    # The right place; where in it an untrained teacher believes the camera is anybody's guess.
+    # The right place; where in it an untrained student believes the camera is anybody's guess.
     assert int(re.search(r"to the true place\n(\d+) m", told).group(1)) < 36
     cards = page.locator("#candidates .cv-card").count()
     assert cards > 1
