@@ -144,7 +144,7 @@ def test_pointing_is_for_teachers_with_four_rows_of_sectors(models, tiny_world, 
     assert load_state(tmp_path / "o")[0]["training"]["passing"] == 0.2
     card = (tmp_path / "o" / "card.md").read_text()
     assert "taught where things are" in card
-    assert "taught that vehicles count for little (auxiliary loss, weight 0.2)" in card
+    assert "taught that vehicles and sky count for little (auxiliary loss, weight 0.2)" in card
 
 
 def test_train_teacher_distil_give_models_that_load(tiny_world, tmp_path, capsys):

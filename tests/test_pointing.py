@@ -95,10 +95,11 @@ def test_a_teacher_learns_to_point_on_a_town_that_tells() -> None:
     assert "pointing" not in untaught(batch, torch.Generator().manual_seed(0), "cpu")[1]
 
 
-def test_passing_is_the_mean_share_of_vehicles() -> None:
+def test_passing_is_the_mean_share_of_each_kind() -> None:
     phi = torch.tensor([[0.4, 0.3, -0.1, 0.4], [0.1, 0.2, 0.3, 0.4]])
-    passing = torch.tensor([[True, False, True, False], [False, False, False, True]])
-    assert float(passing_loss(phi, passing)) == pytest.approx((4 * 0.4 + 0 + 4 * 0.4) / 3)
+    passing = torch.tensor([[1, 0, 1, 2], [2, 0, 0, 1]])
+    vehicles, sky = (4 * 0.4 + 0 + 4 * 0.4) / 3, (4 * 0.4 + 4 * 0.1) / 2
+    assert float(passing_loss(phi, passing)) == pytest.approx(vehicles + sky)
     none = passing_loss(phi.requires_grad_(), torch.zeros_like(passing))
     none.backward()
     assert float(none.detach()) == 0
@@ -114,7 +115,7 @@ def test_a_teacher_learns_that_vehicles_count_for_little() -> None:
     kinds[:, 1, ::3] = 2
     truth = replace(town.truth, class_id=kinds, class_names=("sky", "wall", "vehicle"))
     batch = TownBatches([replace(town, truth=truth)], sampling, 128, 0).batch(0)
-    assert batch.passing.sum() == 8 * 11
+    assert (batch.passing == 1).sum() == 8 * 11
     taught = TeacherObjective(teacher, Lessons(passing=30.0)).train()
     optimizer = torch.optim.Adam(teacher.base.ground_pool.parameters(), 1e-3)
     told = []

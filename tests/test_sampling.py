@@ -104,8 +104,8 @@ def test_vehicles_turn_and_are_cut_with_the_views(bins: int) -> None:
     config = SamplingConfig(batch=9, widths=((bins, 1.0),), offset_m=0.0, photo_share=0.0)
     for step in range(4):
         batch = sample_batch(replace(town, truth=truth), config, 128, np.random.default_rng(step))
-        assert batch.passing.sum() == 9
-        passing = batch.passing.reshape(-1, 4, bins)
+        assert (batch.passing == 1).sum() == 9
+        passing = (batch.passing == 1).reshape(-1, 4, bins)
         assert not passing[:, :3].any()
         for view, shown in zip(batch.views, passing[:, 3], strict=True):
             azimuth = azimuth_shown(view).reshape(bins, -1)[:, WIDTH // BINS // 2]
@@ -120,7 +120,7 @@ def test_what_a_photo_does_not_show_is_not_told() -> None:
     batch = sample_batch(replace(town, truth=truth), config, 128, np.random.default_rng(1))
     shares = batch.seen.reshape(len(batch.seen), 4, 16, 8, 8).mean(axis=(2, 4)).reshape(-1, 32)
     assert 0.1 < (shares < 0.5).mean() < 0.9
-    np.testing.assert_array_equal(batch.passing, shares >= 0.5)
+    np.testing.assert_array_equal(batch.passing == 1, shares >= 0.5)
     assert np.isnan(batch.content[shares < 0.5]).all()
     lowest = np.arange(32) >= 24  # sky, in this town
     assert not np.isnan(batch.content[(shares >= 0.5) & ~lowest]).any()

@@ -52,7 +52,8 @@ Pointing = Annotated[
     float, typer.Option(min=0, help="Teacher: weight of teaching attention where things are.")
 ]
 Passing = Annotated[
-    float, typer.Option(min=0, help="Teacher: weight of teaching that vehicles count for little.")
+    float,
+    typer.Option(min=0, help="Teacher: weight of teaching that vehicles and sky count little."),
 ]
 Model = Annotated[str, typer.Option(help="Student: a name in core.models.MODELS, or timm/<name>.")]
 Pooling = Annotated[str, typer.Option(help="Student: azimuth, gap or smd; cls for l2ltr.")]

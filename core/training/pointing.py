@@ -24,7 +24,7 @@ a sector is some ten metres deep and one to seven wide."""
 @dataclass(frozen=True)
 class Lessons:
     """Weights of the auxiliary losses: ``pointing`` teaches attention where things are, ``passing`` the
-    contribution factors that vehicles count for little: they may be gone from the tile.
+    contribution factors that vehicles and sky count for little: the tile shows others, or none.
     """
 
     pointing: float = 0.0
@@ -36,15 +36,20 @@ class Lessons:
 
 
 def passing_loss(phi: Tensor, passing: Tensor) -> Tensor:
-    """Mean contribution of the patches that show what passes, 1 being an even share; zero without any.
+    """Mean contribution of the patches of each kind that passes, 1 being an even share; their sum.
+
+    Taught of one kind alone, the other takes over what it loses: both are much the same to a sum of 1.
 
     Args:
         phi: contribution factors (B, N), summing to 1 over an image; below zero is as good as zero.
-        passing: bool (B, N).
+        passing: int (B, N), 0 for what stays, else a kind from 1 on (``core.training.sampling.PASSING``).
 
     """
-    shares = phi[passing] * phi.shape[1]
-    return shares.clamp_min(0).mean() if len(shares) else phi.sum() * 0.0
+    loss = phi.sum() * 0.0
+    for kind in passing.unique().tolist():
+        if kind:
+            loss = loss + (phi[passing == kind] * phi.shape[1]).clamp_min(0).mean()
+    return loss
 
 
 def pointing_loss(attention: Tensor, content: Tensor) -> tuple[Tensor, float]:

@@ -50,7 +50,7 @@ __all__ = [
 
 LESSONS = {
     "pointing": "attention was taught where things are",
-    "passing": "contribution factors were taught that vehicles count for little",
+    "passing": "contribution factors were taught that vehicles and sky count for little",
 }
 HARD_TILES = 3.0
 """A teacher's: for each place of a batch so many tiles that its student takes for such a place."""

@@ -25,8 +25,10 @@ from core.errors import DataError
 from core.polar import BINS, to_batch
 from core.views import fill_canvas, view_size
 
-__all__ = ["Batch", "SamplingConfig", "TownBatches", "sample_batch", "to_model_views"]
+__all__ = ["PASSING", "Batch", "SamplingConfig", "TownBatches", "sample_batch", "to_model_views"]
 
+PASSING = ("vehicle", "sky")
+"""Classes of a world that say nothing of a place: a tile shows other vehicles, and no sky."""
 Generator = np.random.Generator
 
 
@@ -77,8 +79,9 @@ class Batch:
     (Q,) in bins. ignored: bool (Q, R), semi-positives. is_ready: the pictures have the model's
     sizes and stay as they are (benchmarks); else they are resized and their light is changed.
     content: float32 (Q, 4 n, 2), where what each patch of a view shows lies, metres east and north
-    of the centre of its own tile, nan for sky and outside a photo's frame; passing: bool (Q, 4 n), True
-    for vehicles in it. Both None where the town does not tell.
+    of the centre of its own tile, nan for sky and outside a photo's frame; passing: uint8 (Q, 4 n), for
+    patches in it that show a kind of ``PASSING`` its number, from 1 on, else 0. Both None where the town
+    does not tell.
     """
 
     views: npt.NDArray[np.uint8]
@@ -89,7 +92,7 @@ class Batch:
     ignored: npt.NDArray[np.bool_]
     is_ready: bool = False
     content: npt.NDArray[np.float32] | None = None
-    passing: npt.NDArray[np.bool_] | None = None
+    passing: npt.NDArray[np.uint8] | None = None
 
 
 class TownBatches:
@@ -176,16 +179,17 @@ def _patches(
     chosen: npt.NDArray[np.int64],
     shift: npt.NDArray[np.int64],
     centres: npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     """Where the patches of canvases lie that were turned by so many bins, (B, 4, 32, 2) metres from the
-    centres of their own tiles, and which show vehicles, (B, 4, 32).
+    centres of their own tiles, and which kind of ``PASSING`` they show, (B, 4, 32).
     """
     columns = ((np.arange(BINS) - shift[:, None]) % BINS)[:, None]
     places = np.take_along_axis(truth.places[chosen], columns[..., None], axis=2)
     kinds = np.take_along_axis(truth.class_id[chosen], columns, axis=2)
-    vehicles = [kind for kind, name in enumerate(truth.class_names) if name == "vehicle"]
+    number = {name: kind for kind, name in enumerate(PASSING, start=1)}
+    passing = np.array([number.get(name, 0) for name in truth.class_names], np.uint8)
     content = (places - centres[:, None, None]).astype(np.float32)
-    return content, np.isin(kinds, vehicles)
+    return content, passing[kinds]
 
 
 def _cut_patches(
@@ -283,7 +287,7 @@ def sample_batch(
         content = np.where(
             shown[..., None], _cut_patches(told[0], bins, starts), np.float32(np.nan)
         )
-        passing = shown & _cut_patches(told[1], bins, starts)
+        passing = shown * _cut_patches(told[1], bins, starts)
     return Batch(
         views=np.ascontiguousarray(views),
         seen=seen,
