@@ -79,6 +79,11 @@ def _teachers(
         yield arm, train_teacher(towns, [], loop, run, out, start, confusing=confusing, **switches)
 
 
+def _fresh_like(pupil: ModelConfig, teacher: Path) -> ModelConfig:
+    """A pupil whose bins have as many values as its teacher's, whose descriptors it learns."""
+    return replace(pupil, dim=load_teacher(teacher)[0].base.ground_pool.dim)
+
+
 def run_ablation(
     towns: Sequence[Town],
     judged: Sequence[Town],
@@ -110,7 +115,7 @@ def run_ablation(
             teacher = place / "cim+cf"
         for arm, knowledge in STUDENTS.items():
             run, out = place / f"run-{arm}", place / arm
-            began = config.pupil or config.start
+            began = _fresh_like(config.pupil, teacher) if config.pupil else config.start
             distil_student(towns, [], under, run, out, began, teacher, knowledge)
             student = load_student(out)[0]
             rows += _rows(student, None, judged, config.queries, kind="student", arm=arm, seed=seed)
