@@ -14,7 +14,7 @@ from core.models import build_model
 from core.models.geossk import GeoSSK
 from core.training.objectives import TeacherObjective
 from core.training.pointing import SPREAD_M, Lessons, passing_loss, pointing_loss
-from core.training.sampling import SamplingConfig, TownBatches
+from core.training.sampling import Batch, SamplingConfig, TownBatches
 from tests.test_sampling import telling_town, with_truth
 
 SECTORS = torch.from_numpy(sector_offsets_m(TILE_SIDE_M))
@@ -75,6 +75,20 @@ def test_photos_of_nothing_near_teach_nothing() -> None:
     assert not attention.grad.any()
 
 
+def figures_of_steps(
+    taught: TeacherObjective, optimizer: torch.optim.Optimizer, batch: Batch, steps: int
+) -> list[dict[str, float]]:
+    """Train on one batch; what each step told."""
+    told = []
+    for _ in range(steps):
+        loss, figures = taught(batch, torch.Generator().manual_seed(0), "cpu")
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        told.append(figures)
+    return told
+
+
 def test_a_teacher_learns_to_point_on_a_town_that_tells() -> None:
     torch.manual_seed(0)
     teacher = GeoSSK(build_model("convnet-s", "azimuth", (64, 256), (128, 128), dim=4))
@@ -82,13 +96,7 @@ def test_a_teacher_learns_to_point_on_a_town_that_tells() -> None:
     batch = TownBatches([with_truth(telling_town())], sampling, 128, 0).batch(0)
     taught = TeacherObjective(teacher, Lessons(pointing=1.0)).train()
     optimizer = torch.optim.Adam([teacher.azimuth_bias], 0.5)
-    told = []
-    for _ in range(4):
-        loss, figures = taught(batch, torch.Generator().manual_seed(0), "cpu")
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        told.append(figures)
+    told = figures_of_steps(taught, optimizer, batch, 4)
     assert told[-1]["pointing"] < told[0]["pointing"] - 0.1
     assert told[-1]["pointing_m"] < told[0]["pointing_m"]
     untaught = TeacherObjective(teacher)
@@ -118,11 +126,5 @@ def test_a_teacher_learns_that_vehicles_count_for_little() -> None:
     assert (batch.passing == 1).sum() == 8 * 11
     taught = TeacherObjective(teacher, Lessons(passing=30.0)).train()
     optimizer = torch.optim.Adam(teacher.base.ground_pool.parameters(), 1e-3)
-    told = []
-    for _ in range(8):
-        loss, figures = taught(batch, torch.Generator().manual_seed(0), "cpu")
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        told.append(figures["passing"])
-    assert told[-1] < 0.7 * told[0]
+    told = figures_of_steps(taught, optimizer, batch, 8)
+    assert told[-1]["passing"] < 0.7 * told[0]["passing"]

@@ -206,9 +206,10 @@ class GeoSSK(nn.Module):
 
     def plain_similarity(self, ground: Tensor, aerial: Tensor) -> Tensor:
         """Similarity before interaction: (Q, R, K) over rolls, or (Q, R) for a global base."""
-        return self._bin_similarity(*self.plain_bins(ground, aerial))
+        return self.bin_similarity(*self.plain_bins(ground, aerial))
 
-    def _bin_similarity(self, asked: Tensor, told: Tensor) -> Tensor:
+    def bin_similarity(self, asked: Tensor, told: Tensor) -> Tensor:
+        """Similarity of bins as ``plain_bins`` gives them: (Q, R, K), or (Q, R) for a global base."""
         query = F.normalize(asked.flatten(1), dim=1)
         if self.base.bins is None:
             return query @ F.normalize(told.flatten(1), dim=1).T
@@ -247,7 +248,7 @@ class GeoSSK(nn.Module):
         asked = self._prepare_ground(ground)
         found = torch.zeros(len(asked), len(tiles), dtype=torch.long, device=ground.device)
         if self.base.bins is not None:
-            curve = self._bin_similarity(asked.bins, tiles.bins)
+            curve = self.bin_similarity(asked.bins, tiles.bins)
             found = curve.argmax(dim=2)
             if rolls is not None:
                 near = (rolls[..., None] + torch.arange(-1, 2, device=rolls.device)) % BINS

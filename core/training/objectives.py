@@ -302,11 +302,11 @@ class DistillationObjective(nn.Module):
         ground, aerial = teacher.ground_tokens(views), teacher.aerial_tokens(tiles)
         with torch.autocast(views.device.type, enabled=False):
             ground, aerial = ground.float(), aerial.float()
-            plain = teacher.plain_similarity(ground, aerial)
+            bins = teacher.plain_bins(ground, aerial)
+            plain = teacher.bin_similarity(*bins)
             best = plain.argmax(dim=2) if plain.ndim == 3 else None
             scores, attention = teacher.scores_and_attention(ground, aerial, best)
             gates = teacher.gate(teacher.factors(ground, aerial)[0])
-            bins = teacher.plain_bins(ground, aerial)
             believed = filter_incorrect_knowledge(
                 scores, columns, self.config.relation_temperature, ignored
             )

@@ -210,6 +210,23 @@ def _shown_patches(seen: npt.NDArray[np.bool_], bins: int) -> npt.NDArray[np.boo
     return np.asarray(patches >= 0.5).reshape(len(seen), -1)
 
 
+def _told(
+    content: npt.NDArray[np.float32],
+    passing: npt.NDArray[np.uint8],
+    seen: npt.NDArray[np.bool_],
+    bins: int,
+    starts: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """What crops tell of their patches, from what the canvases tell of theirs (``_patches``): nothing of
+    those that a photo's frame hides.
+    """
+    shown = _shown_patches(seen, bins)
+    cut = _cut_patches(content, bins, starts)
+    return np.where(shown[..., None], cut, np.float32(np.nan)), shown * _cut_patches(
+        passing, bins, starts
+    )
+
+
 def _exchanged(
     views: npt.NDArray[np.uint8], share: float, random: Generator
 ) -> npt.NDArray[np.uint8]:
@@ -281,13 +298,7 @@ def sample_batch(
     np.fill_diagonal(ignored, False)
     if config.noise:
         views = _exchanged(views, config.noise, random)
-    content = passing = None
-    if told is not None:
-        shown = _shown_patches(seen, bins)
-        content = np.where(
-            shown[..., None], _cut_patches(told[0], bins, starts), np.float32(np.nan)
-        )
-        passing = shown * _cut_patches(told[1], bins, starts)
+    content, passing = (None, None) if told is None else _told(*told, seen, bins, starts)
     return Batch(
         views=np.ascontiguousarray(views),
         seen=seen,
