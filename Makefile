@@ -50,7 +50,9 @@ train: .venv/test.stamp
 	--run build/runs/student-fourth --out build/student-fourth
 	$(CORE) train $(TRAIN) --start build/student-fourth --steps 5000 --rate 0.001 --validate-every 5000 \
 	--run build/runs/student-last --out assets/models/student
-	$(CORE) train $(TRAIN) --teacher --start assets/models/student --steps 800 --rate 0.001 \
+	$(CORE) train --worlds build/worlds/train --aligned --start assets/models/student --steps 2800 \
+	--rate 0.001 --run build/runs/branches --out build/branches
+	$(CORE) train --worlds build/worlds/train --teacher --start build/branches --steps 800 --rate 0.001 \
 	--batch 12 --pointing 0.3 --passing 0.3 --run build/runs/teacher --out assets/models/teacher
 	$(CORE) calibrate assets/models/student --teacher assets/models/teacher \
 	--validation build/worlds/calibration

@@ -23,11 +23,11 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from core.devices import computes_in_bfloat16
 from core.errors import ParityError, SettingError
 from core.models.l2ltr import L2ltr
 from core.models.saig import Saig, saig_d, saig_s
 from core.models.transcription import PlainL2ltr, PlainSaig
-from core.training.loop import computes_in_bfloat16
 from core.training.losses import exhaustive_triplet
 
 __all__ = [

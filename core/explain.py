@@ -47,10 +47,11 @@ class Explanation:
         canvas: uint8 (128, w, 3), the photo as the models see it, w = 16 n.
         mask: bool (128, w), where the photo shows something.
         tile: uint8 (S, S, 3), north up.
-        roll: polar bin of the canvas's first bin, in [0, 32).
+        roll: polar bin of the canvas's first bin, in [0, 32), seldom whole.
         heading_deg: heading of the canvas's centre at that roll, in [0, 360).
         ground_grid: (4, n) rows and columns of canvas patches.
-        aerial_grid: (4, 32) rings, outermost first, and azimuth bins, from south clockwise.
+        aerial_grid: (4, 32) rings, outermost first, and azimuth bins, from south clockwise; they are
+            turned by ``turn`` bins, so that they lie under those of the canvas.
         ground_to_aerial: float32 (4 n, 128), heads averaged, rows sum to 1.
         aerial_to_ground: float32 (128, 4 n), heads averaged, rows sum to 1.
         phi_ground: float32 (4 n,), contribution factors, sum 1; even share 1 / (4 n).
@@ -64,7 +65,7 @@ class Explanation:
     canvas: UInt8Image
     mask: BoolMask
     tile: UInt8Image
-    roll: int
+    roll: float
     heading_deg: float
     ground_grid: tuple[int, int]
     aerial_grid: tuple[int, int]
@@ -75,13 +76,18 @@ class Explanation:
     teacher_score: float
     attention_heading_deg: float
 
+    @property
+    def turn(self) -> float:
+        """By how many bins, at most half of one, the sectors are turned clockwise."""
+        return self.roll - round(self.roll)
+
 
 @torch.inference_mode()
 def explain_pair(
     teacher: GeoSSK,
     canvas: UInt8Image,
     tile: UInt8Image,
-    roll: int,
+    roll: float,
     mask: BoolMask | None = None,
     device: str = "cpu",
 ) -> Explanation:
@@ -91,7 +97,7 @@ def explain_pair(
         teacher: in evaluation mode; its tokens must be 4 rows of bins and 4 rings of sectors.
         canvas: uint8 (128, 16 n, 3).
         tile: uint8 (S, S, 3), north up.
-        roll: whole roll to look at the pair with, taken modulo 32.
+        roll: roll in bins at which to look at the pair, taken modulo 32.
         mask: bool (128, 16 n), where the canvas shows the photo; everywhere by default.
         device: where the teacher is.
 
@@ -99,15 +105,17 @@ def explain_pair(
         SettingError: a canvas that is no whole number of bins, or a teacher whose tokens are none.
 
     """
-    bins, roll = canvas_bins(canvas), int(roll) % BINS
+    bins, roll = canvas_bins(canvas), float(roll) % BINS
+    turn = roll - round(roll)
     ground = teacher.ground_tokens(ground_batch([canvas], teacher.ground_size, device))
-    aerial = teacher.aerial_tokens(to_batch([tile], teacher.aerial_size, device))
+    tiles = to_batch([tile], teacher.aerial_size, device)
+    aerial = teacher.aerial_tokens(tiles, tiles.new_tensor([turn]))
     if ground.shape[1] != RINGS * bins or aerial.shape[1] != RINGS * BINS:
         raise SettingError(
             f"Teacher: got {ground.shape[1]} canvas and {aerial.shape[1]} tile tokens, expected "
             f"{RINGS * bins} and {RINGS * BINS}. Explain with an azimuth teacher."
         )
-    seen = teacher.interact(ground, aerial, roll)
+    seen = teacher.interact(ground, aerial, round(roll))
     ground_to_aerial = _to_numpy(seen.ground_to_aerial.mean(dim=0))
     # Its position bias knows at which roll a pair is met; met at all of them, it is told none.
     at_all_rolls = teacher.attention(ground, aerial, torch.arange(BINS)).mean(dim=(0, 1))
@@ -124,7 +132,7 @@ def explain_pair(
         phi_ground=_to_numpy(seen.phi_ground.flatten()),
         phi_aerial=_to_numpy(seen.phi_aerial.flatten()),
         teacher_score=float(seen.score),
-        attention_heading_deg=heading_from_attention(_to_numpy(at_all_rolls)),
+        attention_heading_deg=heading_from_attention(_to_numpy(at_all_rolls), turn),
     )
 
 
@@ -132,8 +140,10 @@ def _to_numpy(values: Tensor) -> FloatArray:
     return values.detach().to("cpu", torch.float32).numpy()
 
 
-def heading_from_attention(ground_to_aerial: FloatArray) -> float:
+def heading_from_attention(ground_to_aerial: FloatArray, turn: float = 0.0) -> float:
     """Heading in [0, 360) that attention (4 n, 128) suggests, without knowing a roll.
+
+    ``turn``: bins by which the sectors are turned.
 
     Rows of patches and rings are summed away, which leaves how much azimuth bin i of the photo
     asked bin b of the tile. The circular shift r with the largest sum over (i, r + i) aligns the
@@ -143,7 +153,7 @@ def heading_from_attention(ground_to_aerial: FloatArray) -> float:
     by_azimuth = attention.reshape(RINGS, -1, RINGS, BINS).sum(axis=(0, 2))
     bins = np.arange(len(by_azimuth))
     curve = [by_azimuth[bins, (roll + bins) % BINS].sum() for roll in range(BINS)]
-    return heading_from_roll(refine_roll(curve), len(by_azimuth))
+    return heading_from_roll(refine_roll(curve) + turn, len(by_azimuth))
 
 
 def ground_patch_at(x: float, y: float, size: tuple[int, int], n_bins: int) -> int:
@@ -168,14 +178,16 @@ def patch_box(patch: int, size: tuple[int, int], n_bins: int) -> tuple[int, int,
     )
 
 
-def sector_at(x: float, y: float, side: int = 256) -> int | None:
+def sector_at(x: float, y: float, side: int = 256, turn: float = 0.0) -> int | None:
     """Sector (row-major in 4 x 32) under pixel (x right, y down) of a tile shown at ``side`` px.
+
+    ``turn``: bins by which the sectors are turned.
 
     None beyond the circle that the polar view covers, and off the picture.
     """
     if not (0 <= x < side and 0 <= y < side):
         return None
-    sector = int(sector_map(side)[int(y), int(x)])
+    sector = int(sector_map(side, turn)[int(y), int(x)])
     return sector if sector >= 0 else None
 
 
@@ -185,7 +197,7 @@ def sector_mask(sector: int, side: int = 256) -> BoolMask:
 
 
 def sector_offsets_m(side_m: float) -> FloatArray:
-    """Centres (128, 2) of the sectors, metres east and north of the centre of a tile."""
+    """Centres (128, 2) of the sectors, metres east and north of the centre of a tile, not turned."""
     ring, column = np.divmod(np.arange(RINGS * BINS), BINS)
     radius = (1 - (ring + 0.5) / RINGS) * side_m / 2
     azimuth = np.radians((column + 0.5) * 360.0 / BINS - 180.0)

@@ -182,18 +182,6 @@ class Gallery:
         """
         return self._cut(self.inside(np.array(self.frame.to_metres(place))))
 
-    def standpoint_image(self, row: int, standpoint: int) -> npt.NDArray[np.uint8]:
-        """The imagery around one of a place's ``standpoints``, by its number, as ``tile_image``.
-
-        Raises:
-            SettingError: no such row.
-            RasterError: the imagery vanished or is damaged.
-
-        """
-        self._check_row(row)
-        offset = self.standpoints[standpoint] * self.manifest.tile_side_m / 2
-        return self._cut(self.inside(self.centres_m[row] + offset))
-
     def inside(self, point_m: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """A point (2,) of the local frame, moved to between the outermost places."""
         return np.clip(point_m, self.centres_m.min(axis=0), self.centres_m.max(axis=0))

@@ -30,7 +30,7 @@ from core.models.two_branch import TwoBranch
 from core.photos import Photo, PhotoSource, canvas_of, open_photo, with_fov
 from core.polar import BINS, to_batch
 from core.position import camera_position
-from core.ranking import Ranking, in_order, look_again, rank_tiles, whole_roll
+from core.ranking import Ranking, in_order, look_again, rank_tiles
 from core.records import Candidate, Place, Prediction, SearchArea
 from core.search import heading_from_roll
 from core.views import ground_batch
@@ -167,7 +167,7 @@ class Localizer:
         self,
         photo: PhotoSource | Photo,
         row: int,
-        roll: int | None = None,
+        roll: float | None = None,
         fov_deg: float | None = None,
         camera: Place | None = None,
     ) -> Explanation:
@@ -198,7 +198,7 @@ class Localizer:
         if roll is None:
             only = np.array([row], dtype=np.int64)
             ranking = self._rank(self._describe(canvas), canvas, None, only)
-            roll = whole_roll(self._look_again(ranking, canvas, None).rolls[0])
+            roll = float(self._look_again(ranking, canvas, None).rolls[0])
         return explain_pair(self.teacher, canvas.image, tile, roll, canvas.mask, self.device)
 
     @property
@@ -271,9 +271,8 @@ class Localizer:
     def _look_again(self, ranking: Ranking, canvas: GroundCanvas, heading: float | None) -> Ranking:
         if self.teacher is None:
             return ranking
-        rows = ranking.rows[:RERANKED].tolist()
-        stands = ranking.from_each[:RERANKED].argmax(axis=1).tolist()
-        tiles = list(self._readers.map(self.gallery.standpoint_image, rows, stands))
+        cameras = [self._camera(ranking, at) for at in range(min(RERANKED, len(ranking.rows)))]
+        tiles = list(self._readers.map(self.gallery.tile_image_at, cameras))
         return look_again(ranking, self.teacher, canvas.image, tiles, heading, self.device)
 
     def _places(
@@ -290,8 +289,8 @@ class Localizer:
             self._candidate(rank, ranking, groups[at].members[0], merged[at], n_bins, heading)
             for rank, at in enumerate(order, start=1)
         )
-        first = candidates[0]
-        return candidates[:top_k], view.confidence(first.probability, first.similarity)
+        alike = float(view.alike(logits)[groups[order[0]].members[0]])
+        return candidates[:top_k], view.confidence(candidates[0].probability, alike)
 
     def _confidence_in(self, ranking: Ranking, row: int, n_bins: int) -> float:
         """Confidence in the place of one row among all that a search of everything found."""
@@ -303,7 +302,7 @@ class Localizer:
         near = np.hypot(apart[:, 0], apart[:, 1]) <= side / 2 + 1e-3
         if not near.any():
             return 0.0
-        return view.confidence(float(shares[near].sum()), float(ranking.similarities[near].max()))
+        return view.confidence(float(shares[near].sum()), float(view.alike(logits)[near].max()))
 
     def _candidate(
         self,
@@ -326,7 +325,7 @@ class Localizer:
             teacher_score=float(ranking.teacher_scores[position]) if seen else None,
             probability=float(probability),
             heading_deg=heading,
-            roll=None if math.isnan(roll) else whole_roll(roll),
+            roll=None if math.isnan(roll) else roll,
             camera=self._camera(ranking, position),
             radius_m=self.calibration.at(n_bins).radius_m,
         )

@@ -30,6 +30,7 @@ __all__ = [
     "sector_map",
     "tile_to_polar",
     "to_batch",
+    "turned_back",
 ]
 
 BINS = 32
@@ -55,19 +56,49 @@ def polar_grid(height: int, width: int) -> Tensor:
     return torch.stack([x, y], dim=-1)
 
 
-def polar_view(tiles: Tensor, height: int, width: int) -> Tensor:
-    """Polar views (B, C, height, width) of north-up tiles (B, C, S, S), bilinear."""
+def _turned_grids(turns: Tensor, height: int, width: int) -> Tensor:
+    """``polar_grid`` (B, height, width, 2) of tiles of which each is turned by so many bins (B,)."""
+    angle = turns * (2 * torch.pi / BINS)
+    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    x, y = polar_grid(height, width).to(turns).unbind(dim=2)
+    return torch.stack([x * cos - y * sin, x * sin + y * cos], dim=-1)
+
+
+def polar_view(tiles: Tensor, height: int, width: int, turns: Tensor | None = None) -> Tensor:
+    """Polar views (B, C, height, width) of north-up tiles (B, C, S, S), bilinear.
+
+    ``turns``: (B,) in azimuth bins, clockwise, by which the azimuths of each view's columns are greater
+    than they would be; its centre column then looks ``turns * BIN_DEG`` degrees east of north.
+    """
     if tiles.ndim != 4 or tiles.shape[-1] != tiles.shape[-2]:
         raise SettingError(
             f"Polar view: got tiles of shape {tuple(tiles.shape)}, expected (B, C, S, S)."
         )
-    grid = polar_grid(height, width).to(device=tiles.device, dtype=tiles.dtype)
+    if turns is None:
+        grid = polar_grid(height, width).to(tiles).expand(tiles.shape[0], -1, -1, -1)
+    else:
+        grid = _turned_grids(turns.to(tiles), height, width)
     return F.grid_sample(
         tiles,
-        grid.expand(tiles.shape[0], -1, -1, -1),
+        grid,
         mode="bilinear",
         padding_mode="border",
         align_corners=False,
+    )
+
+
+def turned_back(
+    places: npt.NDArray[np.floating], turns: npt.NDArray[np.floating]
+) -> npt.NDArray[np.floating]:
+    """Places (B, N, 2), east and north of tiles' centres, as they lie in views turned by bins (B,)."""
+    angle = np.radians(turns * BIN_DEG)[:, None]
+    east, north = places[..., 0], places[..., 1]
+    return np.stack(
+        [
+            east * np.cos(angle) - north * np.sin(angle),
+            north * np.cos(angle) + east * np.sin(angle),
+        ],
+        axis=-1,
     )
 
 
@@ -90,14 +121,17 @@ def roll_canvas(canvas: UInt8Image, bins: int) -> UInt8Image:
 
 
 @lru_cache(maxsize=8)
-def sector_map(side: int = 256) -> npt.NDArray[np.int16]:
-    """Token index (row-major over RINGS x BINS) of every tile pixel, (side, side); -1 off the circle."""
+def sector_map(side: int = 256, turn: float = 0.0) -> npt.NDArray[np.int16]:
+    """Token index (row-major over RINGS x BINS) of every tile pixel, (side, side); -1 off the circle.
+
+    ``turn``: of the tile's polar view, in bins (``polar_view``).
+    """
     centre = (np.arange(side) + 0.5) / side * 2 - 1
     x, y = np.meshgrid(centre, centre)
     radius = np.hypot(x, y)
     azimuth = np.degrees(np.arctan2(x, -y))
     ring = np.floor((1 - radius) * RINGS)
-    column = np.floor((azimuth + 180.0) / BIN_DEG) % BINS
+    column = np.floor((azimuth + 180.0) / BIN_DEG - turn) % BINS
     index = np.where(radius < 1, ring * BINS + column, -1).astype(np.int16)
     index.setflags(write=False)
     return index

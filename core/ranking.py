@@ -14,8 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from core.devices import computes_in_bfloat16
 from core.evaluation.calibration import ViewCalibration
-from core.models.geossk import GeoSSK, Prepared
+from core.models.geossk import GeoSSK
 from core.polar import BINS, to_batch
 from core.search import (
     InnerProductIndex,
@@ -32,7 +33,6 @@ __all__ = [
     "look_again",
     "rank_tiles",
     "score_tiles",
-    "whole_roll",
 ]
 
 UInt8Image = npt.NDArray[np.uint8]
@@ -58,11 +58,6 @@ class Ranking:
     teacher_scores: FloatArray
     rolls: FloatArray
     from_each: FloatArray
-
-
-def whole_roll(roll: float) -> int:
-    """The nearest whole roll in [0, 32)."""
-    return round(float(roll)) % BINS
 
 
 def rank_tiles(
@@ -121,29 +116,26 @@ def look_again(
         ranking: of the student.
         teacher: in evaluation mode.
         canvas: uint8 (h, w, 3) of whole azimuth bins.
-        tiles: uint8 (S, S, 3) each, of the first T places around the standpoint that the student
-            finds the photo most like, where its roll was found.
+        tiles: uint8 (S, S, 3) each, of the first T places around the points where the student
+            believes the camera in them.
         heading_deg: where known; used for rolls that the student does not know.
         device: where the teacher is.
 
-    Each tile is met near the student's roll. A global student knows none: then the roll that the
+    Each tile is met at the student's roll. A global student knows none: then the roll that the
     teacher's own descriptors find best becomes the tile's, unless the teacher is global too.
 
     """
     count = len(tiles)
     if not count:
         return ranking
-    batch = ground_batch([canvas], teacher.ground_size, device, whole=teacher.base.bins is None)
-    ground = teacher.ground_tokens(batch)
+    view = ground_batch([canvas], teacher.ground_size, device, whole=teacher.base.bins is None)
     seen = to_batch(tiles, teacher.aerial_size, device)
     rolls = ranking.rolls[:count]
     unknown = bool(np.isnan(rolls).any())
     if unknown and heading_deg is not None:
         rolls = np.full_like(rolls, roll_from_heading(heading_deg, canvas_bins(canvas)))
         unknown = False
-    scores, met = score_tiles(
-        teacher, ground, teacher.prepare_tiles(seen), None if unknown else rolls
-    )
+    scores, met = score_tiles(teacher, view, seen, None if unknown else rolls)
     if teacher.base.bins is None:
         rolls = ranking.rolls[:count]
     elif unknown:
@@ -154,23 +146,49 @@ def look_again(
 
 
 def score_tiles(
-    teacher: GeoSSK, ground: Tensor, tiles: Prepared, rolls: FloatArray | None
+    teacher: GeoSSK, view: Tensor, tiles: Tensor, rolls: FloatArray | None
 ) -> tuple[FloatArray, FloatArray]:
-    """Teacher's scores (T,) of T tiles, and the rolls (T,) at which it met them.
+    """Teacher's scores (T,) of T tiles, and the whole rolls (T,) at which it met them.
+
+    Who knows of a pair how it lies can lay its two views over one another: every tile's polar view is
+    turned by what its roll lacks to a whole one, so that its bins lie under those of the view. And a
+    pair is as good in the mirror: it is looked at both ways, and the mean is the score.
 
     Args:
         teacher: in evaluation mode.
-        ground: tokens (1, N, C) of one view.
-        tiles: ``prepare_tiles`` of T tiles.
-        rolls: (T,) in [0, 32) near which an azimuth teacher meets them, or None where nobody knows
+        view: (1, 3, H, w) in [0, 1], of n bins or a full canvas.
+        tiles: (T, 3, S, S) in [0, 1].
+        rolls: (T,) in [0, 32) at which an azimuth teacher meets them, or None where nobody knows
             any; a global teacher asks for none.
 
     """
-    near = None
+    near = turns = None
     if rolls is not None and teacher.base.bins is not None:
-        near = torch.from_numpy(np.rint(rolls).astype(np.int64) % BINS).to(ground.device)[None]
-    scores, met = teacher.tile_scores(ground, tiles, near)
-    return scores[0].float().cpu().numpy(), met[0].cpu().numpy().astype(np.float32)
+        told = torch.from_numpy(rolls).to(view)
+        near = told.round().long()
+        turns = told - near
+    scores, met = _scores(teacher, view, tiles, near, turns)
+    back = None
+    if teacher.base.bins is not None:
+        bins = view.shape[3] * BINS // teacher.ground_size[1]
+        back = -met - bins  # the first bin of a mirrored view is its last
+    turned_back = None if turns is None else -turns
+    again = _scores(teacher, view.flip(3), tiles.flip(3), back, turned_back)[0]
+    mean = (scores + again) / 2
+    return mean.float().cpu().numpy(), met.cpu().numpy().astype(np.float32)
+
+
+def _scores(
+    teacher: GeoSSK, view: Tensor, tiles: Tensor, near: Tensor | None, turns: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Scores and rolls (T,) of one view with T tiles that are turned, met near rolls (T,)."""
+    device = view.device.type
+    # Encoding is nearly all of the work, and what the branches were trained in is exact enough for it.
+    with torch.autocast(device, torch.bfloat16, enabled=computes_in_bfloat16(device)):
+        ground, aerial = teacher.ground_tokens(view), teacher.aerial_tokens(tiles, turns)
+    whole = None if near is None else near[None] % BINS
+    scores, met = teacher.scores_near(ground.float(), aerial.float(), whole)
+    return scores[0], met[0]
 
 
 def in_order(ranking: Ranking, view: ViewCalibration) -> tuple[Ranking, npt.NDArray[np.float64]]:

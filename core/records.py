@@ -52,9 +52,10 @@ class Candidate:
     ``camera``: where in it the camera probably stood; the tile around the place is not centred there.
     ``radius_m``: nine of ten cameras stood within it on validation towns, where the place was right;
     None where that was not measured. ``similarity``: student's similarity, at most 1.
-    ``teacher_score``: the teacher's cosine for the pair, or None where it did not look.
-    ``probability``: calibrated share in [0, 1], merged neighbours included. ``roll``: azimuth bins by
-    which the photo's first bin lies right of the polar view's first bin.
+    ``teacher_score``: the teacher's cosine for the pair, the mean of a look as it is and of one in the
+    mirror, or None where it did not look. ``probability``: calibrated share in [0, 1], merged
+    neighbours included. ``roll``: azimuth bins, seldom whole, by which the photo's first bin lies right
+    of the polar view's first bin.
     """
 
     rank: int
@@ -64,7 +65,7 @@ class Candidate:
     teacher_score: float | None
     probability: float
     heading_deg: float | None
-    roll: int | None
+    roll: float | None
     camera: Place
     radius_m: float | None = None
 

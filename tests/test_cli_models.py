@@ -153,9 +153,14 @@ def test_train_teacher_distil_give_models_that_load(tiny_world, tmp_path, capsys
     run = ["--run", str(tmp_path / "r1"), "--out", student, "--dim", "4", "--seed", "5"]
     assert main(["train", *worlds, *run]) == 0
     assert load_state(student)[0]["model"]["dim"] == 4
-    run = ["--run", str(tmp_path / "r2"), "--out", teacher, "--start", student, "--teacher"]
+    branches = str(tmp_path / "b")
+    run = ["--run", str(tmp_path / "r0"), "--out", branches, "--start", student, "--aligned"]
+    assert main(["train", *worlds, *run]) == 0
+    assert load_state(branches)[0]["training"]["loop"]["sampling"]["turn_error"] == 0.2
+    run = ["--run", str(tmp_path / "r2"), "--out", teacher, "--start", branches, "--teacher"]
     assert main(["train", *worlds, *run, "--no-contribution"]) == 0
     assert load_state(teacher)[0]["model"]["contribution"] is False
+    assert load_state(teacher)[0]["training"]["before"]["kind"] == "student"
     run = ["--run", str(tmp_path / "r3"), "--out", distilled, "--start", student]
     assert (
         main(["distill", *worlds, *run, "--teacher", teacher, "--local", "0.25", "--no-filter"])

@@ -33,8 +33,9 @@ class LookingTeacher:
         self.ground_shape = tuple(images.shape)
         return torch.zeros(1, 4 * images.shape[-1] // 8, 3)
 
-    def aerial_tokens(self, tiles):
+    def aerial_tokens(self, tiles, turns):
         self.tile_shape = tuple(tiles.shape)
+        self.turn = float(turns)
         return torch.zeros(1, 128, 3)
 
     def attention(self, ground_tokens, aerial_tokens, rolls):
@@ -58,7 +59,7 @@ class LookingTeacher:
 
 
 class CoarseTeacher(LookingTeacher):
-    def aerial_tokens(self, tiles):
+    def aerial_tokens(self, tiles, turns):
         return torch.zeros(1, 64, 3)
 
 
@@ -76,13 +77,23 @@ def test_explanation_has_the_promised_shapes(n_bins):
     assert seen.ground_to_aerial.shape == (4 * n_bins, 128)
     assert seen.aerial_to_ground.shape == (128, 4 * n_bins)
     np.testing.assert_allclose(seen.ground_to_aerial.sum(axis=1), 1)
-    assert seen.roll == 3
+    assert (seen.roll, seen.turn, teacher.turn) == (3, 0, 0)
     assert seen.heading_deg == heading_from_roll(3, n_bins)
     assert seen.mask.all()
     assert seen.teacher_score == 0.5
 
 
-@pytest.mark.parametrize(("n_bins", "roll"), [(32, 7), (5, 31), (16, 0)])
+def test_between_two_rolls_the_sectors_turn_under_the_patches():
+    teacher = LookingTeacher()
+    seen = explain_pair(teacher, canvas(8), TILE, roll=31.75)
+    assert (seen.roll, seen.turn, teacher.turn) == (31.75, -0.25, -0.25)
+    assert seen.ground_to_aerial[0].argmax() == 0  # the whole roll is 32, which is 0
+    # Just west of south lies the first azimuth bin, and turned by a part of one still the last.
+    assert sector_at(127, 240) % 32 == 0
+    assert sector_at(127, 240, turn=0.4) % 32 == 31
+
+
+@pytest.mark.parametrize(("n_bins", "roll"), [(32, 7), (5, 31), (16, 0), (8, 30.6)])
 def test_attention_alone_gives_the_heading(n_bins, roll):
     seen = explain_pair(LookingTeacher(), canvas(n_bins), TILE, roll)
     error = (seen.attention_heading_deg - heading_from_roll(roll, n_bins) + 180) % 360 - 180

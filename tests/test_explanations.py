@@ -34,7 +34,7 @@ from core.evaluation.explanations import (
 from core.evaluation.pages import END, START, write_results
 from core.explain import sector_offsets_m
 from core.models.geossk import GeoSSK
-from core.polar import BIN_DEG, BINS, RINGS
+from core.polar import BIN_DEG, BINS, RINGS, turned_back
 from tests.test_evaluation import report as town_report
 
 NAMES = ("sky", "road", "wall", "tree", "vehicle", "grass")
@@ -222,8 +222,9 @@ class GeometryTeacher:
     def ground_tokens(self, images: torch.Tensor) -> torch.Tensor:
         return torch.zeros(1, RINGS * images.shape[-1] // 8, 3)
 
-    def aerial_tokens(self, tiles: torch.Tensor) -> torch.Tensor:
+    def aerial_tokens(self, tiles: torch.Tensor, turns: torch.Tensor | None = None) -> torch.Tensor:
         assert tiles.shape == (1, 3, 128, 128)
+        assert turns is None or float(turns.abs()) <= 0.5
         return torch.zeros(1, 128, 3)
 
     def factors(self, ground: torch.Tensor, aerial: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -246,7 +247,7 @@ def ideal_town(count: int = 5) -> tuple[Town, PatchTruth]:
         size_m=192.0,
         panoramas=random.integers(0, 256, (count, 64, 256, 3), dtype=np.uint8),
         places=np.zeros((count, 2)),
-        heading_deg=random.integers(0, BINS, count) * BIN_DEG,
+        heading_deg=random.uniform(0, 360, count),
         mosaic=random.integers(0, 256, (320, 320, 3), dtype=np.uint8),
         pixel_m=0.6,
     )
@@ -256,12 +257,12 @@ def ideal_town(count: int = 5) -> tuple[Town, PatchTruth]:
 
 def ideal_truth(town: Town) -> PatchTruth:
     """The truth of cameras that see their own tile's polar view."""
-    turned = np.rint(town.heading_deg / BIN_DEG).astype(int)
+    turned = town.heading_deg / BIN_DEG
+    whole = np.rint(turned).astype(int)
     sectors = SECTORS.reshape(RINGS, BINS, 2)
-    places = np.stack(
-        [np.roll(sectors, -turn, axis=1) + place
-         for turn, place in zip(turned, town.places, strict=True)]
-    )  # fmt: skip
+    rolled = np.stack([np.roll(sectors, -turn, axis=1) for turn in whole])
+    content = turned_back(rolled.reshape(len(whole), -1, 2), whole - turned)
+    places = content.reshape(rolled.shape) + town.places[:, None, None]
     kinds = np.broadcast_to(np.array([3, 2, 5, 1], np.uint8)[None, :, None], places.shape[:3])
     return PatchTruth(np.ascontiguousarray(kinds), places, NAMES)
 

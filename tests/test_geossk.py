@@ -13,7 +13,6 @@ from core.models import build_model
 from core.models.geossk import (
     GeoSSK,
     GeoSSKConfig,
-    Prepared,
     contribution_factor,
 )
 from core.polar import BINS
@@ -142,8 +141,8 @@ def test_tiles_are_met_at_the_best_roll_near_the_one_that_is_given(near: bool) -
     ground = tokens(2, 8, 5)
     tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     given = torch.tensor([[0, 5, 31], [30, 17, 2]])
-    prepared = teacher.prepare_tiles(tiles)
-    scores, rolls = teacher.tile_scores(ground, prepared, given if near else None)
+    aerial = teacher.aerial_tokens(tiles)
+    scores, rolls = teacher.scores_near(ground, aerial, given if near else None)
     for q in range(2):
         for r in range(3):
             seen = teacher.aerial_tokens(tiles[r : r + 1])
@@ -157,27 +156,13 @@ def test_tiles_are_met_at_the_best_roll_near_the_one_that_is_given(near: bool) -
 
 
 @torch.no_grad()
-def test_tiles_kept_one_by_one_score_as_they_did_together() -> None:
-    teacher = make_teacher()
-    tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
-    ground, rolls = tokens(2, 8, 5), torch.tensor([[0, 5, 31], [30, 17, 2]])
-    together = teacher.prepare_tiles(tiles)
-    first, second, third = together.each()
-    turned = Prepared.joined([third, first, second])
-    kept = teacher.tile_scores(ground, turned, rolls[:, [2, 0, 1]])[0]
-    scores = teacher.tile_scores(ground, together, rolls)[0]
-    torch.testing.assert_close(kept, scores[:, [2, 0, 1]], atol=2e-3, rtol=0)  # half precision
-    assert float(scores.std()) > 0.01
-
-
-@torch.no_grad()
 def test_a_global_teacher_knows_no_rolls() -> None:
     torch.manual_seed(2)
     base = build_model("convnet-s", "gap", (64, 256), (64, 64), dim=6, polar=False)
     teacher = GeoSSK(base).eval()
     tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(4))
     ground = tokens(2, BINS, 1)
-    scores, rolls = teacher.tile_scores(ground, teacher.prepare_tiles(tiles))
+    scores, rolls = teacher.scores_near(ground, teacher.aerial_tokens(tiles))
     assert not rolls.any()
     torch.testing.assert_close(scores, teacher.pair_scores(ground, teacher.aerial_tokens(tiles)))
 

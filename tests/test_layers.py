@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from core.models.convnet import ConvNet, ConvNetConfig
 from core.models.layers import PIXELS_AT_ONCE, Remembered, encode_in_parts, pad_columns
 
 
@@ -111,3 +112,17 @@ def test_a_batch_is_encoded_in_parts_only_without_gradients():
         assert torch.equal(encode_in_parts(encode, batch[:0]), expected[:0])
     assert torch.equal(encode_in_parts(encode, batch), expected)
     assert seen == [5, 2, 2, 1, 0, 5]
+
+
+def test_the_convnet_infers_what_it_computes_with_gradients_and_notices_new_statistics():
+    torch.manual_seed(0)
+    net = ConvNet(ConvNetConfig((4, 4, 8, 8), (0, 1, 0, 1)))
+    images = torch.randn(2, 3, 32, 64)
+    for circular in (True, False):
+        net.train()
+        net.feature_map(3 * images + 1, circular)  # statistics other than those of a fresh norm
+        net.eval()
+        slow = net.feature_map(images, circular).detach()
+        with torch.inference_mode():
+            fast = net.feature_map(images, circular)
+        torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)

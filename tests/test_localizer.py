@@ -14,6 +14,7 @@ import pytest
 from core.errors import PhotoError, SettingError
 from core.evaluation import pools, rerank
 from core.evaluation.calibration import Calibration, ViewCalibration
+from core.explain import explain_pair
 from core.gallery import Gallery, GallerySettings, build_gallery
 from core.localizer import POOL, RERANKED, Localizer, tile_describer
 from core.photos import open_photo
@@ -49,7 +50,7 @@ def test_a_panorama_finds_its_place_and_heading(localizer, turned):
     assert first.row == ROW
     assert first.tile.tile_id == localizer.gallery.tile_ids[ROW]
     assert 0.9 < first.similarity <= 1
-    assert first.roll == -turned % 32
+    assert abs((first.roll + turned + 16) % 32 - 16) < 0.2
     # Content moved right by a bin turns the heading left by 11.25 degrees.
     error = (first.heading_deg - (-11.25 * turned) + 180) % 360 - 180
     assert abs(error) < 2
@@ -164,11 +165,11 @@ def test_teacher_overrules_the_student(with_teacher, monkeypatch):
     _, canvas = with_teacher.view(photo)
     rows = with_teacher._rank(with_teacher._describe(canvas), canvas, None, None).rows[:20]
     tiles = []
-    original = with_teacher.gallery.standpoint_image
+    original = with_teacher.gallery.tile_image_at
 
-    def remember(row, standpoint):
-        tiles.append(row)
-        return original(row, standpoint)
+    def remember(place):
+        tiles.append(place)
+        return original(place)
 
     def prefer_second(ground, places, rolls):
         import torch
@@ -176,10 +177,11 @@ def test_teacher_overrules_the_student(with_teacher, monkeypatch):
         assert len(places) == 20
         return torch.from_numpy(rows == second)[None].float(), rolls
 
-    monkeypatch.setattr(with_teacher.gallery, "standpoint_image", remember)
-    monkeypatch.setattr(with_teacher.teacher, "tile_scores", prefer_second)
+    monkeypatch.setattr(with_teacher.gallery, "tile_image_at", remember)
+    monkeypatch.setattr(with_teacher.teacher, "scores_near", prefer_second)
     after = with_teacher.locate(photo)
-    assert sorted(tiles) == sorted(rows)
+    assert len(tiles) == 20
+    assert after.candidates[0].camera in tiles
     assert after.candidates[0].row == second
     assert after.candidates[0].teacher_score == 1.0
 
@@ -216,19 +218,20 @@ def test_explanation_of_a_candidate(with_teacher):
     photo = panorama_at(with_teacher.gallery, ROW, 3)
     first = with_teacher.locate(photo).candidates[0]
     seen = with_teacher.explain(photo, first.row, first.roll)
-    assert seen.roll == first.roll == 29
+    assert seen.roll == first.roll == pytest.approx(29, abs=0.2)
     assert seen.canvas.shape == (128, 512, 3)
     assert seen.tile.shape == (128, 128, 3)
     assert seen.phi_ground.sum() == pytest.approx(1, abs=1e-4)
     assert seen.phi_aerial.sum() == pytest.approx(1, abs=1e-4)
     np.testing.assert_allclose(seen.ground_to_aerial.sum(axis=1), 1, atol=1e-4)
     np.testing.assert_allclose(seen.aerial_to_ground.sum(axis=1), 1, atol=1e-4)
-    # The picture was taken in the middle of the tile, where both look from.
-    assert seen.teacher_score == pytest.approx(first.teacher_score, abs=1e-5)
+    assert -1 <= seen.teacher_score <= 1
 
 
 def test_explanation_finds_the_roll_where_none_is_given(with_teacher):
-    assert with_teacher.explain(panorama_at(with_teacher.gallery, ROW, 3), ROW).roll == 29
+    assert with_teacher.explain(
+        panorama_at(with_teacher.gallery, ROW, 3), ROW
+    ).roll == pytest.approx(29, abs=0.2)
 
 
 def test_an_explanation_is_cut_around_the_camera(with_teacher):
@@ -319,12 +322,19 @@ def from_standpoints(tiny_raster, tiny_student, tmp_path_factory) -> Localizer:
     return Localizer(Gallery.open(out), tiny_student)
 
 
+def standpoint_of(gallery, standpoint: int) -> Place:
+    """Where one of the standpoints of ROW is."""
+    own = gallery.tile(ROW)
+    offset = gallery.standpoints[standpoint] * own.side_m / 2
+    return gallery.frame.to_place(*(np.array([own.east_m, own.north_m]) + offset))
+
+
 @pytest.mark.parametrize("standpoint", range(4))
 def test_a_photo_from_a_quarter_of_a_cell_finds_the_cell_and_that_quarter(
     from_standpoints, standpoint
 ):
     gallery = from_standpoints.gallery
-    tile = gallery.standpoint_image(ROW, standpoint)
+    tile = gallery.tile_image_at(standpoint_of(gallery, standpoint))
     photo = roll_canvas(tile_to_polar(tile), 5)
     ranking = from_standpoints._rank(
         from_standpoints._describe(from_standpoints.view(photo)[1]),
@@ -335,20 +345,19 @@ def test_a_photo_from_a_quarter_of_a_cell_finds_the_cell_and_that_quarter(
     assert ranking.from_each[0].argmax() == standpoint
     first = from_standpoints.locate(photo).candidates[0]
     assert first.row == ranking.rows[0] == ROW
-    assert first.roll == 27
+    assert first.roll == pytest.approx(27, abs=0.2)
 
 
-def test_the_teacher_looks_from_the_standpoint_that_the_student_found(
+def test_the_teacher_looks_from_where_the_student_believes_the_camera(
     from_standpoints, tiny_teacher
 ):
-    """A photo from the third quarter of a cell: of that place the teacher sees the tile around it."""
+    """Both ways round: the score is the mean of what is seen of the pair and of its mirror image."""
     gallery = from_standpoints.gallery
-    photo = tile_to_polar(gallery.standpoint_image(ROW, 2))
+    photo = tile_to_polar(gallery.tile_image_at(standpoint_of(gallery, 2)))
     both = Localizer(gallery, from_standpoints.student, tiny_teacher, TEACHER_DECIDES)
     first = both.locate(photo).candidates[0]
     assert first.row == ROW
-    own = gallery.tile(ROW)
-    offset = gallery.standpoints[2] * own.side_m / 2
-    there = gallery.frame.to_place(*(np.array([own.east_m, own.north_m]) + offset))
-    seen = both.explain(photo, ROW, first.roll, camera=there)
-    assert first.teacher_score == pytest.approx(seen.teacher_score, abs=1e-4)
+    seen = both.explain(photo, ROW, first.roll, camera=first.camera)
+    mirrored = explain_pair(tiny_teacher, seen.canvas[:, ::-1], seen.tile[:, ::-1], -seen.roll)
+    mean = (seen.teacher_score + mirrored.teacher_score) / 2
+    assert first.teacher_score == pytest.approx(mean, abs=3e-3)  # encoded in bfloat16

@@ -179,6 +179,20 @@ def test_roll_info_nce_equals_the_triple_loop(seed: int) -> None:
     assert float(got) == pytest.approx(slow_roll(s, columns, rolls, 14.0, ignored), rel=1e-9)
 
 
+def test_further_wrong_hypotheses_are_as_those_of_one_more_reference() -> None:
+    s, columns = random_similarity(3, 4, 8), torch.arange(3)
+    rolls = torch.tensor([0.5, 3.0, 7.25])
+    whole = losses.roll_info_nce(s, columns, rolls, 10.0)
+    apart = losses.roll_info_nce(s[:, :3], columns, rolls, 10.0, wrong=s[:, 3])
+    torch.testing.assert_close(apart, whole)
+    none = torch.full((3, 5), -torch.inf, dtype=s.dtype)
+    alone = losses.roll_info_nce(s[:, :3], columns, rolls, 10.0)
+    torch.testing.assert_close(
+        losses.roll_info_nce(s[:, :3], columns, rolls, 10.0, wrong=none), alone
+    )
+    assert alone < whole
+
+
 def test_roll_is_taken_modulo_its_count() -> None:
     s, columns = random_similarity(3, 3, 8), torch.arange(3)
     rolls = torch.tensor([-0.25, 7.75, 3.5])

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from core.errors import SettingError
-from core.polar import BINS, polar_view, roll_canvas, sector_map, tile_to_polar, to_batch
+from core.polar import (
+    BINS,
+    polar_view,
+    roll_canvas,
+    sector_map,
+    tile_to_polar,
+    to_batch,
+    turned_back,
+)
 
 
 def tile_with_mark(azimuth_deg: float, radius: float = 0.6, side: int = 256) -> np.ndarray:
@@ -74,3 +82,28 @@ def test_to_batch_averages_areas_and_scales() -> None:
     assert torch.allclose(batch[0, :, 0, 0], torch.tensor([1.0, 0.0, 0.4]))
     assert batch[0, :, 1:].abs().sum() == 0
     assert batch[1].abs().sum() == 0
+
+
+def test_a_turned_polar_view_begins_between_the_bins() -> None:
+    """By whole bins it is the same columns rolled; by a half, those between."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.rand(2, 3, 12, 12, generator=generator)
+    tiles = torch.nn.functional.interpolate(coarse, size=96, mode="bicubic").clamp(0, 1)
+    plain = polar_view(tiles, 32, 256)
+    whole = polar_view(tiles, 32, 256, torch.tensor([3.0, -1.0]))
+    column = 256 // BINS
+    torch.testing.assert_close(whole[0], plain[0].roll(-3 * column, dims=2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(whole[1], plain[1].roll(column, dims=2), atol=1e-4, rtol=0)
+    half = polar_view(tiles, 32, 256, torch.tensor([0.5, 0.0]))
+    torch.testing.assert_close(half[0], plain[0].roll(-column // 2, dims=2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(half[1], plain[1], atol=1e-6, rtol=0)
+
+
+def test_places_turn_back_as_sectors_turn() -> None:
+    north = np.array([[[0.0, 10.0]]])
+    east_of_north = turned_back(north, np.array([-8.0]))  # minus a quarter of a circle
+    np.testing.assert_allclose(east_of_north, [[[10.0, 0.0]]], atol=1e-9)
+    assert (sector_map(64, 1.0)[8, 30], sector_map(64)[8, 30]) != (-1, -1)
+    moved = (sector_map(64) % BINS - 1) % BINS
+    inside = sector_map(64) >= 0
+    np.testing.assert_array_equal(sector_map(64, 1.0)[inside] % BINS, moved[inside])

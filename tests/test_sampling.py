@@ -56,6 +56,27 @@ def test_true_rolls_say_where_the_first_bin_looks(bins: int, mirror: bool) -> No
             assert abs((shown - expected + 180) % 360 - 180) < 3
 
 
+@pytest.mark.parametrize("bins", [32, 5])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_turned_tiles_lie_under_their_views(bins: int, mirror: bool) -> None:
+    """Column by column the polar view shows what lies where its canvas looks, to within the error."""
+    town = telling_town()
+    config = SamplingConfig(
+        batch=6, widths=((bins, 1.0),), mirror=mirror, offset_m=0.0, turn_error=0.1
+    )
+    whole = replace(config, turn_error=None)
+    for seed in range(6):
+        batch = sample_batch(town, config, 128, np.random.default_rng(seed))
+        off = batch.true_rolls - np.rint(batch.true_rolls)
+        assert np.abs(off).max() <= 0.1 + 1e-5
+        assert batch.turns is not None
+        assert np.abs(batch.turns).max() <= 0.6
+        north_up = sample_batch(town, whole, 128, np.random.default_rng(seed)).true_rolls
+        expected = north_up - batch.turns[batch.true_columns]
+        apart = (batch.true_rolls - expected + BINS / 2) % BINS - BINS / 2
+        np.testing.assert_allclose(apart, 0, atol=1e-4)
+
+
 def with_truth(town: Town, away_m: float = 20.0) -> Town:
     """The town, and that every patch shows something so far away, but for the lowest row: sky."""
     column = (np.arange(BINS) + 0.5) / BINS - 0.5
@@ -68,12 +89,21 @@ def with_truth(town: Town, away_m: float = 20.0) -> Town:
     )
 
 
+@pytest.mark.parametrize("turn_error", [None, 0.2])
 @pytest.mark.parametrize("every_crop", [False, True])
 @pytest.mark.parametrize("bins", [32, 8, 5])
-def test_content_lies_where_its_patch_looks(bins: int, every_crop: bool) -> None:
+def test_content_lies_where_its_patch_looks(
+    bins: int, every_crop: bool, turn_error: float | None
+) -> None:
+    """East and north as they are, or as they lie from a tile that is turned."""
     town = with_truth(telling_town())
     config = SamplingConfig(
-        batch=9, widths=((bins, 1.0),), offset_m=0.0, every_crop=every_crop, photo_share=0.0
+        batch=9,
+        widths=((bins, 1.0),),
+        offset_m=0.0,
+        every_crop=every_crop,
+        photo_share=0.0,
+        turn_error=turn_error,
     )
     flips = set()
     for seed in range(6):
@@ -84,10 +114,11 @@ def test_content_lies_where_its_patch_looks(bins: int, every_crop: bool) -> None
         assert np.linalg.norm(content[:, :3], axis=-1) == pytest.approx(20, abs=1e-3)
         flipped = batch.tiles[0][0, 0, 0] > batch.tiles[0][0, -1, 0]
         flips.add(bool(flipped))
-        for view, places in zip(batch.views, content, strict=True):
+        turns = np.zeros(len(batch.tiles)) if batch.turns is None else batch.turns
+        for view, places, own in zip(batch.views, content, batch.true_columns, strict=True):
             shown = azimuth_shown(view).reshape(bins, -1)[:, WIDTH // BINS // 2]
             bearing = np.degrees(np.arctan2(places[0, :, 0], places[0, :, 1]))
-            expected = -shown if flipped else shown
+            expected = (-shown if flipped else shown) - turns[own] * 360 / BINS
             assert np.abs((bearing - expected + 180) % 360 - 180).max() < 3
     assert flips == {False, True}
 

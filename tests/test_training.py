@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from core.errors import DataError, SettingError
 from core.models import build_model
 from core.models.geossk import GeoSSK
 from core.training.loop import LoopConfig, learning_rate, run_loop
+from core.training.memory import TileMemory
 from core.training.objectives import (
     DistillationConfig,
     DistillationObjective,
@@ -82,6 +84,45 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None
     assert torch.equal(whole.value, fresh.value)
     steps = [line["step"] for line in log_of(tmp_path / "halved")]
     assert steps == [0, 1, 2, 3, 4, 5, *range(4, 12)]
+
+
+def remembering_student() -> StudentObjective:
+    torch.manual_seed(0)
+    student = build_model("convnet-s", "azimuth", (64, 256), (32, 32), dim=4)
+    return StudentObjective(student, TileMemory(1, student.dim, capacity=12), apart_m=19.2)
+
+
+def test_a_stopped_run_goes_on_with_the_tiles_that_it_remembered(tmp_path: Path) -> None:
+    town = telling_town()
+    whole, halved = remembering_student(), remembering_student()
+    run_towns(whole, [town], config(6, rate=1e-3, save_every=3), tmp_path / "whole")
+    run_towns(halved, [town], config(3, rate=1e-3, save_every=3), tmp_path / "halved")
+    # The schedule of a shorter run is another; only what is remembered is compared.
+    again = remembering_student()
+    run_towns(again, [town], config(3, rate=1e-3, save_every=3), tmp_path / "halved")
+    assert halved.memory is not None
+    assert again.memory is not None
+    assert int(again.memory.written) == int(halved.memory.written) == 3 * 14
+    assert torch.equal(again.memory.described, halved.memory.described)
+    lines = log_of(tmp_path / "whole")
+    assert "above_memory" not in lines[0]  # nothing is remembered yet
+    assert all(0 <= line["above_memory"] <= 1 for line in lines[1:])
+
+
+def test_what_is_remembered_makes_the_task_harder() -> None:
+    objective = remembering_student().eval()
+    batch = sample_batch_of(0)
+    alone = objective(batch, torch.Generator().manual_seed(0), "cpu")[0]
+    objective.train()
+    objective(sample_batch_of(1), torch.Generator().manual_seed(1), "cpu")
+    objective.eval()
+    beside = objective(batch, torch.Generator().manual_seed(0), "cpu")[0]
+    assert beside > alone
+
+
+def sample_batch_of(seed: int) -> Batch:
+    drawn = sample_batch(telling_town(), NARROW, 32, np.random.default_rng(seed))
+    return replace(drawn, town=0)
 
 
 def test_a_run_with_another_seed_is_not_mixed_in(tmp_path: Path) -> None:

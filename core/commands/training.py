@@ -55,6 +55,13 @@ Passing = Annotated[
     float,
     typer.Option(min=0, help="Teacher: weight of teaching that vehicles and sky count little."),
 ]
+Aligned = Annotated[
+    bool,
+    typer.Option(
+        "--aligned",
+        help="Student: learn pairs whose tile lies under the view, as the branches of a teacher.",
+    ),
+]
 Model = Annotated[str, typer.Option(help="Student: a name in core.models.MODELS, or timm/<name>.")]
 Pooling = Annotated[str, typer.Option(help="Student: azimuth, gap or smd; cls for l2ltr.")]
 GroundSize = Annotated[
@@ -102,6 +109,7 @@ def train(
     heads: Heads = 2,
     pointing: Pointing = 0.0,
     passing: Passing = 0.0,
+    aligned: Aligned = False,
     model: Model = "convnet-s",
     pooling: Pooling = "azimuth",
     ground_size: GroundSize = "64x256",
@@ -144,7 +152,7 @@ def train(
         told: Any = {"command": _command(), "lessons": lessons, **parts}
         written = train_teacher(towns, held_out, loop, run, out, start, **told)
     else:
-        written = train_student(towns, held_out, loop, run, out, config, start, _command())
+        written = train_student(towns, held_out, loop, run, out, config, start, _command(), aligned)
     _tell(run, f"{written}: trained for {loop.steps} steps on {len(towns)} towns.")
 
 

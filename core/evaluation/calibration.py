@@ -66,18 +66,24 @@ class ViewCalibration:
         filled = np.concatenate([seen, np.full(len(student) - len(seen), seen.min())])
         return np.asarray(student + self.teacher * filled)
 
-    def confidence(self, share: float, similarity: float) -> float:
+    def alike(self, logits: FloatArray) -> FloatArray:
+        """How like the photo tiles are, at most 1, from their logits (K,): the student's similarities
+        and the teacher's scores in the mean, weighed as it weighs them.
+        """
+        return np.asarray(logits / (self.student + self.teacher))
+
+    def confidence(self, share: float, alike: float) -> float:
         """Probability in [0, 1] that the first place is within 25 m, if one photo in ten is not
         from the gallery's area at all (``fit.STRANGERS``).
 
         Args:
             share: of the first place in the softmax over the pool.
-            similarity: the student's, of the first place; a photo from elsewhere may have a clear
-                first place, but none that is much like it.
+            alike: how like the photo the first place is (``alike``); a photo from elsewhere may have
+                a clear first place, but none that is much like it.
         """
         share = min(max(share, 1e-9), 1 - 1e-9)
         log_odds = np.log(share / (1 - share))
-        z = self.slope * log_odds + self.likeness * similarity + self.intercept
+        z = self.slope * log_odds + self.likeness * alike + self.intercept
         return float(1 / (1 + np.exp(-z)))
 
 
@@ -156,7 +162,7 @@ def fit_factors(
 
 def fit_confidence(
     shares: Sequence[float],
-    similarities: Sequence[float],
+    alike: Sequence[float],
     right: Sequence[bool],
     weights: Sequence[float] | None = None,
 ) -> tuple[float, float, float]:
@@ -167,14 +173,14 @@ def fit_confidence(
 
     Args:
         shares: of the first places in the softmax over their pools.
-        similarities: the student's, of the same places.
+        alike: how like the photos these places are.
         right: whether the place was within 25 m.
         weights: how many photos each of them stands for; one by default.
     """
     from scipy.optimize import minimize
 
     share = np.clip(np.asarray(shares, np.float64), 1e-9, 1 - 1e-9)
-    like = np.asarray(similarities, np.float64)
+    like = np.asarray(alike, np.float64)
     hit = np.asarray(right, bool)
     log_odds = np.log(share / (1 - share))
     weight = np.ones(len(hit)) if weights is None else np.asarray(weights, np.float64)

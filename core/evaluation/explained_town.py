@@ -4,7 +4,7 @@ A photo is a crop of a panorama that starts at the border of a patch, so that ea
 one whose truth is known; the panorama's own heading is anything, so the crop's is too. The nearest
 place of the grid, which is the right answer, is given. The tile is cut as the page cuts it: around
 the point in that place where the student believes the camera, which it is not told. The roll it is
-met at is the true one (to the nearest whole bin) for pointing; the contribution factors of a photo
+met at is the true one for pointing; the contribution factors of a photo
 depend on no tile. How far the heading is known without being told is measured by itself.
 """
 
@@ -45,7 +45,7 @@ from core.evaluation.explanations import (
 from core.explain import heading_from_attention
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
-from core.polar import BIN_DEG, BINS, RINGS, to_batch
+from core.polar import BIN_DEG, BINS, RINGS, to_batch, turned_back
 from core.position import REACH, camera_position
 from core.search import heading_from_roll, roll_from_heading
 from core.standpoints import STANDPOINTS
@@ -74,6 +74,11 @@ class _Asked:
     kinds: Int
     content: Float
     rolls: Float
+
+    @property
+    def turns(self) -> Float:
+        """By how many bins (Q,) the tiles are turned to meet the photos at whole rolls."""
+        return np.asarray(self.rolls - np.rint(self.rolls))
 
 
 def explain_town(
@@ -211,21 +216,29 @@ def _look(
     rolls = _student_rolls(student, asked)
     title = f"{queries.bins * BIN_DEG:g} degrees"
     said = [_hear(teacher, asked, i, rolls) for i in tqdm(range(len(rolls)), title, leave=False)]
+    # Everything as it lies from tiles that are turned: distances are the same.
+    headings_deg = queries.heading_deg - asked.turns * BIN_DEG
     looks = Looks(
         attention=np.stack([one.attention for one in said]),
         elsewhere=np.stack([one.elsewhere for one in said]),
         phi=np.stack([one.phi for one in said]),
         groups=group_of(class_names)[asked.kinds],
-        offsets_m=asked.content - asked.centres[:, None],
-        azimuth_deg=queries.heading_deg[:, None]
+        offsets_m=turned_back(asked.content - asked.centres[:, None], asked.turns),
+        azimuth_deg=headings_deg[:, None]
         + (np.arange(queries.bins) + 0.5 - queries.bins / 2) * BIN_DEG,
     )
     headings = {
         "student's roll": [heading_from_roll(roll, queries.bins) for roll in rolls],
         "attention at the student's roll": [one.helped_deg for one in said],
         "attention alone": [one.heading_deg for one in said],
-        "attention at the true roll": [heading_from_attention(one.attention) for one in said],
-        "another tile at the true roll": [heading_from_attention(one.elsewhere) for one in said],
+        "attention at the true roll": [
+            heading_from_attention(one.attention, turn)
+            for one, turn in zip(said, asked.turns, strict=True)
+        ],
+        "another tile at the true roll": [
+            heading_from_attention(one.elsewhere, turn)
+            for one, turn in zip(said, asked.turns, strict=True)
+        ],
     }
     known = {source: np.array(found) for source, found in headings.items()}
     return looks, {source: found for source, found in known.items() if not np.isnan(found).any()}
@@ -237,27 +250,34 @@ def _hear(teacher: GeoSSK, asked: _Asked, index: int, student_rolls: Float) -> _
     view = asked.queries.views[index : index + 1]
     ground = teacher.ground_tokens(ground_batch(view, teacher.ground_size))
     tile, other = (
-        teacher.aerial_tokens(to_batch(tiles[index : index + 1], teacher.aerial_size))
+        to_batch(tiles[index : index + 1], teacher.aerial_size)
         for tiles in (asked.tiles, asked.other_tiles)
     )
-    roll = round(float(asked.rolls[index])) % BINS
-    every = _attention(teacher, ground, tile, torch.arange(BINS))
-    found = student_rolls[index]
+    roll, found = float(asked.rolls[index]), float(student_rolls[index])
+    north_up = teacher.aerial_tokens(tile)
+    every = teacher.attention(ground, north_up, torch.arange(BINS)).mean(dim=(0, 1))
+    helped_deg = np.nan
+    if not np.isnan(found):
+        attention = _attention(teacher, ground, tile, found)
+        helped_deg = heading_from_attention(attention, found - round(found))
     return _Said(
-        attention=every[roll],
-        elsewhere=_attention(teacher, ground, other, torch.tensor([roll]))[0],
-        phi=teacher.factors(ground, tile)[0][0].numpy(),
+        attention=_attention(teacher, ground, tile, roll),
+        elsewhere=_attention(teacher, ground, other, roll),
+        phi=teacher.factors(ground, north_up)[0][0].numpy(),
         # A learned bias knows the roll a pair is met at; met at all of them, none is given away.
-        heading_deg=heading_from_attention(every.mean(axis=0)),
-        helped_deg=np.nan
-        if np.isnan(found)
-        else heading_from_attention(every[round(float(found)) % BINS]),
+        heading_deg=heading_from_attention(every.cpu().float().numpy()),
+        helped_deg=helped_deg,
     )
 
 
-def _attention(teacher: GeoSSK, ground: Tensor, aerial: Tensor, rolls: Tensor) -> Attention:
-    """Attention (K, N, M) from ground to aerial of one pair at K rolls, heads averaged, as shown."""
-    return teacher.attention(ground, aerial, rolls).mean(dim=1).cpu().float().numpy()
+def _attention(teacher: GeoSSK, ground: Tensor, tile: Tensor, roll: float) -> Attention:
+    """Attention (N, M) from ground to a tile that is turned to meet it at a roll, heads averaged, as
+    shown.
+    """
+    turns = tile.new_tensor([roll - round(roll)])
+    rolls = torch.tensor([round(roll) % BINS])
+    attention = teacher.attention(ground, teacher.aerial_tokens(tile, turns), rolls)
+    return attention.mean(dim=1)[0].cpu().float().numpy()
 
 
 def _student_rolls(student: TwoBranch, asked: _Asked) -> Float:

@@ -52,13 +52,13 @@ def _fit_view(pools: Pools, foreign: Pools | None, bins: int, paired: bool) -> V
     said = first_places(foreign, view)
     each = STRANGERS / (1 - STRANGERS) * len(own.right) / len(said.right)
     view = _sure(view, own + said, [1.0] * len(own.right) + [each] * len(said.right))
-    confidences = list(map(view.confidence, said.shares, said.similarities))
+    confidences = list(map(view.confidence, said.shares, said.alike))
     return replace(view, threshold=max(0.5, float(np.quantile(confidences, 0.98))))
 
 
 def _sure(view: ViewCalibration, firsts: FirstPlaces, weights: list[float]) -> ViewCalibration:
     """The view with the confidence that fits so many first places."""
-    fitted = fit_confidence(firsts.shares, firsts.similarities, firsts.right, weights)
+    fitted = fit_confidence(firsts.shares, firsts.alike, firsts.right, weights)
     return replace(view, slope=fitted[0], likeness=fitted[1], intercept=fitted[2])
 
 

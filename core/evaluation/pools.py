@@ -27,7 +27,7 @@ from core.evaluation.descriptors import (
     town_standpoints,
 )
 from core.evaluation.report import FRAMED_BINS, framed
-from core.evaluation.rerank import TownTiles, rerank
+from core.evaluation.rerank import Looker, rerank
 from core.geo import group_places
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
@@ -83,7 +83,7 @@ class DescribedTown:
         self.centres = town_grid(town)
         points = town_standpoints(self.centres, standpoints)
         self.descriptors = describe_places(student, town, points)
-        self.seen = None if teacher is None else TownTiles(teacher, town, points)
+        self.looker = None if teacher is None else Looker(teacher, town, self.centres)
 
     def pools(self, asked: Town, bins: int, count: int, seed: int) -> Pools:
         """The pools of ``count`` queries of one width, taken from this town or from another.
@@ -96,8 +96,8 @@ class DescribedTown:
         )
         order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :POOL]
         seen = np.empty((len(order), 0))
-        if self.seen is not None:
-            scores = np.take_along_axis(rerank(queries, matches, self.seen), order, axis=1)
+        if self.looker is not None:
+            scores = np.take_along_axis(rerank(queries, matches, self.looker), order, axis=1)
             looked = int(np.isfinite(scores[0]).sum())
             seen = scores[:, :looked].astype(np.float64)
         places = self.centres[order]
@@ -123,19 +123,19 @@ def joined(parts: Sequence[Pools]) -> Pools:
 
 @dataclass(frozen=True)
 class FirstPlaces:
-    """First places of many queries: their shares, neighbours merged, similarities, rightness, and
-    how many metres the answered point is from the camera.
+    """First places of many queries: their shares, neighbours merged, how like the photos they are,
+    rightness, and how many metres the answered point is from the camera.
     """
 
     shares: list[float]
-    similarities: list[float]
+    alike: list[float]
     right: list[bool]
     errors_m: list[float]
 
     def __add__(self, other: FirstPlaces) -> FirstPlaces:
         return FirstPlaces(
             self.shares + other.shares,
-            self.similarities + other.similarities,
+            self.alike + other.alike,
             self.right + other.right,
             self.errors_m + other.errors_m,
         )
@@ -153,7 +153,7 @@ def first_places(pools: Pools, view: ViewCalibration) -> FirstPlaces:
         best = int(np.argmax(merged))
         first = groups[best][0]
         found.shares.append(merged[best])
-        found.similarities.append(float(pools.similarities[query, first]))
+        found.alike.append(float(view.alike(logits)[first]))
         found.right.append(bool(pools.distances[query, first] <= RIGHT_M))
         told = pools.from_each[query]
         offsets = place_offsets(told.shape[1])

@@ -38,7 +38,7 @@ from core.evaluation.metrics import (
     standard_error,
     worst_first_place,
 )
-from core.evaluation.rerank import TownTiles, combined, rerank
+from core.evaluation.rerank import Looker, combined, rerank
 from core.geo import angle_difference_deg
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
@@ -185,7 +185,7 @@ def _rows_of(
     setting: Setting,
     town: Town,
     student: TwoBranch,
-    seen: TownTiles | None,
+    looker: Looker | None,
     descriptors: torch.Tensor,
     centres: Float,
     calibration: Calibration | None,
@@ -205,9 +205,9 @@ def _rows_of(
     found = _position_figures(matches.similarity, points, centres, distance, queries)
     figures = _figures(setting, matches.similarity, matches.roll, distance, queries)
     yield row | figures | found | chance
-    if seen is not None:
+    if looker is not None:
         view = EQUAL if calibration is None else calibration.at(setting.bins)
-        scores = combined(matches.similarity, rerank(queries, matches, seen), view)
+        scores = combined(matches.similarity, rerank(queries, matches, looker), view)
         row = _row(setting, queries, len(centres), True)
         found = _position_figures(scores, points, centres, distance, queries)
         yield row | _figures(setting, scores, matches.roll, distance, queries) | found | chance
@@ -233,11 +233,11 @@ def evaluate_town(
     centres = town_grid(town)
     points = town_standpoints(centres, standpoints)
     descriptors = describe_places(student, town, points)
-    seen = TownTiles(teacher, town, points) if teacher is not None else None
+    looker = None if teacher is None else Looker(teacher, town, centres)
     asked = [s for s in settings or settings_for() if student.bins or not s.heading_known]
     rows: list[Row] = []
     for setting in tqdm(asked, desc=f"evaluate {town.name}", leave=False):
         rows += _rows_of(
-            setting, town, student, seen, descriptors, centres, calibration, count, seed
+            setting, town, student, looker, descriptors, centres, calibration, count, seed
         )
     return rows

@@ -2,68 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from core.data.worlds import Town
-from core.evaluation.calibration import RERANKED, ViewCalibration
-from core.evaluation.descriptors import Float, Int, Matches, Queries
-from core.models.geossk import GeoSSK, Prepared
+from core.data.worlds import TILE_SIDE_M, Town
+from core.evaluation.calibration import POOL, RERANKED, ViewCalibration
+from core.evaluation.descriptors import Float, Int, Matches, Queries, place_offsets
+from core.models.geossk import GeoSSK
 from core.polar import to_batch
+from core.position import camera_position
 from core.ranking import score_tiles
 from core.views import ground_batch
 
-__all__ = ["TownTiles", "combined", "rerank"]
+__all__ = ["Looker", "combined", "rerank"]
 
 
-class TownTiles:
-    """A town's tiles around standpoints as the teacher sees them, each prepared once and only where it
-    is needed.
-    """
+@dataclass(frozen=True)
+class Looker:
+    """Who looks again, and at what: a teacher, a town's imagery, and its places (R, 2) in metres."""
 
-    def __init__(self, teacher: GeoSSK, town: Town, points: Float) -> None:
-        """``points``: the standpoints (R, S, 2) of R places, metres east and north."""
-        self.teacher = teacher
-        self._town, self._points = town, points
-        self._known: dict[tuple[int, int], Prepared] = {}
-
-    @torch.inference_mode()
-    def of(self, rows: Int, stands: Int) -> Prepared:
-        """The tiles of places by their rows (T,), each around one of its standpoints (T,); half
-        precision from the first time on.
-        """
-        wanted = list(zip(rows.tolist(), stands.tolist(), strict=True))
-        missing = [one for one in wanted if one not in self._known]
-        if missing:
-            size = self.teacher.aerial_size
-            centres = np.stack([self._points[one] for one in missing])
-            tiles = to_batch(self._town.crop_tiles(centres, size[0]), size)
-            prepared = self.teacher.prepare_tiles(tiles).each()
-            self._known |= zip(missing, prepared, strict=True)
-        return Prepared.joined([self._known[one] for one in wanted])
+    teacher: GeoSSK
+    town: Town
+    centres: Float
 
 
 @torch.inference_mode()
 def rerank(
-    queries: Queries, matches: Matches, tiles: TownTiles, first: int = RERANKED
+    queries: Queries, matches: Matches, looker: Looker, first: int = RERANKED
 ) -> npt.NDArray[np.float32]:
-    """What the tiles' teacher says of the student's first places of each query: scores (Q, R) of all
-    places, -inf where it did not look. It looks from the standpoint that the student finds best.
+    """What a teacher says of the student's first places of each query: scores (Q, R) of all places,
+    -inf where it did not look. As the Localizer asks it: each tile is cut around the point where the
+    student believes the camera in it, and met at the student's roll.
     """
-    teacher = tiles.teacher.eval()
+    teacher = looker.teacher.eval()
     is_global = teacher.base.bins is None
     scores = np.full(matches.similarity.shape, -np.inf, np.float32)
-    order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :first]
+    order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :POOL]
     for index, best in enumerate(order):
-        rows = best[np.isfinite(matches.similarity[index, best])]
+        pool = best[np.isfinite(matches.similarity[index, best])]
+        rows = pool[:first]
         view = queries.views[index : index + 1]
-        ground = teacher.ground_tokens(ground_batch(view, teacher.ground_size, whole=is_global))
-        seen = tiles.of(rows, matches.from_each[index, rows].argmax(axis=1))
+        points = believed_cameras(matches, looker.centres, index, pool, len(rows))
+        tiles = looker.town.crop_tiles(points, teacher.aerial_size[0])
+        seen = to_batch(tiles, teacher.aerial_size)
+        asked = ground_batch(view, teacher.ground_size, whole=is_global)
         rolls = matches.roll[index, rows]
         near = None if np.isnan(rolls).any() else rolls
-        scores[index, rows] = score_tiles(teacher, ground, seen, near)[0]
+        scores[index, rows] = score_tiles(teacher, asked, seen, near)[0]
     return scores
+
+
+def believed_cameras(
+    matches: Matches, centres: Float, query: int, pool: Int, count: int
+) -> Float:  # fmt: skip
+    """Where (count, 2) the student believes a query's camera in the first places of its pool (K,)."""
+    told = matches.from_each[query, pool]
+    offsets = place_offsets(told.shape[1])
+    found = [
+        camera_position(centres[pool], told, place, TILE_SIDE_M, offsets) for place in range(count)
+    ]
+    inside = np.clip(np.stack(found), centres.min(axis=0), centres.max(axis=0))
+    return np.asarray(inside)
 
 
 def combined(

@@ -74,7 +74,7 @@ def ask_town(
     """Ask photos of one width, of the same town or of another, as the Localizer is asked."""
     view = calibration.at(bins)
     found = first_places(home.pools(asked, bins, count, seed), view)
-    said = [view.confidence(*of) for of in zip(found.shares, found.similarities, strict=True)]
+    said = [view.confidence(*of) for of in zip(found.shares, found.alike, strict=True)]
     confidence = np.array(said, np.float64)
     own = np.full(len(confidence), asked is home.town)
     return Answers(confidence, np.array(found.right, bool), confidence >= view.threshold, own)

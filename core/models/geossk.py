@@ -14,7 +14,6 @@ every in-batch score trivially right. It has no ``describe_*`` and cannot be ind
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,7 +30,6 @@ __all__ = [
     "GeoSSK",
     "GeoSSKConfig",
     "Interaction",
-    "Prepared",
     "contribution_factor",
 ]
 
@@ -79,18 +77,6 @@ class Prepared:
     def columns(self) -> int:
         """Columns of bins, as many as the view is wide."""
         return self.bins.shape[1]
-
-    @classmethod
-    def joined(cls, parts: Sequence[Prepared]) -> Prepared:
-        """All images of several, in their order, in float32."""
-        names = cls.__dataclass_fields__
-        return cls(*(torch.cat([getattr(part, name) for part in parts]).float() for name in names))
-
-    def each(self) -> list[Prepared]:
-        """The images one by one, in half precision, to be kept."""
-        split = [getattr(self, name).half().split(1) for name in self.__dataclass_fields__]
-        # A slice would keep the whole batch in memory.
-        return [Prepared(*(part.clone() for part in parts)) for parts in zip(*split, strict=True)]
 
     def of(self, index: int, copies: int) -> Prepared:
         """One image, as seen by each of ``copies`` queries."""
@@ -174,9 +160,9 @@ class GeoSSK(nn.Module):
         """Local tokens (B, N, C) of ground views in [0, 1]."""
         return self.base.ground_tokens(images)
 
-    def aerial_tokens(self, tiles: Tensor) -> Tensor:
-        """Local tokens (B, M, C) of tiles in [0, 1]."""
-        return self.base.aerial_tokens(tiles)
+    def aerial_tokens(self, tiles: Tensor, turns: Tensor | None = None) -> Tensor:
+        """Local tokens (B, M, C) of tiles in [0, 1]; ``turns``: see ``TwoBranch.aerial_views``."""
+        return self.base.aerial_tokens(tiles, turns)
 
     def _parts(self, tokens: Tensor, pool: nn.Module) -> Tensor:
         """What each token adds to its bin: (B, rows, columns, D); GAP is one column of N rows."""
@@ -229,32 +215,28 @@ class GeoSSK(nn.Module):
         """
         return self.scores_and_attention(ground, aerial, rolls)[0]
 
-    def prepare_tiles(self, tiles: Tensor) -> Prepared:
-        """Tiles (R, 3, H, W) in [0, 1], ready for ``tile_scores``."""
-        return self._prepare_aerial(self.aerial_tokens(tiles))
-
-    def tile_scores(
-        self, ground: Tensor, tiles: Prepared, rolls: Tensor | None = None
+    def scores_near(
+        self, ground: Tensor, aerial: Tensor, rolls: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Scores (Q, R) of every pair, and the whole rolls (Q, R) at which they were met.
 
         Args:
             ground: tokens (Q, N, C).
-            tiles: ``prepare_tiles`` of R tiles.
+            aerial: tokens (R, M, C).
             rolls: int (Q, R) at most one bin from which each pair is met, where the teacher's own
                 descriptors find it best; None to look all around. A global base knows no rolls.
 
         """
-        asked = self._prepare_ground(ground)
-        found = torch.zeros(len(asked), len(tiles), dtype=torch.long, device=ground.device)
+        asked, told = self._prepare_ground(ground), self._prepare_aerial(aerial)
+        found = torch.zeros(len(asked), len(told), dtype=torch.long, device=ground.device)
         if self.base.bins is not None:
-            curve = self.bin_similarity(asked.bins, tiles.bins)
+            curve = self.bin_similarity(asked.bins, told.bins)
             found = curve.argmax(dim=2)
             if rolls is not None:
                 near = (rolls[..., None] + torch.arange(-1, 2, device=rolls.device)) % BINS
                 best = curve.gather(2, near).argmax(dim=2, keepdim=True)
                 found = near.gather(2, best)[..., 0]
-        return self._all_pairs(asked, tiles, found)[0], found
+        return self._all_pairs(asked, told, found)[0], found
 
     def scores_and_attention(
         self, ground: Tensor, aerial: Tensor, rolls: Tensor | None = None

@@ -102,19 +102,26 @@ class TwoBranch(nn.Module):
         )
         return features
 
-    def aerial_views(self, tiles: Tensor) -> Tensor:
+    def aerial_views(self, tiles: Tensor, turns: Tensor | None = None) -> Tensor:
         """What the aerial branch looks at: north-up tiles (B, 3, S, S), or their polar views.
 
         A polar model also takes polar views (B, 3, H, W) that were made beforehand, at the size of
         its ground view: the benchmarks publish SAFA's, which differ from ours by a pixel or two.
+        ``turns``: (B,) bins by which the polar views are turned (``core.polar.polar_view``).
         """
         height, width = self.ground_size
         is_made = height != width and tiles.shape[-2:] == (height, width)
-        return polar_view(tiles, height, width) if self.polar and not is_made else tiles
+        if self.polar and not is_made:
+            return polar_view(tiles, height, width, turns)
+        if turns is not None:
+            raise SettingError(
+                "Tiles: got turns for a model or pictures without polar views, expected none."
+            )
+        return tiles
 
-    def aerial_map(self, tiles: Tensor) -> Tensor:
+    def aerial_map(self, tiles: Tensor, turns: Tensor | None = None) -> Tensor:
         """Feature map (B, C, h, w) of what ``aerial_views`` makes of tiles."""
-        views = self.aerial_views(tiles)
+        views = self.aerial_views(tiles, turns)
         features: Tensor = self.aerial_encoder.feature_map(
             (views - self.mean) / self.std, circular=self.polar
         )
@@ -145,17 +152,17 @@ class TwoBranch(nn.Module):
             return self.ground_encoder.describe((images - self.mean) / self.std)
         return self.describe_ground_map(self.ground_map(images))
 
-    def describe_aerial(self, tiles: Tensor) -> Tensor:
-        """Unit descriptors (B, D) of tiles (B, 3, S, S) in [0, 1], or see ``aerial_views``."""
+    def describe_aerial(self, tiles: Tensor, turns: Tensor | None = None) -> Tensor:
+        """Unit descriptors (B, D) of tiles (B, 3, S, S) in [0, 1]; ``turns``: see ``aerial_views``."""
         if isinstance(self.aerial_pool, ClsPooling):
-            views = self.aerial_views(tiles)
+            views = self.aerial_views(tiles, turns)
             return self.aerial_encoder.describe((views - self.mean) / self.std)
-        return self.describe_aerial_map(self.aerial_map(tiles))
+        return self.describe_aerial_map(self.aerial_map(tiles, turns))
 
     def ground_tokens(self, images: Tensor) -> Tensor:
         """Local tokens (B, h * w, C), row-major, after the encoder's last layer."""
         return self.ground_map(images).flatten(2).transpose(1, 2)
 
-    def aerial_tokens(self, tiles: Tensor) -> Tensor:
+    def aerial_tokens(self, tiles: Tensor, turns: Tensor | None = None) -> Tensor:
         """Local tokens (B, h * w, C), row-major, of the polar view or the tile."""
-        return self.aerial_map(tiles).flatten(2).transpose(1, 2)
+        return self.aerial_map(tiles, turns).flatten(2).transpose(1, 2)

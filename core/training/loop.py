@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from core.devices import computes_in_bfloat16
 from core.errors import DataError
 from core.training.optimizers import SharpnessAware
 from core.training.sampling import Batch, SamplingConfig
@@ -32,7 +33,6 @@ __all__ = [
     "LoopConfig",
     "Objective",
     "RunConfig",
-    "computes_in_bfloat16",
     "learning_rate",
     "run_loop",
 ]
@@ -101,13 +101,6 @@ class BatchSource(Protocol):
     def remark(self, step: int, batch: Batch) -> dict[str, Any]:
         """What the log says of a batch; ``bins`` of its views among it."""
         ...
-
-
-def computes_in_bfloat16(device: str) -> bool:
-    """Whether a device has instructions for bfloat16: CUDA ones asked, processors by AVX-512."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def learning_rate(step: int, config: RunConfig) -> float:

@@ -158,6 +158,7 @@ def roll_info_nce(
     true_rolls: Tensor,
     scale: Tensor | float,
     ignored: Tensor | None = None,
+    wrong: Tensor | None = None,
 ) -> Tensor:
     """Symmetric InfoNCE over all (reference, roll) hypotheses: the loss of azimuth descriptors.
 
@@ -172,6 +173,7 @@ def roll_info_nce(
         true_rolls: float (Q,), the true roll in bins, taken modulo K.
         scale: factor on the similarities, for instance `LearnedScale()()`.
         ignored: bool (Q, R) or None.
+        wrong: (Q, E), similarities of further wrong hypotheses of each query, -inf for none.
 
     """
     logits = _widened(similarity) * scale
@@ -183,7 +185,10 @@ def roll_info_nce(
     positive = torch.lerp(matched[queries, lower], matched[queries, (lower + 1) % rolls], share)
     pairs = logits.logsumexp(dim=2)
     truth = functional.one_hot(true_columns, pairs.shape[1]).bool()
-    forward = _without(pairs, _hidden(ignored, truth)).logsumexp(dim=1)
+    rivals = _without(pairs, _hidden(ignored, truth))
+    if wrong is not None:
+        rivals = torch.cat([rivals, _widened(wrong) * scale], dim=1)
+    forward = rivals.logsumexp(dim=1)
     columns, hidden = aligned_columns(pairs, true_columns, ignored)
     backward = _without(columns, hidden).logsumexp(dim=1)
     return 0.5 * (forward + backward).mean() - positive.mean()

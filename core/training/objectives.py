@@ -28,6 +28,7 @@ from core.training.losses import (
     semi_hard_triplet,
     symmetric_info_nce,
 )
+from core.training.memory import TileMemory
 from core.training.pointing import Lessons, passing_loss, pointing_loss
 from core.training.sampling import Batch, to_model_views
 
@@ -54,6 +55,11 @@ def batch_truth(batch: Batch, device: str) -> tuple[Tensor, Tensor, Tensor]:
         torch.from_numpy(batch.true_rolls).to(device),
         torch.from_numpy(batch.ignored).to(device),
     )
+
+
+def batch_turns(batch: Batch, device: str) -> Tensor | None:
+    """Turns (R,) of a batch's tiles in bins; None where they lie north up."""
+    return None if batch.turns is None else torch.from_numpy(batch.turns).to(device)
 
 
 def batch_views(
@@ -83,12 +89,19 @@ def similarity_of(student: TwoBranch, ground: Tensor, aerial: Tensor) -> Tensor:
 
 
 class StudentObjective(nn.Module):
-    """The retrieval task: InfoNCE over tiles, and over rolls where the model keeps azimuth."""
+    """The retrieval task: InfoNCE over tiles, and over rolls where the model keeps azimuth.
 
-    def __init__(self, student: TwoBranch) -> None:
+    ``memory``: further wrong tiles, for models with azimuth bins. Those nearer to a camera than
+    ``apart_m`` are none.
+    """
+
+    def __init__(
+        self, student: TwoBranch, memory: TileMemory | None = None, apart_m: float = 0.0
+    ) -> None:
         super().__init__()
         self.student = student
         self.scale = LearnedScale(temperature=1 / 14)
+        self.memory, self.apart_m = memory, apart_m
 
     def forward(
         self, batch: Batch, generator: torch.Generator, device: str
@@ -97,12 +110,33 @@ class StudentObjective(nn.Module):
         student = self.student
         views, tiles = batch_views(batch, student, generator, device)
         columns, rolls, ignored = batch_truth(batch, device)
-        ground, aerial = student.describe_ground(views), student.describe_aerial(tiles)
+        ground = student.describe_ground(views)
+        aerial = student.describe_aerial(tiles, batch_turns(batch, device))
         with torch.autocast(views.device.type, enabled=False):
-            curve = similarity_of(student, ground.float(), aerial.float())
-            loss, scores = _task_loss(curve, self.scale(), columns, rolls, ignored)
-        accuracy = batch_accuracy(scores, columns, ignored)
-        return loss, {"accuracy": accuracy, "scale": float(self.scale().detach())}
+            ground, aerial = ground.float(), aerial.float()
+            curve = similarity_of(student, ground, aerial)
+            wrong = self._remembered(batch, ground, aerial)
+            loss, scores = _task_loss(curve, self.scale(), columns, rolls, ignored, wrong)
+        figures = {
+            "accuracy": batch_accuracy(scores, columns, ignored),
+            "scale": float(self.scale().detach()),
+        }
+        if wrong is not None:
+            own = scores.detach().gather(1, columns[:, None])[:, 0]
+            figures["above_memory"] = float((own > wrong.detach().amax(dim=1)).float().mean())
+        return loss, figures
+
+    def _remembered(self, batch: Batch, ground: Tensor, aerial: Tensor) -> Tensor | None:
+        """Similarities (Q, E) of the views with tiles of earlier steps; those of this one are kept."""
+        if self.memory is None or batch.town is None:
+            return None
+        assert batch.centres is not None, "batches of towns have them"
+        assert batch.places is not None, "likewise"
+        places = torch.from_numpy(batch.places).to(ground.device)
+        wrong = self.memory.wrong(batch.town, ground, places, self.apart_m)
+        if self.training:
+            self.memory.add(batch.town, aerial, torch.from_numpy(batch.centres).to(aerial.device))
+        return wrong
 
 
 @dataclass(frozen=True)
@@ -158,12 +192,17 @@ class PairObjective(nn.Module):
 
 
 def _task_loss(
-    curve: Tensor, scale: Tensor, columns: Tensor, rolls: Tensor, ignored: Tensor
+    curve: Tensor,
+    scale: Tensor,
+    columns: Tensor,
+    rolls: Tensor,
+    ignored: Tensor,
+    wrong: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """InfoNCE of similarities (Q, R, K) or (Q, R), and the scores (Q, R) they give."""
     if curve.ndim == 2:
         return symmetric_info_nce(curve, scale, columns, ignored), curve
-    return roll_info_nce(curve, columns, rolls, scale, ignored), curve.amax(dim=2)
+    return roll_info_nce(curve, columns, rolls, scale, ignored, wrong), curve.amax(dim=2)
 
 
 class TeacherObjective(nn.Module):
@@ -202,7 +241,8 @@ class TeacherObjective(nn.Module):
         teacher = self.teacher
         views, tiles = batch_views(batch, teacher.base, generator, device)
         columns, rolls, ignored = batch_truth(batch, device)
-        ground, aerial = teacher.ground_tokens(views), teacher.aerial_tokens(tiles)
+        ground = teacher.ground_tokens(views)
+        aerial = teacher.aerial_tokens(tiles, batch_turns(batch, device))
         with torch.autocast(views.device.type, enabled=False):
             ground, aerial = ground.float(), aerial.float()
             plain = teacher.plain_similarity(ground, aerial)

@@ -28,6 +28,7 @@ from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import RINGS
 from core.training.loop import LoopConfig, run_loop
+from core.training.memory import TileMemory
 from core.training.mining import confusing_points
 from core.training.objectives import (
     DistillationConfig,
@@ -36,7 +37,7 @@ from core.training.objectives import (
     TeacherObjective,
 )
 from core.training.pointing import Lessons
-from core.training.sampling import TownBatches
+from core.training.sampling import SamplingConfig, TownBatches
 
 __all__ = [
     "ModelConfig",
@@ -54,6 +55,19 @@ LESSONS = {
 }
 HARD_TILES = 3.0
 """A teacher's: for each place of a batch so many tiles that its student takes for such a place."""
+NARROW = (
+    (32, 0.03),
+    (24, 0.02),
+    (16, 0.10),
+    (12, 0.12),
+    (10, 0.12),
+    (8, 0.36),
+    (6, 0.16),
+    (5, 0.09),
+)
+ALIGNED: dict[str, Any] = {"offset_m": 3.5, "turn_error": 0.2, "widths": NARROW}
+"""A teacher's: its tiles lie under their views about as nearly as a student's answers do, where right,
+and it has most to say of narrow views."""
 VALIDATED = (Setting(32), Setting(16), Setting(8))
 Confusing = npt.NDArray[np.float64]
 
@@ -231,6 +245,23 @@ def _fresh(model: ModelConfig) -> tuple[TwoBranch, dict[str, Any]]:
     return build_model(name, **built), {"name": name, "model": built}
 
 
+def _aligned(student: TwoBranch, sampling: SamplingConfig) -> SamplingConfig:
+    """What branches of a teacher learn from before there is one."""
+    if student.bins is None:
+        raise SettingError(
+            "Aligned: got a model with a global descriptor, expected azimuth bins, which can be laid "
+            "under one another."
+        )
+    return replace(sampling, **ALIGNED, elsewhere=0.5)
+
+
+def _student_objective(student: TwoBranch, loop: LoopConfig, towns: int) -> StudentObjective:
+    """The task, with a memory of tiles where a model has azimuth bins."""
+    kept = loop.sampling.remembered if student.bins is not None else 0
+    memory = TileMemory(towns, student.dim, kept) if kept else None
+    return StudentObjective(student, memory, loop.sampling.also_true_m)
+
+
 def train_student(
     towns: Sequence[Town],
     validation: Sequence[Town],
@@ -240,21 +271,27 @@ def train_student(
     model: ModelConfig | None = None,
     start: Path | None = None,
     command: str = "",
+    aligned: bool = False,
 ) -> Path:
     """Train a student from scratch, or on from a model folder; write its model folder ``out``.
 
     ``run`` keeps checkpoint and log: the same call resumes there. ``command`` is for the card.
+    ``aligned``: for pairs that lie over one another, as the branches of a teacher meet them.
+
+    Raises:
+        SettingError: ``aligned`` and a model without azimuth bins.
     """
     torch.manual_seed(loop.seed)
     student, config = _fresh(model or ModelConfig()) if start is None else load_student(start)
     if student.bins is None:
         # Each of its crops costs a full canvas, not a share of one.
         loop = replace(loop, sampling=replace(loop.sampling, every_crop=False))
-    before = config.get("training")
+    if aligned:
+        loop = replace(loop, sampling=_aligned(student, loop.sampling))
     model_of = {"name": config["name"], **config["model"]}
     what = {"trained": "student", "model": model_of, "start": start and model_hash(start)}
-    _run(StudentObjective(student), student, towns, validation, loop, run, what)
-    record = _record("student", towns, loop, run, command, before)
+    _run(_student_objective(student, loop, len(towns)), student, towns, validation, loop, run, what)
+    record = _record("student", towns, loop, run, command, config.get("training"))
     kept = {"name": config["name"], "model": config["model"], "training": record}
     save_model(out, student.cpu(), kept, model_card(f"Student {config['name']}", record))
     return out
@@ -305,11 +342,14 @@ def train_teacher(
     teacher.base.load_state_dict(student.state_dict())
     mined = mine(student, towns) if confusing is None else confusing
     sampling = replace(loop.sampling, every_crop=False, elsewhere=HARD_TILES)
+    if student.bins is not None:
+        sampling = replace(sampling, **ALIGNED)
     loop = replace(loop, sampling=sampling)
     what = {"trained": "teacher", "start": model_hash(start), **asdict(lessons), **switches}
     objective = TeacherObjective(teacher, lessons)
     _run(objective, student, towns, validation, loop, run, what, teacher, mined)
-    record = {**_record("teacher", towns, loop, run, command), **asdict(lessons)}
+    before = config.get("training")
+    record = {**_record("teacher", towns, loop, run, command, before), **asdict(lessons)}
     kept = {"name": TEACHER, "model": {"base": base, **switches}, "training": record}
     save_model(out, teacher.cpu(), kept, model_card("Teacher GeoSSK (reconstruction)", record))
     return out

@@ -9,7 +9,7 @@ query's place masked, a random heading, an offset matched to the standpoints of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from core.canvas import UNSEEN
 from core.data.transforms import change_light, photo_mask, soften
 from core.data.worlds import PatchTruth, Town
 from core.errors import DataError
-from core.polar import BINS, to_batch
+from core.polar import BINS, to_batch, turned_back
 from core.views import fill_canvas, view_size
 
 __all__ = ["PASSING", "Batch", "SamplingConfig", "TownBatches", "sample_batch", "to_model_views"]
@@ -47,6 +47,11 @@ class SamplingConfig:
     are cut to the frame of a perspective photo. ``every_crop``: each panorama gives all its crops of
     the step's width; else one, so that there is one view for each place. ``noise``: share of the
     views that are exchanged among each other while their labels stay, so that these are wrong.
+    ``turn_error``: the polar view of a place's tile is turned so that its bins lie under those of the
+    views, but for an error of up to so many bins: what a teacher meets, which knows where a student
+    believes a camera; None: all tiles lie north up, as a gallery has them. ``remembered``: so many tiles
+    of earlier steps of the same town are negatives too (``core.training.memory``), to a student of
+    azimuth bins that learns alone.
     """
 
     batch: int = 80
@@ -68,6 +73,8 @@ class SamplingConfig:
     every_crop: bool = True
     mirror: bool = True
     noise: float = 0.0
+    turn_error: float | None = None
+    remembered: int = 1024
 
 
 @dataclass(frozen=True)
@@ -79,9 +86,12 @@ class Batch:
     (Q,) in bins. ignored: bool (Q, R), semi-positives. is_ready: the pictures have the model's
     sizes and stay as they are (benchmarks); else they are resized and their light is changed.
     content: float32 (Q, 4 n, 2), where what each patch of a view shows lies, metres east and north
-    of the centre of its own tile, nan for sky and outside a photo's frame; passing: uint8 (Q, 4 n), for
-    patches in it that show a kind of ``PASSING`` its number, from 1 on, else 0. Both None where the town
-    does not tell.
+    of the centre of its own tile, which may be turned; nan for sky and outside a photo's frame.
+    passing: uint8 (Q, 4 n), for patches in it that show a kind of ``PASSING`` its number, from 1 on,
+    else 0. Both None where the town does not tell. turns: float32 (R,), bins by which the tiles' polar
+    views are turned; None: they are not. town: its number. centres: float32 (R, 2), where in it the
+    tiles' centres lie, metres east and north. places: float32 (Q, 2) of the cameras. All three only of
+    batches of towns.
     """
 
     views: npt.NDArray[np.uint8]
@@ -93,6 +103,10 @@ class Batch:
     is_ready: bool = False
     content: npt.NDArray[np.float32] | None = None
     passing: npt.NDArray[np.uint8] | None = None
+    turns: npt.NDArray[np.float32] | None = None
+    town: int | None = None
+    centres: npt.NDArray[np.float32] | None = None
+    places: npt.NDArray[np.float32] | None = None
 
 
 class TownBatches:
@@ -127,7 +141,8 @@ class TownBatches:
         random = np.random.default_rng((self.seed, step))
         chosen = int(random.integers(len(self.towns)))
         confusing = self.confusing[chosen] if self.confusing else None
-        return sample_batch(self.towns[chosen], self.config, self.tile_pixels, random, confusing)
+        batch = sample_batch(self.towns[chosen], self.config, self.tile_pixels, random, confusing)
+        return replace(batch, town=chosen)
 
     def identity(self) -> dict[str, Any]:
         """Where the batches come from; their sampling stands in the run's config."""
@@ -237,6 +252,16 @@ def _exchanged(
     return views
 
 
+def _turns(
+    first: npt.NDArray[np.float64], tiles: int, error: float, random: Generator
+) -> npt.NDArray[np.float64]:
+    """By how many bins the polar views of tiles (R,) are turned: those of the B places by what the first
+    bins (B,) of their canvases lack to whole bins, give or take an error; others anyhow.
+    """
+    own = first - np.rint(first) + random.uniform(-error, error, len(first))
+    return np.concatenate([own, random.uniform(-0.5, 0.5, tiles - len(first))])
+
+
 def _frames(
     shape: tuple[int, int, int], bins: int, config: SamplingConfig, random: Generator
 ) -> npt.NDArray[np.bool_]:
@@ -296,18 +321,28 @@ def sample_batch(
     distance = np.linalg.norm(places[:, None] - centres[None], axis=2)
     ignored = distance < config.also_true_m
     np.fill_diagonal(ignored, False)
+    true_columns = np.tile(np.arange(len(chosen)), crops)
+    turns = None
+    if config.turn_error is not None:
+        turns = _turns(first[: len(chosen)], len(centres), config.turn_error, random)
+        first = first - turns[true_columns]
     if config.noise:
         views = _exchanged(views, config.noise, random)
     content, passing = (None, None) if told is None else _told(*told, seen, bins, starts)
+    if content is not None and turns is not None:
+        content = turned_back(content, turns[true_columns]).astype(np.float32)
     return Batch(
         views=np.ascontiguousarray(views),
         seen=seen,
         tiles=np.ascontiguousarray(tiles),
-        true_columns=np.tile(np.arange(len(chosen)), crops),
+        true_columns=true_columns,
         true_rolls=(first % BINS).astype(np.float32),
         ignored=np.tile(ignored, (crops, 1)),
         content=content,
         passing=passing,
+        turns=None if turns is None else turns.astype(np.float32),
+        centres=centres.astype(np.float32),
+        places=np.tile(places, (crops, 1)).astype(np.float32),
     )
 
 
