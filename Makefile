@@ -35,9 +35,9 @@ worlds: .venv/test.stamp
 	test -d assets/town || $(CORE) world pack build/worlds/test/town-3000 --out assets/town
 	$(CORE) world examples build/worlds/test/town-3000 --out assets/examples
 
-# Student, teacher, calibration, demo gallery; a stopped run goes on where it was. The shipped student's
-# first four stages were trained with the settings of their day (batch, offset, no tiles from elsewhere),
-# which its config tells; here all have today's.
+# Student, a teacher's branches, teacher, calibration, demo gallery; a stopped run goes on where it was.
+# The shipped student was trained with the settings of its day (batch, offset, tiles from elsewhere, no
+# memory of tiles), and the teacher on the first 28 towns, which their configs tell.
 TRAIN := --worlds build/worlds/train --validation build/worlds/validation
 train: .venv/test.stamp
 	$(CORE) train $(TRAIN) --steps 2600 --rate 0.0015 --validate-every 1300 \
@@ -50,11 +50,11 @@ train: .venv/test.stamp
 	--run build/runs/student-fourth --out build/student-fourth
 	$(CORE) train $(TRAIN) --start build/student-fourth --steps 5000 --rate 0.001 --validate-every 5000 \
 	--run build/runs/student-last --out assets/models/student
-	$(CORE) train --worlds build/worlds/train --aligned --start assets/models/student --steps 2800 \
+	$(CORE) train --worlds build/worlds/train --aligned --start assets/models/student --steps 2200 \
 	--rate 0.001 --run build/runs/branches --out build/branches
 	$(CORE) train --worlds build/worlds/train --teacher --start build/branches --steps 800 --rate 0.001 \
 	--batch 12 --pointing 0.3 --passing 0.3 --run build/runs/teacher --out assets/models/teacher
-	$(CORE) calibrate assets/models/student --teacher assets/models/teacher \
+	$(CORE) calibrate assets/models/student --teacher assets/models/teacher --queries 200 \
 	--validation build/worlds/calibration
 	$(CORE) gallery build assets/town --model assets/models/student --out assets/town
 
@@ -77,11 +77,11 @@ students: .venv/test.stamp
 # Every figure in docs/results.md and README.md is measured here, but for those of `make students`, and
 # written by the last line. The curve against training time needs the models of `make train`.
 MODELS := assets/models/student --teacher assets/models/teacher
-ABLATE := --worlds build/worlds/train --start assets/models/student --data build/worlds/validation/town-2000 --seeds 3
+ABLATE := --worlds build/worlds/train --start assets/models/student --data build/worlds/test/town-3001 --seeds 3
 PUPILS := --teacher assets/models/teacher --pupil convnet-xs --steps 150 --batch 32 --rate 0.0015
 results: .venv/test.stamp
-	$(CORE) evaluate $(MODELS) --data assets/town --queries 500 --out docs/results/town-3000.json
-	for seed in 3001 3002; do $(CORE) evaluate $(MODELS) --queries 300 \
+	$(CORE) evaluate $(MODELS) --data assets/town --queries 200 --out docs/results/town-3000.json
+	for seed in 3001 3002; do $(CORE) evaluate $(MODELS) --queries 200 \
 	--data build/worlds/test/town-$$seed --out docs/results/town-$$seed.json || exit 1; done
 	for time in first second third fourth; do \
 	$(CORE) evaluate build/student-$$time --no-reranked --queries 400 --out docs/results/training-$$time.json \
@@ -89,10 +89,10 @@ results: .venv/test.stamp
 	$(CORE) evaluate assets/models/student --no-reranked --queries 400 \
 	--data build/worlds/validation/town-2000 --out docs/results/training-last.json
 	$(CORE) pointing assets/models/teacher --student assets/models/student --data assets/town \
-	--queries 200 --out docs/results/explanations.json
+	--queries 150 --out docs/results/explanations.json
 	$(CORE) shortcuts assets/models/student --data assets/town --queries 300 \
 	--out docs/results/shortcuts.json
-	$(CORE) trust $(MODELS) --data assets/town --elsewhere build/worlds/test/town-3001 \
+	$(CORE) trust $(MODELS) --queries 200 --data assets/town --elsewhere build/worlds/test/town-3001 \
 	--elsewhere build/worlds/test/town-3002 --out docs/results/trust.json \
 	--figure docs/results/trust.png
 	$(CORE) ablate $(ABLATE) --steps 100 --batch 12 --run build/runs/ablation --out docs/results/ablation.json

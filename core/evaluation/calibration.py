@@ -129,7 +129,13 @@ def fit_factors(
     teacher_scores: FloatArray | None,
     correct: npt.NDArray[np.bool_],
 ) -> tuple[float, float]:
-    """Factors of student and teacher that make the tiles within 25 m most likely.
+    """Factors of student and teacher, by which tiles are ordered and share the probability.
+
+    How much the teacher counts beside the student is what leaves the tiles within 25 m least often
+    without a share: the mean square of what they lack. By likelihood a few photos of which a teacher is
+    wrong and sure would decide it, and their number, not their degree, is what matters to the order.
+    How sharp both are together is then what makes these tiles most likely. Weak pulls, to counting
+    alike and to a sharpness of 20, keep both finite where every photo is right.
 
     Args:
         similarities: (Q, K) of each query's pool, best first; -inf where the pool is smaller.
@@ -139,25 +145,35 @@ def fit_factors(
     from scipy.optimize import minimize  # fitting is rare; answering must start fast
 
     kept = correct.any(axis=1)
-    pool, truth = similarities[kept], correct[kept]
-    seen = None if teacher_scores is None else teacher_scores[kept]
-    if seen is not None:
+    pool, truth = similarities[kept].astype(np.float64), correct[kept]
+
+    def truths(logits: FloatArray) -> FloatArray:
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(np.where(truth, weights, 0).sum(axis=1) / weights.sum(axis=1))
+
+    share = 0.0
+    if teacher_scores is not None:
+        seen = teacher_scores[kept]
         rest = np.repeat(seen.min(axis=1, keepdims=True), pool.shape[1] - seen.shape[1], axis=1)
-        seen = np.concatenate([seen, rest], axis=1)
+        filled = np.concatenate([seen, rest], axis=1)
 
-    def loss(factors: npt.NDArray[np.float64]) -> float:
-        logits = np.exp(factors[0]) * pool
-        if seen is not None:
-            logits = logits + np.exp(factors[1]) * seen
-        top = logits.max(axis=1, keepdims=True)
-        weights = np.exp(logits - top)
-        share = np.where(truth, weights, 0).sum(axis=1) / weights.sum(axis=1)
-        return float(-np.log(np.maximum(share, 1e-12)).mean())
+        def lacking(wanted: npt.NDArray[np.float64]) -> float:
+            logits = np.exp(wanted[0]) * (pool + np.exp(wanted[1]) * filled)
+            pull = np.log(np.exp(wanted[0]) / 20) ** 2 + wanted[1] ** 2
+            return float(np.square(1 - truths(logits)).mean() + 1e-3 * pull)
 
-    start = np.log([20.0] if seen is None else [15.0, 10.0])
-    found = minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6})
-    factors = np.exp(found.x)
-    return float(factors[0]), float(factors[1]) if seen is not None else 0.0
+        start = np.log([20.0, 1.0])
+        found = minimize(lacking, start, method="Nelder-Mead", options={"xatol": 1e-3})
+        share = float(np.exp(found.x[1]))
+        pool = pool + share * filled
+
+    def loss(sharpness: npt.NDArray[np.float64]) -> float:
+        unlikely = -np.log(np.maximum(truths(np.exp(sharpness[0]) * pool), 1e-12)).mean()
+        return float(unlikely + 1e-3 * (sharpness[0] - np.log(20)) ** 2)
+
+    found = minimize(loss, np.log([20.0]), method="Nelder-Mead", options={"xatol": 1e-3})
+    sharpness = float(np.exp(found.x[0]))
+    return sharpness, sharpness * share
 
 
 def fit_confidence(
