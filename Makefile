@@ -54,7 +54,7 @@ train: .venv/test.stamp
 	--rate 0.001 --run build/runs/branches --out build/branches
 	$(CORE) train --worlds build/worlds/train --teacher --start build/branches --steps 800 --rate 0.001 \
 	--batch 12 --pointing 0.3 --passing 0.3 --run build/runs/teacher --out assets/models/teacher
-	$(CORE) calibrate assets/models/student --teacher assets/models/teacher --queries 200 \
+	$(CORE) calibrate assets/models/student --teacher assets/models/teacher --queries 120 \
 	--validation build/worlds/calibration
 	$(CORE) gallery build assets/town --model assets/models/student --out assets/town
 
@@ -80,8 +80,8 @@ MODELS := assets/models/student --teacher assets/models/teacher
 ABLATE := --worlds build/worlds/train --start assets/models/student --data build/worlds/test/town-3001 --seeds 3
 PUPILS := --teacher assets/models/teacher --pupil convnet-xs --steps 150 --batch 32 --rate 0.0015
 results: .venv/test.stamp
-	$(CORE) evaluate $(MODELS) --data assets/town --queries 200 --out docs/results/town-3000.json
-	for seed in 3001 3002; do $(CORE) evaluate $(MODELS) --queries 200 \
+	$(CORE) evaluate $(MODELS) --data assets/town --queries 150 --out docs/results/town-3000.json
+	for seed in 3001 3002; do $(CORE) evaluate $(MODELS) --queries 150 \
 	--data build/worlds/test/town-$$seed --out docs/results/town-$$seed.json || exit 1; done
 	for time in first second third fourth; do \
 	$(CORE) evaluate build/student-$$time --no-reranked --queries 400 --out docs/results/training-$$time.json \
@@ -89,10 +89,10 @@ results: .venv/test.stamp
 	$(CORE) evaluate assets/models/student --no-reranked --queries 400 \
 	--data build/worlds/validation/town-2000 --out docs/results/training-last.json
 	$(CORE) pointing assets/models/teacher --student assets/models/student --data assets/town \
-	--queries 150 --out docs/results/explanations.json
+	--queries 100 --out docs/results/explanations.json
 	$(CORE) shortcuts assets/models/student --data assets/town --queries 300 \
 	--out docs/results/shortcuts.json
-	$(CORE) trust $(MODELS) --queries 200 --data assets/town --elsewhere build/worlds/test/town-3001 \
+	$(CORE) trust $(MODELS) --queries 150 --data assets/town --elsewhere build/worlds/test/town-3001 \
 	--elsewhere build/worlds/test/town-3002 --out docs/results/trust.json \
 	--figure docs/results/trust.png
 	$(CORE) ablate $(ABLATE) --steps 100 --batch 12 --run build/runs/ablation --out docs/results/ablation.json
