@@ -81,7 +81,7 @@ ABLATE := --worlds build/worlds/train --start assets/models/student --data build
 PUPILS := --teacher assets/models/teacher --pupil convnet-xs --steps 150 --batch 32 --rate 0.0015
 results: .venv/test.stamp
 	$(CORE) evaluate $(MODELS) --data assets/town --queries 150 --out docs/results/town-3000.json
-	for seed in 3001 3002; do $(CORE) evaluate $(MODELS) --queries 150 \
+	for seed in 3001 3002; do $(CORE) evaluate $(MODELS) --queries 100 \
 	--data build/worlds/test/town-$$seed --out docs/results/town-$$seed.json || exit 1; done
 	for time in first second third fourth; do \
 	$(CORE) evaluate build/student-$$time --no-reranked --queries 400 --out docs/results/training-$$time.json \

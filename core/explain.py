@@ -20,6 +20,7 @@ from torch import Tensor
 from core.errors import SettingError
 from core.models.geossk import GeoSSK
 from core.polar import BINS, RINGS, sector_map, to_batch
+from core.ranking import score_tiles
 from core.search import heading_from_roll, refine_roll
 from core.views import canvas_bins, ground_batch
 
@@ -56,7 +57,7 @@ class Explanation:
         aerial_to_ground: float32 (128, 4 n), heads averaged, rows sum to 1.
         phi_ground: float32 (4 n,), contribution factors, sum 1; even share 1 / (4 n).
         phi_aerial: float32 (128,), contribution factors, sum 1; even share 1 / 128.
-        teacher_score: the pair's cosine in [-1, 1].
+        teacher_score: the pair's cosine in [-1, 1], as ``core.ranking.score_tiles`` has it.
         attention_heading_deg: heading that attention alone suggests, met at all rolls alike, in
             [0, 360).
 
@@ -107,7 +108,8 @@ def explain_pair(
     """
     bins, roll = canvas_bins(canvas), float(roll) % BINS
     turn = roll - round(roll)
-    ground = teacher.ground_tokens(ground_batch([canvas], teacher.ground_size, device))
+    view = ground_batch([canvas], teacher.ground_size, device)
+    ground = teacher.ground_tokens(view)
     tiles = to_batch([tile], teacher.aerial_size, device)
     aerial = teacher.aerial_tokens(tiles, tiles.new_tensor([turn]))
     if ground.shape[1] != RINGS * bins or aerial.shape[1] != RINGS * BINS:
@@ -131,7 +133,7 @@ def explain_pair(
         aerial_to_ground=_to_numpy(seen.aerial_to_ground.mean(dim=0)),
         phi_ground=_to_numpy(seen.phi_ground.flatten()),
         phi_aerial=_to_numpy(seen.phi_aerial.flatten()),
-        teacher_score=float(seen.score),
+        teacher_score=float(score_tiles(teacher, view, tiles, np.array([roll], np.float32))[0][0]),
         attention_heading_deg=heading_from_attention(_to_numpy(at_all_rolls), turn),
     )
 

@@ -28,14 +28,21 @@ class LookingTeacher:
 
     ground_size = (64, 256)
     aerial_size = (128, 128)
+    base = SimpleNamespace(bins=32)
+
+    def __init__(self):
+        self.turns = []
 
     def ground_tokens(self, images):
         self.ground_shape = tuple(images.shape)
         return torch.zeros(1, 4 * images.shape[-1] // 8, 3)
 
+    def scores_near(self, ground_tokens, aerial_tokens, rolls):
+        return torch.full(rolls.shape, 0.5), rolls
+
     def aerial_tokens(self, tiles, turns):
         self.tile_shape = tuple(tiles.shape)
-        self.turn = float(turns)
+        self.turns.append(float(turns))
         return torch.zeros(1, 128, 3)
 
     def attention(self, ground_tokens, aerial_tokens, rolls):
@@ -54,7 +61,6 @@ class LookingTeacher:
             aerial_to_ground=torch.stack([back, back]),
             phi_ground=torch.full((count,), 1 / count),
             phi_aerial=torch.full((128,), 1 / 128),
-            score=torch.tensor(0.5),
         )
 
 
@@ -77,7 +83,7 @@ def test_explanation_has_the_promised_shapes(n_bins):
     assert seen.ground_to_aerial.shape == (4 * n_bins, 128)
     assert seen.aerial_to_ground.shape == (128, 4 * n_bins)
     np.testing.assert_allclose(seen.ground_to_aerial.sum(axis=1), 1)
-    assert (seen.roll, seen.turn, teacher.turn) == (3, 0, 0)
+    assert (seen.roll, seen.turn, teacher.turns[0]) == (3, 0, 0)
     assert seen.heading_deg == heading_from_roll(3, n_bins)
     assert seen.mask.all()
     assert seen.teacher_score == 0.5
@@ -86,7 +92,8 @@ def test_explanation_has_the_promised_shapes(n_bins):
 def test_between_two_rolls_the_sectors_turn_under_the_patches():
     teacher = LookingTeacher()
     seen = explain_pair(teacher, canvas(8), TILE, roll=31.75)
-    assert (seen.roll, seen.turn, teacher.turn) == (31.75, -0.25, -0.25)
+    assert (seen.roll, seen.turn) == (31.75, -0.25)
+    assert teacher.turns == [-0.25, -0.25, 0.25]  # to attend, to score, and in the mirror
     assert seen.ground_to_aerial[0].argmax() == 0  # the whole roll is 32, which is 0
     # Just west of south lies the first azimuth bin, and turned by a part of one still the last.
     assert sector_at(127, 240) % 32 == 0

@@ -48,13 +48,12 @@ class GeoSSKConfig:
 
 @dataclass(frozen=True)
 class Interaction:
-    """What the teacher saw in one pair: attention (H, N, M) and (H, M, N), factors, cosine."""
+    """What the teacher saw in one pair: attention (H, N, M) and (H, M, N), and factors."""
 
     ground_to_aerial: Tensor
     aerial_to_ground: Tensor
     phi_ground: Tensor
     phi_aerial: Tensor
-    score: float
 
 
 @dataclass(frozen=True)
@@ -279,7 +278,7 @@ class GeoSSK(nn.Module):
 
     @torch.no_grad()
     def interact(self, ground: Tensor, aerial: Tensor, roll: int | None = None) -> Interaction:
-        """Attention, factors and score of one pair: tokens (1, N, C) and (1, M, C)."""
+        """Attention and factors of one pair: tokens (1, N, C) and (1, M, C)."""
         given = None if roll is None else torch.full((1, 1), int(roll) % BINS, device=ground.device)
         asked, told = self._prepare_ground(ground), self._prepare_aerial(aerial)
         rolls = self._checked_rolls(asked, told, given)
@@ -291,8 +290,7 @@ class GeoSSK(nn.Module):
             grid = backward.unflatten(2, (self.rows, BINS))
             backward = grid.roll(int(rolls[0, 0]), dims=3).flatten(2, 3)
         phi_ground, phi_aerial = self.factors(ground, aerial)
-        score = float(self._all_pairs(asked, told, given)[0])
-        return Interaction(forward[0], backward[0], phi_ground[0], phi_aerial[0], score)
+        return Interaction(forward[0], backward[0], phi_ground[0], phi_aerial[0])
 
     def attention(self, ground: Tensor, aerial: Tensor, rolls: Tensor) -> Tensor:
         """Attention (P, H, N, M) from ground to aerial of P pairs, each met at its whole roll.
