@@ -172,8 +172,8 @@ def score_tiles(
     if teacher.base.bins is not None:
         bins = view.shape[3] * BINS // teacher.ground_size[1]
         back = -met - bins  # the first bin of a mirrored view is its last
-    turned_back = None if turns is None else -turns
-    again = _scores(teacher, view.flip(3), tiles.flip(3), back, turned_back)[0]
+    turns = None if turns is None else -turns
+    again = _scores(teacher, view.flip(3), tiles.flip(3), back, turns)[0]
     mean = (scores + again) / 2
     return mean.float().cpu().numpy(), met.cpu().numpy().astype(np.float32)
 

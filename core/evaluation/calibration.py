@@ -159,7 +159,7 @@ def fit_factors(
 
         def lacking(wanted: npt.NDArray[np.float64]) -> float:
             logits = np.exp(wanted[0]) * (pool + np.exp(wanted[1]) * filled)
-            pull = np.log(np.exp(wanted[0]) / 20) ** 2 + wanted[1] ** 2
+            pull = (wanted[0] - np.log(20)) ** 2 + wanted[1] ** 2
             return float(np.square(1 - truths(logits)).mean() + 1e-3 * pull)
 
         start = np.log([20.0, 1.0])

@@ -45,7 +45,7 @@ def rerank(
         pool = best[np.isfinite(matches.similarity[index, best])]
         rows = pool[:first]
         view = queries.views[index : index + 1]
-        points = believed_cameras(matches, looker.centres, index, pool, len(rows))
+        points = _believed_cameras(matches, looker.centres, index, pool, len(rows))
         tiles = looker.town.crop_tiles(points, teacher.aerial_size[0])
         seen = to_batch(tiles, teacher.aerial_size)
         asked = ground_batch(view, teacher.ground_size, whole=is_global)
@@ -55,9 +55,7 @@ def rerank(
     return scores
 
 
-def believed_cameras(
-    matches: Matches, centres: Float, query: int, pool: Int, count: int
-) -> Float:  # fmt: skip
+def _believed_cameras(matches: Matches, centres: Float, query: int, pool: Int, count: int) -> Float:
     """Where (count, 2) the student believes a query's camera in the first places of its pool (K,)."""
     told = matches.from_each[query, pool]
     offsets = place_offsets(told.shape[1])

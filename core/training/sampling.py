@@ -179,6 +179,32 @@ def _elsewhere(
     return flat[random.choice(len(flat), min(count, len(flat)), replace=False)]
 
 
+def _centres(
+    town: Town,
+    places: npt.NDArray[np.float64],
+    config: SamplingConfig,
+    random: Generator,
+    taken_for: npt.NDArray[np.float64] | None,
+) -> npt.NDArray[np.float64]:
+    """Centres (R, 2) of tiles: one near each of the places (B, 2), then those from elsewhere."""
+    own = places + random.uniform(-config.offset_m, config.offset_m, places.shape)
+    centres = np.concatenate([own, _elsewhere(places, config.elsewhere, random, taken_for)])
+    return np.clip(centres, -town.half_extent_m, town.half_extent_m)
+
+
+def _shifted(
+    town: Town, chosen: npt.NDArray[np.int64], random: Generator
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Canvases of cameras (B,), each moved right by so many columns (B,)."""
+    canvases = town.panoramas[chosen]
+    width = canvases.shape[2]
+    # Headings are anything already; where patches are known by their place, they stay whole.
+    unit = 1 if town.truth is None else width // BINS
+    shift = random.integers(0, width // unit, len(chosen)) * unit
+    columns = (np.arange(width)[None, :] - shift[:, None]) % width
+    return np.take_along_axis(canvases, columns[:, None, :, None], axis=2), shift
+
+
 def _cut_views(
     canvases: npt.NDArray[np.uint8], bins: int, every_crop: bool
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -289,20 +315,12 @@ def sample_batch(
     bins = int(random.choice(bins_of, p=np.asarray(weights) / sum(weights)))
     chosen = _choose_places(town, config, random)
     places, heading = town.places[chosen], town.heading_deg[chosen]
-    limit = town.half_extent_m
-    centres = places + random.uniform(-config.offset_m, config.offset_m, places.shape)
     taken_for = None if confusing is None else confusing[chosen]
-    centres = np.concatenate([centres, _elsewhere(places, config.elsewhere, random, taken_for)])
-    centres = np.clip(centres, -limit, limit)
+    centres = _centres(town, places, config, random, taken_for)
     tiles = town.crop_tiles(centres, tile_pixels)
 
-    canvases = town.panoramas[chosen]
+    canvases, shift = _shifted(town, chosen, random)
     width = canvases.shape[2]
-    # Headings are anything already; where patches are known by their place, they stay whole.
-    unit = 1 if town.truth is None else width // BINS
-    shift = random.integers(0, width // unit, len(chosen)) * unit
-    columns = (np.arange(width)[None, :] - shift[:, None]) % width
-    canvases = np.take_along_axis(canvases, columns[:, None, :, None], axis=2)
     heading = heading - shift * 360.0 / width
     told = None
     if town.truth is not None:
@@ -318,8 +336,7 @@ def sample_batch(
     crops = len(views) // len(chosen)
     # The first bin of the full canvas lies half a turn left of its heading.
     first = (np.tile(heading, crops) - 180.0 + 180.0) * BINS / 360.0 + starts
-    distance = np.linalg.norm(places[:, None] - centres[None], axis=2)
-    ignored = distance < config.also_true_m
+    ignored = np.linalg.norm(places[:, None] - centres[None], axis=2) < config.also_true_m
     np.fill_diagonal(ignored, False)
     true_columns = np.tile(np.arange(len(chosen)), crops)
     turns = None
