@@ -4,8 +4,8 @@ Axes. Columns are azimuth, growing to the right (clockwise seen from above); the
 canvas, between its two middle columns, is the photo's heading. Rows are elevation, from +45 degrees
 at the upper edge to -45 at the lower one; the horizon lies between the two middle rows. At the
 default 512 x 128 every pixel is 0.703 degrees in both directions, and 16 columns are one of the 32
-azimuth bins. A picture narrower than 360 degrees gets a narrower canvas of whole bins, centred on
-its own centre; what it does not show of them is mid-grey.
+azimuth bins. A picture narrower than 360 degrees gets a narrower canvas of as many whole bins as come
+nearest to it, centred on its own centre; what it does not show of them is mid-grey.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ Mask = npt.NDArray[np.bool_]
 class GroundCanvas:
     """A street picture on the canvas.
 
-    ``image``: uint8 (H, n_bins * columns per bin, 3). ``n_bins``: whole azimuth bins covered.
+    ``image``: uint8 (H, n_bins * columns per bin, 3). ``n_bins``: azimuth bins, the
+    outermost perhaps not shown whole.
     ``fov_deg``: n_bins * bin width. ``mask``: bool (H, W), True where the picture shows something.
     """
 
@@ -71,7 +72,7 @@ def ground_canvas(
     size: tuple[int, int] = (128, 512),
     horizon: float = 0.5,
 ) -> GroundCanvas:
-    """Reproject a picture onto the ground canvas and cut it to the whole bins it covers.
+    """Reproject a picture onto the ground canvas, as wide as the whole bins nearest to its own width.
 
     A photo is taken as a pinhole camera's that looks level; anything higher or lower than 45
     degrees is cut. A panorama, and any picture wider than 150 degrees, is taken as
@@ -98,7 +99,7 @@ def ground_canvas(
         )
     if bins < 1 or size[1] % bins:
         raise SettingError(f"Azimuth bins: got {bins}, expected a divisor of {size[1]} columns.")
-    n_bins = int(min(bins, max(1, math.floor(fov_deg * bins / 360.0 + 1e-6))))
+    n_bins = int(min(bins, max(1, math.floor(fov_deg * bins / 360.0 + 0.5 + 1e-6))))
     shape = (size[0], n_bins * (size[1] // bins))
     covered_deg = n_bins * 360.0 / bins
     if is_panorama or fov_deg > MAX_PINHOLE_DEG:

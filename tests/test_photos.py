@@ -90,7 +90,7 @@ def canvas_directions(columns: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(("fov", "width", "height"), [(65, 640, 480), (90, 600, 800), (50, 81, 61)])
 def test_photo_on_the_canvas_is_the_scene(fov: float, width: int, height: int) -> None:
     canvas = ground_canvas(pinhole(width, height, fov), fov, False)
-    assert canvas.n_bins == int(fov // 11.25)
+    assert canvas.n_bins == int(fov / 11.25 + 0.5)
     assert canvas.fov_deg == canvas.n_bins * 11.25
     assert canvas.image.shape == (128, canvas.n_bins * 16, 3)
     expected = scene(*canvas_directions(canvas.image.shape[1])).astype(int)
@@ -153,12 +153,21 @@ def test_two_to_one_panorama_is_cropped_to_its_middle() -> None:
     assert np.abs(canvas_of(photo).image.astype(int) - expected).max() <= 3
 
 
-def test_partial_panorama_keeps_whole_bins_around_its_centre() -> None:
+def test_picture_wider_than_its_whole_bins_keeps_its_centre() -> None:
     own = np.random.default_rng(2).integers(0, 255, (128, 512, 3), dtype=np.uint8)
-    part = own[:, 100:300]  # 140.6 degrees: 12 whole bins, 4 columns left over on each side
-    canvas = ground_canvas(part, 200 * CANVAS_DEG, True)
+    part = own[:, 100:298]  # 139.2 degrees: 12 whole bins, 3 columns left over on each side
+    canvas = ground_canvas(part, 198 * CANVAS_DEG, True)
     assert canvas.n_bins == 12
-    np.testing.assert_array_equal(canvas.image, part[:, 4:-4])
+    np.testing.assert_array_equal(canvas.image, part[:, 3:-3])
+
+
+def test_picture_narrower_than_its_whole_bins_ends_in_grey() -> None:
+    own = np.random.default_rng(2).integers(0, 100, (128, 512, 3), dtype=np.uint8)
+    wider = ground_canvas(own[:, 100:304], 204 * CANVAS_DEG, True)
+    assert (wider.n_bins, wider.fov_deg) == (13, 13 * 11.25)
+    np.testing.assert_array_equal(wider.image[:, 2:-2], own[:, 100:304])
+    assert not wider.mask[:, [0, 1, -2, -1]].any()
+    assert (wider.image[:, [0, 1, -2, -1]] == 127).all()
 
 
 def test_low_panorama_leaves_the_rest_unseen() -> None:
@@ -194,14 +203,14 @@ def test_canvas_always_has_whole_bins(
     canvas = ground_canvas(image, fov, is_panorama)
     assert canvas.image.shape == (128, 16 * canvas.n_bins, 3)
     assert canvas.mask.shape == canvas.image.shape[:2]
-    assert canvas.fov_deg <= max(fov + 1e-3, 11.25)
+    assert canvas.fov_deg == 11.25 or abs(canvas.fov_deg - fov) <= 11.25 / 2 + 1e-3
     assert (canvas.image[canvas.mask] == 200).all()
     assert (canvas.image[~canvas.mask] == 127).all()
 
 
 def test_other_canvas_sizes_keep_the_bins() -> None:
     canvas = ground_canvas(pinhole(320, 240, 65), 65, False, size=(64, 256))
-    assert (canvas.n_bins, canvas.image.shape) == (5, (64, 40, 3))
+    assert (canvas.n_bins, canvas.image.shape) == (6, (64, 48, 3))
     with pytest.raises(SettingError, match="divisor"):
         ground_canvas(pinhole(32, 32, 65), 65, False, bins=7)
     with pytest.raises(PhotoError, match="uint8"):
