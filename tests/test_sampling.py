@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.data.transforms import change_light, photo_mask, soften
+from core.data.transforms import change_light, photo_mask, soften, tilted
 from core.data.worlds import TILE_SIDE_M, PatchTruth, Town
 from core.evaluation.descriptors import crop_queries, town_grid
 from core.polar import BINS
@@ -231,13 +231,39 @@ def test_queries_look_where_they_say(bins: int) -> None:
 
 def test_photo_mask_is_the_frame_of_a_pinhole() -> None:
     """At the centre column a 90 degree, 4:3 photo reaches atan(0.75) = 36.87 degrees up and down."""
-    mask = photo_mask(900, 91, 90.0, 0.75, 0.0)
+    mask = photo_mask(900, 91, 90.0, 90.0, 0.75)
     reach = np.degrees(np.arctan(0.75))
     assert mask[:, 45].sum() == pytest.approx(2 * reach * 10, abs=2)
     edge = np.degrees(np.arctan(0.75 * np.cos(np.radians(44.5))))
     assert mask[:, 0].sum() == pytest.approx(2 * edge * 10, abs=3)
-    lifted = photo_mask(900, 91, 90.0, 0.75, 5.0)
-    assert lifted[:, 45].nonzero()[0].min() == mask[:, 45].nonzero()[0].min() - 50
+    narrower = photo_mask(900, 90, 90.0, 86.0, 0.75)
+    assert not narrower[:, [0, 1, -2, -1]].any()
+    assert narrower[450, 2:-2].all()
+
+
+def test_a_tilted_canvas_is_what_a_tilted_camera_takes_for_level() -> None:
+    """Against the exact rotation of the pinhole's rays, where a row is a tenth of a degree."""
+    rows = np.arange(900, dtype=np.uint16)
+    canvas = np.stack([rows // 256, rows % 256, 0 * rows], axis=1).astype(np.uint8)
+    canvas = np.broadcast_to(canvas[:, None], (900, 90, 3))
+    pitch, roll = np.radians([4.0, 3.0])
+    got = tilted(canvas, 90.0, 4.0, 3.0)
+    found = 45 - (got[..., 0] * 256.0 + got[..., 1] + 0.5) / 10
+    azimuth, elevation = np.meshgrid(
+        np.radians(np.arange(90) + 0.5 - 45), np.radians(45 - (np.arange(900) + 0.5) / 10)
+    )
+    right, up, ahead = (
+        np.cos(elevation) * np.sin(azimuth),
+        np.sin(elevation),
+        np.cos(elevation) * np.cos(azimuth),
+    )
+    # Right side down: what is on the right of the picture lies lower; then lifted.
+    up, right = up * np.cos(roll) - right * np.sin(roll), right * np.cos(roll) + up * np.sin(roll)
+    up = up * np.cos(pitch) + ahead * np.sin(pitch)
+    seen = np.degrees(np.arcsin(up))
+    middle = (np.abs(np.degrees(elevation)) < 35) & (np.abs(seen) < 40)
+    assert np.abs(found - seen)[middle].mean() < 0.2
+    assert np.abs(found - seen)[middle].max() < 0.6  # of 4 to 5 degrees
 
 
 def test_light_changes_each_image_alone_and_repeats_with_its_seed() -> None:

@@ -8,21 +8,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["change_light", "photo_mask", "soften"]
+__all__ = ["change_light", "photo_mask", "soften", "tilted"]
 
 
 def photo_mask(
-    height: int, width: int, fov_deg: float, aspect: float, pitch_deg: float
+    height: int, width: int, span_deg: float, fov_deg: float, aspect: float
 ) -> npt.NDArray[np.bool_]:
-    """Canvas pixels (height, width) inside the frame of a pinhole photo.
+    """Canvas pixels (height, width) inside the frame of a pinhole photo that is taken to be level.
 
-    The view spans ``fov_deg`` over its columns and +-45 degrees over its rows. ``aspect`` is the
-    photo's height over its width; ``pitch_deg`` lifts the camera (small angles: a shift of rows).
+    The canvas spans ``span_deg`` over its columns and +-45 degrees over its rows, the photo ``fov_deg``
+    over its own; ``aspect`` is the photo's height over its width.
     """
-    azimuth = np.radians(((np.arange(width) + 0.5) / width - 0.5) * fov_deg)
-    elevation = np.radians(45.0 - (np.arange(height) + 0.5) / height * 90.0 - pitch_deg)
+    azimuth = np.radians(((np.arange(width) + 0.5) / width - 0.5) * span_deg)
+    elevation = np.radians(45.0 - (np.arange(height) + 0.5) / height * 90.0)
     half = aspect * np.tan(np.radians(fov_deg / 2))
-    return np.asarray(np.abs(np.tan(elevation))[:, None] <= half * np.cos(azimuth)[None, :])
+    inside = np.abs(np.tan(elevation))[:, None] <= half * np.cos(azimuth)[None, :]
+    return np.asarray(inside & (np.abs(azimuth) <= np.radians(fov_deg / 2)))
+
+
+def tilted(
+    canvas: npt.NDArray[np.uint8], span_deg: float, pitch_deg: float, roll_deg: float
+) -> npt.NDArray[np.uint8]:
+    """A level canvas (h, w, 3) as it looks where a camera was not level and nobody knows.
+
+    The canvas spans ``span_deg`` over its columns and +-45 degrees over its rows. A camera lifted by
+    ``pitch_deg`` and rolled by ``roll_deg`` (its right side down) sees, to first order, at azimuth a
+    what lies pitch * cos(a) - roll * sin(a) higher. To the nearest row; the outermost are repeated.
+    """
+    height, width = canvas.shape[:2]
+    azimuth = np.radians(((np.arange(width) + 0.5) / width - 0.5) * span_deg)
+    higher_deg = pitch_deg * np.cos(azimuth) - roll_deg * np.sin(azimuth)
+    rows = np.arange(height)[:, None] - np.rint(higher_deg * height / 90.0).astype(np.intp)
+    return canvas[np.clip(rows, 0, height - 1), np.arange(width)]
 
 
 def change_light(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:

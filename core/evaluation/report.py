@@ -46,7 +46,17 @@ from core.polar import BINS
 from core.position import camera_position
 from core.standpoints import STANDPOINTS
 
-__all__ = ["FIELDS_OF_VIEW", "FRAMED_BINS", "Setting", "evaluate_town", "settings_for"]
+__all__ = [
+    "EQUAL",
+    "FIELDS_OF_VIEW",
+    "FRAMED_BINS",
+    "Row",
+    "Setting",
+    "evaluate_town",
+    "framed",
+    "settings_for",
+    "within_radius",
+]
 
 FIELDS_OF_VIEW = (32, 24, 16, 10, 8, 6)
 """Bins of the standard rows: 360, 270, 180, 112.5 (for 120), 90 and 67.5 (for 70) degrees."""
@@ -89,11 +99,13 @@ def settings_for(fields: Sequence[int] = FIELDS_OF_VIEW) -> list[Setting]:
 def framed(queries: Queries) -> Queries:
     """The same views cut to the frame of a level 4:3 photo; the rest mid-grey."""
     _, height, width, _ = queries.views.shape
-    seen = photo_mask(height, width, queries.bins * 360.0 / BINS, 0.75, 0.0)
+    span_deg = queries.bins * 360.0 / BINS
+    seen = photo_mask(height, width, span_deg, span_deg, 0.75)
     return replace(queries, views=np.where(seen[None, :, :, None], queries.views, np.uint8(UNSEEN)))
 
 
-def _within_radius(matches: Matches, distance: Float, radius_m: float | None) -> Matches:
+def within_radius(matches: Matches, distance: Float, radius_m: float | None) -> Matches:
+    """The matches without places farther than ``radius_m`` from each camera; all of them for None."""
     if radius_m is None:
         return matches
     near = distance <= radius_m
@@ -198,7 +210,7 @@ def _rows_of(
     distance = np.linalg.norm(queries.places[:, None] - centres[None], axis=2)
     heading = queries.heading_deg if setting.heading_known else None
     matches = match(describe_views(student, queries), descriptors, heading, student.bins)
-    matches = _within_radius(matches, distance, setting.radius_m)
+    matches = within_radius(matches, distance, setting.radius_m)
     chance = {"chance_25_m": _chance(distance, setting.radius_m)}
     row = _row(setting, queries, len(centres), False)
     points = matches.from_each

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.canvas import UNSEEN
-from core.data.transforms import change_light, photo_mask, soften
+from core.data.transforms import change_light, photo_mask, soften, tilted
 from core.data.worlds import PatchTruth, Town
 from core.errors import DataError
 from core.polar import BINS, to_batch, turned_back
@@ -29,6 +29,10 @@ __all__ = ["PASSING", "Batch", "SamplingConfig", "TownBatches", "sample_batch", 
 
 PASSING = ("vehicle", "sky")
 """Classes of a world that say nothing of a place: a tile shows other vehicles, and no sky."""
+ASPECTS = (0.5625, 0.667, 0.75, 0.75, 1.0, 1.333)
+"""Height over width of photos: 16:9, 3:2, 4:3, square, and 4:3 upright."""
+TILT_DEG = 2.5
+"""Standard deviation of the pitch of a photo in the hand, twice that of its roll."""
 Generator = np.random.Generator
 
 
@@ -44,9 +48,10 @@ class SamplingConfig:
     many more tiles for each place, as negatives, from anywhere around the batch's places or from
     where a student takes them to be (``core.training.mining``): a gallery covers yards and roofs and
     fields, a camera stands on a street. ``photo_share``: share of the views up to 12 bins wide that
-    are cut to the frame of a perspective photo. ``every_crop``: each panorama gives all its crops of
-    the step's width; else one, so that there is one view for each place. ``noise``: share of the
-    views that are exchanged among each other while their labels stay, so that these are wrong.
+    are tilted a little and cut to the frame of a perspective photo. ``every_crop``: each panorama gives
+    all its crops of the step's width; else one, so that there is one view for each place. ``noise``:
+    share of the views that are exchanged among each other while their labels stay, so that these are
+    wrong.
     ``turn_error``: the polar view of a place's tile is turned so that its bins lie under those of the
     views, but for an error of up to so many bins: what a teacher meets, which knows where a student
     believes a camera; None: all tiles lie north up, as a gallery has them. ``remembered``: so many tiles
@@ -56,20 +61,22 @@ class SamplingConfig:
 
     batch: int = 80
     widths: tuple[tuple[int, float], ...] = (
-        (32, 0.08),
-        (24, 0.05),
-        (16, 0.14),
-        (12, 0.12),
+        (32, 0.04),
+        (24, 0.03),
+        (16, 0.10),
+        (12, 0.08),
         (10, 0.10),
-        (8, 0.32),
-        (6, 0.13),
-        (5, 0.06),
+        (9, 0.10),
+        (8, 0.26),
+        (7, 0.10),
+        (6, 0.12),
+        (5, 0.07),
     )
     offset_m: float = 5.5
     also_true_m: float = 19.2
     local_share: float = 0.5
     elsewhere: float = 0.75
-    photo_share: float = 0.4
+    photo_share: float = 0.5
     every_crop: bool = True
     mirror: bool = True
     noise: float = 0.0
@@ -288,17 +295,25 @@ def _turns(
     return np.concatenate([own, random.uniform(-0.5, 0.5, tiles - len(first))])
 
 
-def _frames(
-    shape: tuple[int, int, int], bins: int, config: SamplingConfig, random: Generator
-) -> npt.NDArray[np.bool_]:
-    seen = np.ones(shape, np.bool_)
+def _photographed(
+    views: npt.NDArray[np.uint8], bins: int, share: float, random: Generator
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """The views, a share of the narrow ones as a photo in the hand shows them: tilted a little, in its
+    frame, which is as wide as the whole bins it is laid on but for half of one; and what is seen of each.
+    """
+    seen = np.ones(views.shape[:3], np.bool_)
     if bins > 12:
-        return seen
-    for index in np.flatnonzero(random.random(shape[0]) < config.photo_share):
-        aspect = random.choice([0.5625, 0.667, 0.75, 0.75, 1.0, 1.333])
-        pitch = random.normal(0.0, 2.5)
-        seen[index] = photo_mask(shape[1], shape[2], bins * 360.0 / BINS, aspect, pitch)
-    return seen
+        return views, seen
+    views, step_deg = views.copy(), 360.0 / BINS
+    for index in np.flatnonzero(random.random(len(views)) < share):
+        aspect = random.choice(ASPECTS)
+        fov_deg = (bins + random.uniform(-0.5, 0.5)) * step_deg
+        pitch_deg, roll_deg = random.normal(0.0, (TILT_DEG, TILT_DEG / 2))
+        views[index] = tilted(views[index], bins * step_deg, pitch_deg, roll_deg)
+        seen[index] = photo_mask(
+            views.shape[1], views.shape[2], bins * step_deg, fov_deg, float(aspect)
+        )
+    return views, seen
 
 
 def sample_batch(
@@ -332,7 +347,7 @@ def sample_batch(
             told = told[0][:, :, ::-1] * np.array([-1, 1], np.float32), told[1][:, :, ::-1]
 
     views, starts = _cut_views(canvases, bins, config.every_crop)
-    seen = _frames(views.shape[:3], bins, config, random)
+    views, seen = _photographed(views, bins, config.photo_share, random)
     crops = len(views) // len(chosen)
     # The first bin of the full canvas lies half a turn left of its heading.
     first = (np.tile(heading, crops) - 180.0 + 180.0) * BINS / 360.0 + starts
