@@ -114,18 +114,15 @@ def relation_knowledge_loss(
     return RelationKnowledge(0.5 * (rows + columns), kept_rows, kept_columns)
 
 
-def descriptor_knowledge_loss(
-    student: Tensor, teacher: Tensor, weights: Tensor | None = None
-) -> Tensor:
+def descriptor_knowledge_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Teach how one view is described (after Distill4Geo's cosine embedding loss); a scalar.
 
-    1 - cosine of every bin of the student with the teacher's, averaged with the weights of the images.
-    A label says one thing of a pair of images; this says something of every part of each.
+    1 - cosine of every bin of the student with the teacher's, averaged over all. A label says one thing
+    of a pair of images; this says something of every part of each.
 
     Args:
         student: (B, n, D) raw bins, or (B, 1, D) whole descriptors, with gradient.
         teacher: (B, n, D) of the same images.
-        weights: (B,) >= 0, for instance from `filter_incorrect_knowledge`; None means 1.
 
     """
     if student.shape != teacher.shape:
@@ -133,10 +130,8 @@ def descriptor_knowledge_loss(
             f"teacher descriptors: got {tuple(teacher.shape)}, expected {tuple(student.shape)}. "
             "Describe the same images by as many numbers with both models."
         )
-    apart = 1 - functional.cosine_similarity(
-        _widened(student), _widened(teacher.detach()), dim=2
-    ).mean(dim=1)
-    return apart.mean() if weights is None else _weighted_mean(apart, weights.detach())
+    alike = functional.cosine_similarity(_widened(student), _widened(teacher.detach()), dim=2)
+    return 1 - alike.mean()
 
 
 def local_knowledge_loss(

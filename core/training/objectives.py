@@ -312,8 +312,8 @@ class _Knowledge:
 class DistillationObjective(nn.Module):
     """L_S = L_task + SSKD (relation, local) + descriptors, each weighed; the teacher is frozen.
 
-    With IKF a query whose own label the teacher does not put first is left out, of the teaching and of
-    the task: one of the two is wrong, and it is not known which.
+    With IKF a query whose own label the teacher does not put first is left out, of the teaching of pairs
+    and of the task: one of the two is wrong, and it is not known which.
     """
 
     def __init__(
@@ -397,7 +397,7 @@ class DistillationObjective(nn.Module):
             ignored,
             is_filtered=config.is_filtered,
         )
-        described = self._described(known, maps, believed)
+        described = self._described(known, maps)
         loss = config.relation * relation.loss + config.descriptors * described
         figures = {
             "relation": float(relation.loss.detach()),
@@ -419,10 +419,10 @@ class DistillationObjective(nn.Module):
             figures["local"] = float(local.detach())
         return loss, figures
 
-    def _described(
-        self, known: _Knowledge, maps: tuple[Tensor, Tensor], believed: Tensor | None
-    ) -> Tensor:
-        """How far the student's descriptors are from the teacher's, in both views."""
+    def _described(self, known: _Knowledge, maps: tuple[Tensor, Tensor]) -> Tensor:
+        """How far the student's descriptors are from the teacher's, in both views; unfiltered, for no
+        label can refute what is said of one view alone.
+        """
         if not self.config.descriptors:
             return known.scores.new_zeros(())
         student = self.student
@@ -433,6 +433,6 @@ class DistillationObjective(nn.Module):
                 student.ground_pool(maps[0], known.ground_bins.shape[1]),
                 student.aerial_pool(maps[1], BINS),
             )
-        return descriptor_knowledge_loss(
-            own[0], known.ground_bins, believed
-        ) + descriptor_knowledge_loss(own[1], known.aerial_bins)
+        return descriptor_knowledge_loss(own[0], known.ground_bins) + descriptor_knowledge_loss(
+            own[1], known.aerial_bins
+        )
