@@ -35,6 +35,9 @@ __all__ = [
     "score_tiles",
 ]
 
+TWICE = 10
+"""So many tiles, the best at first sight, are looked at in the mirror too."""
+
 UInt8Image = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -152,7 +155,8 @@ def score_tiles(
 
     Who knows of a pair how it lies can lay its two views over one another: every tile's polar view is
     turned by what its roll lacks to a whole one, so that its bins lie under those of the view. And a
-    pair is as good in the mirror: it is looked at both ways, and the mean is the score.
+    pair is as good in the mirror: the ``TWICE`` best at first sight are looked at both ways, and the mean
+    is the score.
 
     Args:
         teacher: in evaluation mode.
@@ -168,14 +172,15 @@ def score_tiles(
         near = told.round().long()
         turns = told - near
     scores, met = _scores(teacher, view, tiles, near, turns)
+    best = scores.topk(min(TWICE, len(scores))).indices
     back = None
     if teacher.base.bins is not None:
         bins = view.shape[3] * BINS // teacher.ground_size[1]
-        back = -met - bins  # the first bin of a mirrored view is its last
-    turns = None if turns is None else -turns
-    again = _scores(teacher, view.flip(3), tiles.flip(3), back, turns)[0]
-    mean = (scores + again) / 2
-    return mean.float().cpu().numpy(), met.cpu().numpy().astype(np.float32)
+        back = -met[best] - bins  # the first bin of a mirrored view is its last
+    turns = None if turns is None else -turns[best]
+    again = _scores(teacher, view.flip(3), tiles[best].flip(3), back, turns)[0]
+    scores = scores.index_put((best,), (scores[best] + again) / 2)
+    return scores.float().cpu().numpy(), met.cpu().numpy().astype(np.float32)
 
 
 def _scores(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from core import ranking
 from core.errors import PhotoError, SettingError
 from core.evaluation import pools, rerank
 from core.evaluation.calibration import Calibration, ViewCalibration
@@ -165,22 +166,24 @@ def test_teacher_overrules_the_student(with_teacher, monkeypatch):
     second = before.candidates[1].row
     _, canvas = with_teacher.view(photo)
     rows = with_teacher._rank(with_teacher._describe(canvas), canvas, None, None).rows[:20]
-    tiles = []
+    tiles, looks = [], []
     original = with_teacher.gallery.tile_image_at
 
     def remember(place):
         tiles.append(place)
         return original(place)
 
-    def prefer_second(ground, places, rolls):
-
-        assert len(places) == 20
-        return torch.from_numpy(rows == second)[None].float(), rolls
+    def prefer_second(ground, places, near):
+        # At first all twenty, then the best of them in the mirror, the very best first.
+        looks.append(len(places))
+        liked = rows == second if len(places) == 20 else np.arange(len(places)) == 0
+        return torch.from_numpy(liked)[None].float(), near
 
     monkeypatch.setattr(with_teacher.gallery, "tile_image_at", remember)
     monkeypatch.setattr(with_teacher.teacher, "scores_near", prefer_second)
     after = with_teacher.locate(photo)
     assert len(tiles) == 20
+    assert looks == [20, ranking.TWICE]
     assert after.candidates[0].camera in tiles
     assert after.candidates[0].row == second
     assert after.candidates[0].teacher_score == 1.0
@@ -371,3 +374,29 @@ def test_the_teacher_looks_from_where_the_student_believes_the_camera(
         looks.append(float(tiny_teacher.pair_scores(ground, aerial, rolls).detach()))
     assert abs(looks[0] - looks[1]) > 1e-4
     assert first.teacher_score == pytest.approx(sum(looks) / 2, abs=3e-3)
+
+
+@torch.inference_mode()
+def test_only_the_best_at_first_sight_are_looked_at_in_the_mirror(
+    tiny_gallery, tiny_teacher, monkeypatch
+):
+    """Among twenty tiles: the ten best have the mean of both looks, the others that of the first."""
+    view = ground_batch([panorama_at(tiny_gallery, ROW)], (64, 256))
+    tiles = to_batch([tiny_gallery.tile_image(row) for row in range(20)], (128, 128))
+    rolls = np.arange(20, dtype=np.float32) % 32
+    shown = []
+    original = ranking._scores
+
+    def counting(teacher, view, tiles, near, turns):
+        found = original(teacher, view, tiles, near, turns)
+        shown.append(found[0].numpy())
+        return found
+
+    monkeypatch.setattr(ranking, "_scores", counting)
+    scores, _ = ranking.score_tiles(tiny_teacher, view, tiles, rolls)
+    plain, mirrored = shown
+    assert (len(plain), len(mirrored)) == (20, ranking.TWICE)
+    expected = plain.copy()
+    best = np.argsort(-plain, kind="stable")[: ranking.TWICE]
+    expected[best] = (plain[best] + mirrored) / 2
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
