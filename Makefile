@@ -30,14 +30,15 @@ worlds: .venv/test.stamp
 	$(CORE) world towns --part validation --count 2 --panoramas 400 --out build/worlds/validation
 	$(CORE) world towns --part test --count 1 --out build/worlds/test
 	for town in calibration/town-2002 calibration/town-2003 test/town-3001 test/town-3002; do \
-	test -d build/worlds/$$town || $(CORE) world build --seed $${town##*-} --panoramas 300 --photos 0 \
+	test -d build/worlds/$$town || $(CORE) world build --seed $${town##*-} --panoramas 300 --photos 48 \
 	--aerial-grid 1 --out build/worlds/$$town || exit 1; done
 	test -d assets/town || $(CORE) world pack build/worlds/test/town-3000 --out assets/town
 	$(CORE) world examples build/worlds/test/town-3000 --out assets/examples
 
 # Student, a teacher's branches, teacher, calibration, demo gallery; a stopped run goes on where it was.
 # The shipped student was trained with the settings of its day (batch, offset, tiles from elsewhere, no
-# memory of tiles), and the teacher on the first 28 towns, which their configs tell.
+# memory of tiles, level cameras only), its last stage and the teacher on the first 28 towns, which their
+# configs tell.
 TRAIN := --worlds build/worlds/train --validation build/worlds/validation
 train: .venv/test.stamp
 	$(CORE) train $(TRAIN) --steps 2600 --rate 0.0015 --validate-every 1300 \
@@ -49,12 +50,14 @@ train: .venv/test.stamp
 	$(CORE) train $(TRAIN) --start build/student-third --steps 5400 --rate 0.001 --validate-every 5400 \
 	--run build/runs/student-fourth --out build/student-fourth
 	$(CORE) train $(TRAIN) --start build/student-fourth --steps 5000 --rate 0.001 --validate-every 5000 \
-	--run build/runs/student-last --out assets/models/student
-	$(CORE) train --worlds build/worlds/train --aligned --start assets/models/student --steps 2200 \
+	--run build/runs/student-fifth --out build/student-fifth
+	$(CORE) train $(TRAIN) --start build/student-fifth --steps 2600 --rate 0.001 --validate-every 2600 \
+	--blend 0.5 --run build/runs/student-last --out assets/models/student
+	$(CORE) train --worlds build/worlds/train --aligned --start build/student-fifth --steps 2200 \
 	--rate 0.001 --run build/runs/branches --out build/branches
 	$(CORE) train --worlds build/worlds/train --teacher --start build/branches --steps 800 --rate 0.001 \
 	--batch 12 --pointing 0.3 --passing 0.3 --run build/runs/teacher --out assets/models/teacher
-	$(CORE) calibrate assets/models/student --teacher assets/models/teacher --queries 120 \
+	$(CORE) calibrate assets/models/student --teacher assets/models/teacher --queries 200 \
 	--validation build/worlds/calibration
 	$(CORE) gallery build assets/town --model assets/models/student --out assets/town
 
@@ -83,7 +86,7 @@ results: .venv/test.stamp
 	$(CORE) evaluate $(MODELS) --data assets/town --queries 150 --out docs/results/town-3000.json
 	for seed in 3001 3002; do $(CORE) evaluate $(MODELS) --queries 100 \
 	--data build/worlds/test/town-$$seed --out docs/results/town-$$seed.json || exit 1; done
-	for time in first second third fourth; do \
+	for time in first second third fourth fifth; do \
 	$(CORE) evaluate build/student-$$time --no-reranked --queries 400 --out docs/results/training-$$time.json \
 	--data build/worlds/validation/town-2000 || exit 1; done
 	$(CORE) evaluate assets/models/student --no-reranked --queries 400 \

@@ -157,6 +157,9 @@ def test_train_teacher_distil_give_models_that_load(tiny_world, tmp_path, capsys
     run = ["--run", str(tmp_path / "r0"), "--out", branches, "--start", student, "--aligned"]
     assert main(["train", *worlds, *run]) == 0
     assert load_state(branches)[0]["training"]["loop"]["sampling"]["turn_error"] == 0.2
+    assert main(["train", *worlds, *run, "--teacher"]) == 1
+    assert main(["train", *worlds, *run[:4], "--aligned"]) == 1
+    assert capsys.readouterr().err.count("Option --aligned: got it with") == 2
     run = ["--run", str(tmp_path / "r2"), "--out", teacher, "--start", branches, "--teacher"]
     assert main(["train", *worlds, *run, "--no-contribution"]) == 0
     assert load_state(teacher)[0]["model"]["contribution"] is False
@@ -170,6 +173,33 @@ def test_train_teacher_distil_give_models_that_load(tiny_world, tmp_path, capsys
     assert knowledge["local"] == 0.25
     assert knowledge["is_filtered"] is False
     assert "distilled for 1 steps on 1 towns" in capsys.readouterr().out
+
+
+def test_a_blended_student_lies_between_what_it_was_and_what_it_became(
+    tiny_world, tmp_path, capsys
+):
+    worlds = ["--worlds", str(tiny_world.parent), *FEW]
+    start = str(tmp_path / "start")
+    assert (
+        main(["train", *worlds, "--run", str(tmp_path / "r0"), "--out", start, "--dim", "4"]) == 0
+    )
+    again = ["train", *worlds, "--start", start, "--seed", "3", "--run", str(tmp_path / "r1")]
+    for name, share in (("all", []), ("some", ["--blend", "0.25"])):
+        assert main([*again, "--out", str(tmp_path / name), *share]) == 0
+    weights = {name: load_state(tmp_path / name)[1] for name in ("start", "all", "some")}
+    moved = False
+    for name, value in weights["some"].items():
+        before, after = weights["start"][name].float(), weights["all"][name].float()
+        if value.is_floating_point():
+            wide = (before.abs() + after.abs()).clamp_min(1e-3)  # files hold 16 bits of a number
+            assert ((value.float() - (0.75 * before + 0.25 * after)).abs() / wide).max() < 2e-3
+            moved |= bool((before != after).any())
+    assert moved
+    assert load_state(tmp_path / "some")[0]["training"]["blend"] == 0.25
+    assert "0.25 of those trained" in (tmp_path / "some" / "card.md").read_text()
+    assert "of those trained" not in (tmp_path / "all" / "card.md").read_text()
+    assert main(["train", *worlds, "--run", start, "--out", start, "--blend", "0.5"]) == 1
+    assert "Option --blend: got 0.5 without --start" in capsys.readouterr().err
 
 
 def test_ablate_trains_and_judges_every_arm(models, tiny_world, tmp_path, capsys):

@@ -112,8 +112,10 @@ def _town_report(
     standpoints: int,
 ) -> dict[str, Any]:
     """All rows of one town, with the protocol and the command that measured them."""
-    from core.data.worlds import load_town
+    from core.data.worlds import has_photos, load_photos, load_town
     from core.evaluation.calibration import Calibration
+    from core.evaluation.perspective import photo_rows
+    from core.evaluation.pools import DescribedTown
     from core.evaluation.report import evaluate_town
     from core.evaluation.student_tables import training_record
     from core.localizer import teacher_for
@@ -131,6 +133,10 @@ def _town_report(
         seed=seed,
         standpoints=standpoints,
     )
+    photos = []
+    if has_photos(data) and models.student.bins is not None:
+        described = DescribedTown(models.student, models.teacher, town, standpoints)
+        photos = photo_rows(described, load_photos(data), calibration)
     command = f"evaluate {student} --data {data} --queries {queries} --seed {seed}"
     command += "" if reranked else " --no-reranked"
     command += "" if standpoints == STANDPOINTS else f" --standpoints {standpoints}"
@@ -143,6 +149,7 @@ def _town_report(
         "trained": training_record(models.student_config),
         **provenance(command),
         "rows": rows,
+        "photos": photos,
     }
 
 

@@ -62,6 +62,12 @@ Aligned = Annotated[
         help="Student: learn pairs whose tile lies under the view, as the branches of a teacher.",
     ),
 ]
+Blend = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, help="Student: share of the trained weights, the rest of --start's."
+    ),
+]
 Model = Annotated[str, typer.Option(help="Student: a name in core.models.MODELS, or timm/<name>.")]
 Pooling = Annotated[str, typer.Option(help="Student: azimuth, gap or smd; cls for l2ltr.")]
 GroundSize = Annotated[
@@ -110,6 +116,7 @@ def train(
     pointing: Pointing = 0.0,
     passing: Passing = 0.0,
     aligned: Aligned = False,
+    blend: Blend = 1.0,
     model: Model = "convnet-s",
     pooling: Pooling = "azimuth",
     ground_size: GroundSize = "64x256",
@@ -143,16 +150,19 @@ def train(
     from core.training.recipes import ModelConfig, train_student, train_teacher
 
     lessons = Lessons(pointing, passing)
-    _check_teacher(teacher, start, lessons)
+    _check_teacher(teacher, start, lessons, aligned)
+    _check_blend(teacher, start, blend)
     config = ModelConfig(model, pooling, parse_canvas(ground_size), parse_canvas(aerial_size), dim)
     loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device)
     towns, held_out = _towns(worlds, validation, start, config.aerial_size, bool(lessons))
+    told: dict[str, Any]
     if teacher and start is not None:
         parts = {"interaction": interaction, "contribution": contribution, "heads": heads}
-        told: Any = {"command": _command(), "lessons": lessons, **parts}
+        told = {"command": _command(), "lessons": lessons, **parts}
         written = train_teacher(towns, held_out, loop, run, out, start, **told)
     else:
-        written = train_student(towns, held_out, loop, run, out, config, start, _command(), aligned)
+        told = {"command": _command(), "aligned": aligned, "blend": blend}
+        written = train_student(towns, held_out, loop, run, out, config, start, **told)
     _tell(run, f"{written}: trained for {loop.steps} steps on {len(towns)} towns.")
 
 
@@ -202,16 +212,34 @@ def distill(
     _tell(run, f"{written}: distilled for {loop.steps} steps on {len(towns)} towns.")
 
 
-def _check_teacher(teacher: bool, start: Path | None, lessons: Lessons) -> None:
+def _check_teacher(teacher: bool, start: Path | None, lessons: Lessons, aligned: bool) -> None:
     """Refuse what a teacher lacks and what only a teacher can have, before any work."""
     if teacher and start is None:
         raise SettingError(
             "Teacher: got no --start, expected the model folder of a student. Train one first."
         )
+    if aligned and teacher:
+        raise SettingError(
+            "Option --aligned: got it with --teacher, expected one of them: a teacher's pairs are "
+            "aligned anyhow. Leave it out."
+        )
+    if aligned and start is None:
+        raise SettingError(
+            "Option --aligned: got it without --start, expected a student to make a teacher's branches "
+            "of. Name its model folder."
+        )
     if lessons and not teacher:
         raise SettingError(
             "Options --pointing and --passing: got one without --teacher, expected both: a student's "
             "attention is not taught. Leave it out, or train a teacher."
+        )
+
+
+def _check_blend(teacher: bool, start: Path | None, blend: float) -> None:
+    if blend < 1 and (teacher or start is None):
+        raise SettingError(
+            f"Option --blend: got {blend:g} {'for a teacher' if teacher else 'without --start'}, "
+            "expected it for a student that goes on from another. Leave it out."
         )
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "PatchTruth",
     "PhotoQueries",
     "Town",
+    "has_photos",
     "load_photos",
     "load_town",
     "load_truth",
@@ -177,6 +178,11 @@ def load_town(folder: str | Path, tile_pixels: int = 128) -> Town:
         mosaic=mosaic,
         pixel_m=pixel_m,
     )
+
+
+def has_photos(folder: str | Path) -> bool:
+    """Whether a world folder has perspective photos besides its panoramas."""
+    return (Path(folder) / "photos.parquet").is_file()
 
 
 def load_photos(folder: str | Path) -> PhotoQueries:

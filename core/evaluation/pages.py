@@ -16,6 +16,7 @@ from typing import Any
 from core.errors import DataError
 from core.evaluation.ablation_tables import ablation_section
 from core.evaluation.explanation_tables import explanation_section
+from core.evaluation.perspective_tables import perspective_section
 from core.evaluation.shortcut_tables import shortcut_section
 from core.evaluation.student_tables import students_section
 from core.evaluation.tables import table
@@ -127,6 +128,8 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
     beside = partial(_beside, page=Path(page))
     if len(towns) > 1:
         parts.append(mean_section(towns, beside(Path(folder) / SWEEP)))
+    pictured = [report for report in towns if report.get("photos")]
+    parts += [perspective_section(pictured)] if pictured else []
     parts += [town_section(report) for report in towns]
     training = reports_of(reports, "training-")
     if training:

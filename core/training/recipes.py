@@ -55,19 +55,8 @@ LESSONS = {
 }
 HARD_TILES = 3.0
 """A teacher's: for each place of a batch so many tiles that its student takes for such a place."""
-NARROW = (
-    (32, 0.03),
-    (24, 0.02),
-    (16, 0.10),
-    (12, 0.12),
-    (10, 0.12),
-    (8, 0.36),
-    (6, 0.16),
-    (5, 0.09),
-)
-ALIGNED: dict[str, Any] = {"offset_m": 3.5, "turn_error": 0.2, "widths": NARROW}
-"""A teacher's: its tiles lie under their views about as nearly as a student's answers do, where right,
-and it has most to say of narrow views."""
+ALIGNED: dict[str, Any] = {"offset_m": 3.5, "turn_error": 0.2}
+"""A teacher's: its tiles lie under their views about as nearly as a student's answers do, where right."""
 VALIDATED = (Setting(32), Setting(16), Setting(8))
 Confusing = npt.NDArray[np.float64]
 
@@ -178,6 +167,8 @@ def model_card(title: str, record: dict[str, Any]) -> str:
             f"- went on from a model of {before['loop']['steps']} steps and {before['minutes']} minutes "
             f"on {len(before['towns'])} towns, peak rate {before['loop']['rate']}\n"
         )
+    if "blend" in record:
+        began += f"- weights: {record['blend']:g} of those trained, the rest of those before\n"
     taught = "".join(
         f"- {lesson} (auxiliary loss, weight {record[name]:g})\n"
         for name, lesson in LESSONS.items()
@@ -272,11 +263,15 @@ def train_student(
     start: Path | None = None,
     command: str = "",
     aligned: bool = False,
+    blend: float = 1.0,
 ) -> Path:
     """Train a student from scratch, or on from a model folder; write its model folder ``out``.
 
     ``run`` keeps checkpoint and log: the same call resumes there. ``command`` is for the card.
-    ``aligned``: for pairs that lie over one another, as the branches of a teacher meet them.
+    ``aligned``: for pairs that lie over one another, as the branches of a teacher meet them. ``blend``:
+    share of the trained weights in those that are written, the rest are those that were started from:
+    what was learned in addition, and what was known before ("Robust fine-tuning of zero-shot models",
+    Wortsman et al., CVPR 2022).
 
     Raises:
         SettingError: ``aligned`` and a model without azimuth bins.
@@ -292,9 +287,25 @@ def train_student(
     what = {"trained": "student", "model": model_of, "start": start and model_hash(start)}
     _run(_student_objective(student, loop, len(towns)), student, towns, validation, loop, run, what)
     record = _record("student", towns, loop, run, command, config.get("training"))
+    if start is not None and blend < 1:
+        _blend(student, load_student(start)[0], blend)
+        record["blend"] = blend
+        record["last"] = {"step": loop.steps - 1}
+        if validation:
+            record["last"]["validation"] = validation_figures(student, validation)
     kept = {"name": config["name"], "model": config["model"], "training": record}
     save_model(out, student.cpu(), kept, model_card(f"Student {config['name']}", record))
     return out
+
+
+def _blend(student: TwoBranch, before: TwoBranch, share: float) -> None:
+    """Move a student's weights and statistics back: ``share`` of its own, the rest of those before."""
+    old = before.state_dict()
+    mixed = {
+        name: torch.lerp(old[name].to(value), value, share) if value.is_floating_point() else value
+        for name, value in student.state_dict().items()
+    }
+    student.load_state_dict(mixed)
 
 
 def _check_lessons(student: TwoBranch, lessons: Lessons) -> None:

@@ -1,0 +1,115 @@
+"""Perspective photos of a town whose answers are known: seen by a pinhole, told by EXIF."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from PIL import Image
+from PIL.ExifTags import IFD
+
+from core.data.worlds import PhotoQueries, has_photos, load_photos, load_town
+from core.evaluation.perspective import photo_queries, photo_rows
+from core.evaluation.perspective_tables import perspective_section
+from core.evaluation.pools import DescribedTown
+from core.models.geossk import GeoSSK
+from core.models.two_branch import TwoBranch
+from core.polar import roll_canvas, tile_to_polar
+from core.tiles import RasterSource
+
+FOCAL_MM = (9, 9, 9, 9, 14, 14, 14)
+FOV_DEG = [2 * np.degrees(np.arctan(9 / focal)) for focal in FOCAL_MM]
+"""Of pictures twice as high as wide, which show all that a canvas has rows for."""
+
+
+def through_a_pinhole(canvas: np.ndarray, fov_deg: float) -> np.ndarray:
+    """What a level camera of 1:2 sees of a full canvas (128, 512, 3), to the nearest pixel."""
+    width, height = 360, 720
+    focal = width / 2 / np.tan(np.radians(fov_deg / 2))
+    x, y = np.meshgrid(np.arange(width) + 0.5 - width / 2, height / 2 - np.arange(height) - 0.5)
+    azimuth = np.degrees(np.arctan(x / focal))
+    elevation = np.degrees(np.arctan(y / np.hypot(focal, x)))
+    column = ((azimuth / 360 + 0.5) * 512).astype(int)
+    row = np.clip((45 - elevation) / 90 * 128, 0, 127).astype(int)
+    return canvas[row, column]
+
+
+@pytest.fixture(scope="module")
+def world(tiny_world: Path, tmp_path_factory) -> Path:
+    """The tiny world and seven photos, 90 and 65 degrees wide, from the middle of its places."""
+    folder = tmp_path_factory.mktemp("pictured") / "tiny"
+    shutil.copytree(tiny_world, folder)
+    (folder / "photos").mkdir()
+    ground = RasterSource.open(folder / "aerial.tif")
+    random = np.random.default_rng(5)
+    places = random.permutation(np.argwhere(np.ones((7, 7))) - 3)[: len(FOCAL_MM)] * 19.2
+    turned = random.integers(0, 32, len(FOCAL_MM))
+    files = [f"photos/photo{number}.png" for number in range(len(FOCAL_MM))]
+    for (east, north), turn, focal, fov, name in zip(
+        places, turned, FOCAL_MM, FOV_DEG, files, strict=True
+    ):
+        tile = ground.read_tile(east, north, 76.8, 128)[0]
+        canvas = roll_canvas(tile_to_polar(tile, 128, 512), int(turn))
+        exif = Image.Exif()
+        exif[0x0110] = "pinhole"
+        exif.get_ifd(IFD.Exif)[0xA405] = focal
+        Image.fromarray(through_a_pinhole(canvas, fov)).save(folder / name, exif=exif)
+    table = {
+        "file": files,
+        "east_m": places[:, 0],
+        "north_m": places[:, 1],
+        "heading_deg": (-11.25 * turned) % 360,
+        "fov_deg": FOV_DEG,
+    }
+    pyarrow.parquet.write_table(pyarrow.table(table), folder / "photos.parquet")
+    return folder
+
+
+def test_photos_of_one_width_are_asked_together(world: Path, tiny_world: Path) -> None:
+    assert has_photos(world)
+    assert not has_photos(tiny_world)
+    photos = load_photos(world)
+    narrow, wide = photo_queries(photos)
+    assert (narrow.bins, narrow.views.shape) == (6, (3, 128, 96, 3))
+    assert (wide.bins, wide.views.shape) == (8, (4, 128, 128, 3))
+    np.testing.assert_array_equal(wide.places, photos.places[:4])
+    np.testing.assert_array_equal(narrow.heading_deg, photos.heading_deg[4:])
+
+
+def test_a_model_that_knows_every_photo_places_them_all(
+    world: Path, tiny_student: TwoBranch, tiny_teacher: GeoSSK
+) -> None:
+    described = DescribedTown(tiny_student, tiny_teacher, load_town(world), standpoints=1)
+    rows = photo_rows(described, load_photos(world))
+    assert [(row["radius_m"], row["reranked"]) for row in rows] == [
+        (None, False), (None, True), (200.0, False), (200.0, True),
+    ]  # fmt: skip
+    assert [row["photos"] for row in rows] == [7] * 4
+    alone = rows[0]
+    assert alone["within_10_m"] == alone["within_25_m"] == 1.0
+    assert alone["median_error_m"] == pytest.approx(0, abs=1e-9)
+    assert alone["median_heading_error_located_deg"] < 6
+
+
+def test_photos_of_elsewhere_are_not_placed(world: Path, tiny_student: TwoBranch) -> None:
+    photos = load_photos(world)
+    moved = PhotoQueries(photos.files, photos.places + 5000, photos.heading_deg, photos.fov_deg)
+    described = DescribedTown(tiny_student, None, load_town(world), standpoints=1)
+    everywhere, near = photo_rows(described, moved)
+    assert everywhere["within_50_m"] == near["within_50_m"] == 0
+    assert everywhere["median_heading_error_located_deg"] is None
+
+
+def test_the_table_has_a_line_for_each_kind_of_help(world: Path, tiny_student: TwoBranch) -> None:
+    described = DescribedTown(tiny_student, None, load_town(world), standpoints=1)
+    rows = photo_rows(described, load_photos(world))
+    again = [{**row, "reranked": True, "within_25_m": 0.5} for row in rows]
+    report = {"data": "town", "photos": [*again, *rows], "command": "evaluate", "date": "today"}
+    text = perspective_section([report])
+    lines = [line for line in text.splitlines() if line.startswith("| town | 7")]
+    assert ["no help" in lines[0], "within 200 m" in lines[1], len(lines)] == [True, True, 2]
+    assert "| 100.0 / 50.0 |" in lines[0]
