@@ -21,7 +21,7 @@ from core.errors import SettingError
 from core.models.geossk import GeoSSK
 from core.polar import BINS, RINGS, sector_map, to_batch
 from core.ranking import score_tiles
-from core.search import heading_from_roll, refine_roll
+from core.search import heading_from_roll, refine_roll, turn_at
 from core.views import canvas_bins, ground_batch
 
 __all__ = [
@@ -80,7 +80,7 @@ class Explanation:
     @property
     def turn(self) -> float:
         """By how many bins, at most half of one, the sectors are turned clockwise."""
-        return self.roll - round(self.roll)
+        return turn_at(self.roll)
 
 
 @torch.inference_mode()
@@ -107,11 +107,10 @@ def explain_pair(
 
     """
     bins, roll = canvas_bins(canvas), float(roll) % BINS
-    turn = roll - round(roll)
     view = ground_batch([canvas], teacher.ground_size, device)
     ground = teacher.ground_tokens(view)
     tiles = to_batch([tile], teacher.aerial_size, device)
-    aerial = teacher.aerial_tokens(tiles, tiles.new_tensor([turn]))
+    aerial = teacher.aerial_tokens(tiles, tiles.new_tensor([turn_at(roll)]))
     if ground.shape[1] != RINGS * bins or aerial.shape[1] != RINGS * BINS:
         raise SettingError(
             f"Teacher: got {ground.shape[1]} canvas and {aerial.shape[1]} tile tokens, expected "
@@ -134,7 +133,7 @@ def explain_pair(
         phi_ground=_to_numpy(seen.phi_ground.flatten()),
         phi_aerial=_to_numpy(seen.phi_aerial.flatten()),
         teacher_score=float(score_tiles(teacher, view, tiles, np.array([roll], np.float32))[0][0]),
-        attention_heading_deg=heading_from_attention(_to_numpy(at_all_rolls), turn),
+        attention_heading_deg=heading_from_attention(_to_numpy(at_all_rolls), turn_at(roll)),
     )
 
 

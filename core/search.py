@@ -33,6 +33,7 @@ __all__ = [
     "roll_queries",
     "search_all_rolls",
     "search_places",
+    "turn_at",
 ]
 
 BINS = 32
@@ -84,6 +85,13 @@ def heading_from_roll(roll: float, n_bins: int, bins: int = BINS) -> float:
     The first bin of the polar view begins in the south (-180 degrees).
     """
     return float((-180.0 + (roll + n_bins / 2) * 360.0 / bins) % 360.0)
+
+
+def turn_at(roll: float) -> float:
+    """By how many bins, at most half of one, a tile is turned that is met at a roll: what the nearest
+    whole roll lacks.
+    """
+    return roll - round(roll)
 
 
 def roll_from_heading(heading_deg: float, n_bins: int, bins: int = BINS) -> float:

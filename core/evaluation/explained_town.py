@@ -47,7 +47,7 @@ from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import BIN_DEG, BINS, RINGS, to_batch, turned_back
 from core.position import REACH, camera_position
-from core.search import heading_from_roll, roll_from_heading
+from core.search import heading_from_roll, roll_from_heading, turn_at
 from core.standpoints import STANDPOINTS
 from core.views import ground_batch
 
@@ -259,7 +259,7 @@ def _hear(teacher: GeoSSK, asked: _Asked, index: int, student_rolls: Float) -> _
     helped_deg = np.nan
     if not np.isnan(found):
         attention = _attention(teacher, ground, tile, found)
-        helped_deg = heading_from_attention(attention, found - round(found))
+        helped_deg = heading_from_attention(attention, turn_at(found))
     return _Said(
         attention=_attention(teacher, ground, tile, roll),
         elsewhere=_attention(teacher, ground, other, roll),
@@ -274,7 +274,7 @@ def _attention(teacher: GeoSSK, ground: Tensor, tile: Tensor, roll: float) -> At
     """Attention (N, M) from ground to a tile that is turned to meet it at a roll, heads averaged, as
     shown.
     """
-    turns = tile.new_tensor([roll - round(roll)])
+    turns = tile.new_tensor([turn_at(roll)])
     rolls = torch.tensor([round(roll) % BINS])
     attention = teacher.attention(ground, teacher.aerial_tokens(tile, turns), rolls)
     return attention.mean(dim=1)[0].cpu().float().numpy()
