@@ -66,7 +66,7 @@ def test_all_pictures_of_a_photo(build, photo):
 def test_an_azimuth_model_sees_the_crop_and_a_global_one_the_whole_canvas(photo):
     crop, _ = model_pictures(saig(), open_photo(photo))
     whole, _ = model_pictures(saig("gap"), open_photo(photo))
-    assert opened(crop["photo-view.png"]).shape == (3 * 64, 3 * 5 * 8, 3)  # 65 degrees: 5 bins
+    assert opened(crop["photo-view.png"]).shape == (3 * 64, 3 * 6 * 8, 3)  # 65 degrees: 6 bins
     assert opened(whole["photo-view.png"]).shape == (3 * 64, 3 * 256, 3)
 
 
