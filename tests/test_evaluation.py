@@ -13,6 +13,7 @@ from core.errors import DataError
 from core.evaluation.calibration import ViewCalibration
 from core.evaluation.descriptors import (
     crop_queries,
+    framed,
     match,
     place_offsets,
     town_grid,
@@ -20,7 +21,7 @@ from core.evaluation.descriptors import (
 )
 from core.evaluation.fit import fit_calibration
 from core.evaluation.pages import END, START, write_results
-from core.evaluation.report import Setting, evaluate_town, framed, settings_for
+from core.evaluation.report import Setting, evaluate_town, settings_for
 from core.evaluation.rerank import combined
 from core.models import build_model
 from core.models.geossk import GeoSSK

@@ -116,7 +116,7 @@ def _town_report(
     from core.evaluation.calibration import Calibration
     from core.evaluation.perspective import photo_rows
     from core.evaluation.pools import DescribedTown
-    from core.evaluation.report import evaluate_town
+    from core.evaluation.report import town_rows
     from core.evaluation.student_tables import training_record
     from core.localizer import teacher_for
 
@@ -124,18 +124,10 @@ def _town_report(
     town = load_town(data, tile_pixels=models.student.aerial_size[0])
     fitted = models.teacher_config.get("calibration")
     calibration = Calibration.from_config(fitted) if fitted else None
-    rows = evaluate_town(
-        town,
-        models.student,
-        models.teacher,
-        calibration=calibration,
-        count=queries,
-        seed=seed,
-        standpoints=standpoints,
-    )
+    described = DescribedTown(models.student, models.teacher, town, standpoints)
+    rows = town_rows(described, calibration, count=queries, seed=seed)
     photos = []
     if has_photos(data) and models.student.bins is not None:
-        described = DescribedTown(models.student, models.teacher, town, standpoints)
         photos = photo_rows(described, load_photos(data), calibration)
     command = f"evaluate {student} --data {data} --queries {queries} --seed {seed}"
     command += "" if reranked else " --no-reranked"

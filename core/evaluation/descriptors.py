@@ -8,13 +8,15 @@ Q queries, R places, S standpoints of a place, D values of a descriptor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from core.canvas import UNSEEN
+from core.data.transforms import photo_mask
 from core.data.worlds import GRID_STEP_M, TILE_SIDE_M, Town
 from core.geo import grid_centres
 from core.models.azimuth import roll_similarity
@@ -24,6 +26,7 @@ from core.standpoints import STANDPOINTS, cell_standpoints, over_standpoints
 from core.views import ground_batch
 
 __all__ = [
+    "FRAMED_BINS",
     "Matches",
     "Queries",
     "crop_queries",
@@ -31,6 +34,7 @@ __all__ = [
     "describe_places",
     "describe_views",
     "draw_crops",
+    "framed",
     "match",
     "place_offsets",
     "town_grid",
@@ -40,6 +44,8 @@ __all__ = [
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 CHUNK = 64
+FRAMED_BINS = 10
+"""Views up to so many bins are asked as photo frames too, as visitors' photos are."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,14 @@ def crop_queries(town: Town, bins: int, count: int, seed: int) -> Queries:
     of bins. Same seed, same queries.
     """
     return cut_queries(town, bins, *draw_crops(town, bins, count, seed))
+
+
+def framed(queries: Queries) -> Queries:
+    """The same views cut to the frame of a level 4:3 photo; the rest mid-grey."""
+    _, height, width, _ = queries.views.shape
+    span_deg = queries.bins * 360.0 / BINS
+    seen = photo_mask(height, width, span_deg, span_deg, 0.75)
+    return replace(queries, views=np.where(seen[None, :, :, None], queries.views, np.uint8(UNSEEN)))
 
 
 @torch.inference_mode()

@@ -17,16 +17,17 @@ import numpy.typing as npt
 from core.data.worlds import TILE_SIDE_M, Town
 from core.evaluation.calibration import POOL, ViewCalibration, probabilities
 from core.evaluation.descriptors import (
+    FRAMED_BINS,
     Queries,
     crop_queries,
     describe_places,
     describe_views,
+    framed,
     match,
     place_offsets,
     town_grid,
     town_standpoints,
 )
-from core.evaluation.report import FRAMED_BINS, framed
 from core.evaluation.rerank import Looker, rerank
 from core.geo import group_places
 from core.models.geossk import GeoSSK

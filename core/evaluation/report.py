@@ -12,24 +12,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from tqdm import tqdm
 
-from core.canvas import UNSEEN
-from core.data.transforms import photo_mask
 from core.data.worlds import TILE_SIDE_M, Town
 from core.evaluation.calibration import POOL, Calibration, ViewCalibration
 from core.evaluation.descriptors import (
+    FRAMED_BINS,
     Float,
     Matches,
     Queries,
     crop_queries,
-    describe_places,
     describe_views,
+    framed,
     match,
     place_offsets,
-    town_grid,
-    town_standpoints,
 )
 from core.evaluation.metrics import (
     rank_of_truth,
@@ -38,7 +34,8 @@ from core.evaluation.metrics import (
     standard_error,
     worst_first_place,
 )
-from core.evaluation.rerank import Looker, combined, rerank
+from core.evaluation.pools import DescribedTown
+from core.evaluation.rerank import combined, rerank
 from core.geo import angle_difference_deg
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
@@ -49,20 +46,16 @@ from core.standpoints import STANDPOINTS
 __all__ = [
     "EQUAL",
     "FIELDS_OF_VIEW",
-    "FRAMED_BINS",
     "Row",
     "Setting",
     "evaluate_town",
-    "framed",
     "settings_for",
+    "town_rows",
     "within_radius",
 ]
 
 FIELDS_OF_VIEW = (32, 24, 16, 10, 8, 6)
 """Bins of the standard rows: 360, 270, 180, 112.5 (for 120), 90 and 67.5 (for 70) degrees."""
-
-FRAMED_BINS = 10
-"""Views up to so many bins are asked as photo frames too, as visitors' photos are."""
 
 EQUAL = ViewCalibration(bins=32, student=1.0, teacher=1.0, slope=1.0, intercept=0.0)
 """Re-ranking by similarity and teacher's score alike, where nothing has been fitted."""
@@ -94,14 +87,6 @@ def settings_for(fields: Sequence[int] = FIELDS_OF_VIEW) -> list[Setting]:
     framed_fields = [bins for bins in fields if bins <= FRAMED_BINS]
     rows += [Setting(bins, "photo") for bins in framed_fields]
     return rows + [Setting(bins, "photo", True, 200.0) for bins in framed_fields]
-
-
-def framed(queries: Queries) -> Queries:
-    """The same views cut to the frame of a level 4:3 photo; the rest mid-grey."""
-    _, height, width, _ = queries.views.shape
-    span_deg = queries.bins * 360.0 / BINS
-    seen = photo_mask(height, width, span_deg, span_deg, 0.75)
-    return replace(queries, views=np.where(seen[None, :, :, None], queries.views, np.uint8(UNSEEN)))
 
 
 def within_radius(matches: Matches, distance: Float, radius_m: float | None) -> Matches:
@@ -195,21 +180,18 @@ def _row(setting: Setting, queries: Queries, places: int, reranked: bool) -> Row
 
 def _rows_of(
     setting: Setting,
-    town: Town,
-    student: TwoBranch,
-    looker: Looker | None,
-    descriptors: torch.Tensor,
-    centres: Float,
+    described: DescribedTown,
     calibration: Calibration | None,
     count: int,
     seed: int,
 ) -> Iterator[Row]:
-    queries = crop_queries(town, setting.bins, count, seed)
+    student, centres = described.student, described.centres
+    queries = crop_queries(described.town, setting.bins, count, seed)
     if setting.view == "photo":
         queries = framed(queries)
     distance = np.linalg.norm(queries.places[:, None] - centres[None], axis=2)
     heading = queries.heading_deg if setting.heading_known else None
-    matches = match(describe_views(student, queries), descriptors, heading, student.bins)
+    matches = match(describe_views(student, queries), described.descriptors, heading, student.bins)
     matches = within_radius(matches, distance, setting.radius_m)
     chance = {"chance_25_m": _chance(distance, setting.radius_m)}
     row = _row(setting, queries, len(centres), False)
@@ -217,12 +199,32 @@ def _rows_of(
     found = _position_figures(matches.similarity, points, centres, distance, queries)
     figures = _figures(setting, matches.similarity, matches.roll, distance, queries)
     yield row | figures | found | chance
-    if looker is not None:
+    if described.looker is not None:
         view = EQUAL if calibration is None else calibration.at(setting.bins)
-        scores = combined(matches.similarity, rerank(queries, matches, looker), view)
+        scores = combined(matches.similarity, rerank(queries, matches, described.looker), view)
         row = _row(setting, queries, len(centres), True)
         found = _position_figures(scores, points, centres, distance, queries)
         yield row | _figures(setting, scores, matches.roll, distance, queries) | found | chance
+
+
+def town_rows(
+    described: DescribedTown,
+    calibration: Calibration | None = None,
+    settings: Sequence[Setting] | None = None,
+    count: int = 600,
+    seed: int = 0,
+) -> list[Row]:
+    """All rows of one town; with a teacher every setting has a second, re-ranked row.
+
+    ``calibration``: the teacher's, fitted on validation towns; without one similarity and teacher's
+    score weigh the same. A known heading is no help to a global student: it has no such rows.
+    """
+    bins = described.student.bins
+    asked = [s for s in settings or settings_for() if bins or not s.heading_known]
+    rows: list[Row] = []
+    for setting in tqdm(asked, desc=f"evaluate {described.town.name}", leave=False):
+        rows += _rows_of(setting, described, calibration, count, seed)
+    return rows
 
 
 def evaluate_town(
@@ -236,20 +238,6 @@ def evaluate_town(
     seed: int = 0,
     standpoints: int = STANDPOINTS,
 ) -> list[Row]:
-    """All rows of one town; with a teacher every setting has a second, re-ranked row.
-
-    ``calibration``: the teacher's, fitted on validation towns; without one similarity and teacher's
-    score weigh the same. ``standpoints``: from how many each place is described. A known heading is no
-    help to a global student: it has no such rows.
-    """
-    centres = town_grid(town)
-    points = town_standpoints(centres, standpoints)
-    descriptors = describe_places(student, town, points)
-    looker = None if teacher is None else Looker(teacher, town, centres)
-    asked = [s for s in settings or settings_for() if student.bins or not s.heading_known]
-    rows: list[Row] = []
-    for setting in tqdm(asked, desc=f"evaluate {town.name}", leave=False):
-        rows += _rows_of(
-            setting, town, student, looker, descriptors, centres, calibration, count, seed
-        )
-    return rows
+    """Describe a town, each place from so many ``standpoints``, and give its rows: see ``town_rows``."""
+    described = DescribedTown(student, teacher, town, standpoints)
+    return town_rows(described, calibration, settings, count, seed)
