@@ -149,7 +149,7 @@ def changed(old: str, new: str) -> str:
         (changed("[128, 512]", "[true, 512]"), "expected [height, width] in whole pixels"),
         (changed("[128, 512]", "[-128, 512]"), "model.ground_size: got (-128, 512)"),
         (changed("polar = false", "polar = 0"), "model.polar: got 0, expected true or false"),
-        (changed('"saig-s"', '"saig-m"'), "model.name: got 'saig-m', expected convnet-s"),
+        (changed('"saig-s"', '"saig-m"'), "model.name: got 'saig-m', expected convnet-m"),
         (changed('"gap"', '"max"'), "model.pooling: got 'max', expected gap"),
         (changed('"cvusa"', '"cvsua"'), "data: got 'cvsua', expected one of cvusa"),
         (changed('"student"', '"pupil"'), "kind: got 'pupil', expected 'student' or"),

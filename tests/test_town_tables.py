@@ -86,14 +86,19 @@ def test_progress_is_in_the_order_of_training(tmp_path: Path):
         rows = [row(fov, share, view) for fov, view in kinds]
         return {"data": "v", "trained": trained, "rows": rows, **PROVENANCE}
 
-    reports = [report(800, 20.0, 0.6), report(200, 5.0, 0.4)]
+    faster = report(600, 1.0, 0.9)
+    faster["trained"] |= {"device": "cuda", "name": "convnet-m"}
+    reports = [faster, report(800, 20.0, 0.6), report(200, 5.0, 0.4)]
     minutes, series = training_series(reports)
     assert minutes == [5.0, 20.0]
     assert series["90° photo frame"] == [0.4, 0.6]
     text = curve_section(reports)
-    assert line(text, "200")[1:] == ["5", "5.5", "0", *["40.0"] * 5]
-    assert line(text, "800")[1:4] == ["20", "5.5", "0.75"]
-    assert text.index("| 200 |") < text.index("| 800 |")
+    lines = [each for each in text.splitlines() if each.startswith("| convnet")]
+    assert [[cell.strip() for cell in each.strip("|").split("|")] for each in lines] == [
+        ["convnet-s", "cpu", "200", "5", "5.5", "0", *["40.0"] * 5],
+        ["convnet-s", "cpu", "800", "20", "5.5", "0.75", *["60.0"] * 5],
+        ["convnet-m", "cuda", "600", "1", "5.5", "0.75", *["90.0"] * 5],
+    ]
     assert "![" not in text
     figure = progress_figure(minutes, series)
     figure.savefig(tmp_path / "progress.png")

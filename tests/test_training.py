@@ -86,6 +86,19 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None
     assert steps == [0, 1, 2, 3, 4, 5, *range(4, 12)]
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_other_processes_draw_the_same_batches_in_the_same_order(tmp_path: Path) -> None:
+    towns = [telling_town(), telling_town(count=30)]
+    for workers in (0, 2):
+        run_towns(Line(), towns, config(7, workers=workers), tmp_path / str(workers))
+    here, elsewhere = (log_of(tmp_path / str(workers)) for workers in (0, 2))
+    assert [line["target"] for line in here] == [line["target"] for line in elsewhere]
+    assert [line["loss"] for line in here] == [line["loss"] for line in elsewhere]
+    # A run goes on with another number of them: it is no setting of what is learned.
+    run_towns(Line(), towns, config(9, workers=1), tmp_path / "2")
+    assert len(log_of(tmp_path / "2")) == 9
+
+
 def remembering_student() -> StudentObjective:
     torch.manual_seed(0)
     student = build_model("convnet-s", "azimuth", (64, 256), (32, 32), dim=4)

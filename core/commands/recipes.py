@@ -18,7 +18,7 @@ __all__ = ["check_options", "run_recipe"]
 SAID_BY_RECIPE = (
     "worlds", "validation", "interaction", "contribution", "heads", "pointing", "passing", "aligned",
     "model", "pooling", "ground_size", "aerial_size", "dim", "relation", "local", "descriptors", "filter",
-    "blend", "rate", "batch", "validate_every", "bfloat16",
+    "blend", "rate", "batch", "validate_every", "bfloat16", "workers",
 )  # fmt: skip
 OF_RECIPES = ("data", "polar_root")
 

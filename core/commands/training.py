@@ -96,6 +96,9 @@ Bfloat16 = Annotated[
     typer.Option(help="Compute in bfloat16; by default where the device is made for it."),
 ]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Processes that draw batches, for a GPU; 0: a thread does.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
 
 
@@ -130,6 +133,7 @@ def train(
     save_every: SaveEvery = None,
     bfloat16: Bfloat16 = None,
     device: Device = "cpu",
+    workers: Workers = 0,
     threads: Threads = None,
 ) -> None:
     """Train a student, or with --teacher a teacher, on rendered towns; or by a recipe.
@@ -153,7 +157,7 @@ def train(
     _check_teacher(teacher, start, lessons, aligned)
     _check_blend(teacher, start, blend)
     config = ModelConfig(model, pooling, parse_canvas(ground_size), parse_canvas(aerial_size), dim)
-    loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device)
+    loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device, workers)
     towns, held_out = _towns(worlds, validation, start, config.aerial_size, bool(lessons))
     told: dict[str, Any]
     if teacher and start is not None:
@@ -189,6 +193,7 @@ def distill(
     save_every: SaveEvery = None,
     bfloat16: Bfloat16 = None,
     device: Device = "cpu",
+    workers: Workers = 0,
     threads: Threads = None,
 ) -> None:
     """Train a student on under a frozen teacher (SSKD, IKF), on rendered towns or by a recipe."""
@@ -201,7 +206,7 @@ def distill(
         session = Session(seed, device, steps, save_every, _command())
         _tell(run, run_recipe(recipe, "distill", folders, session))
         return
-    loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device)
+    loop = _loop(steps, rate, batch, seed, validate_every, save_every, bfloat16, device, workers)
     towns, held_out = _towns(worlds, validation, start, None)
     from core.training.objectives import DistillationConfig
     from core.training.recipes import distil_student
@@ -277,11 +282,12 @@ def _loop(
     save_every: int | None,
     bfloat16: bool | None,
     device: str,
+    workers: int,
 ) -> LoopConfig:
     """The recipe's own settings, and what was typed instead."""
     from core.training.loop import LoopConfig
 
-    config = LoopConfig(seed=seed, bfloat16=bfloat16, device=device)
+    config = LoopConfig(seed=seed, bfloat16=bfloat16, device=device, workers=workers)
     sampling = dataclasses.replace(config.sampling, **_given(batch=batch))
     typed = _given(steps=steps, rate=rate, validate_every=validate_every, save_every=save_every)
     return dataclasses.replace(config, sampling=sampling, **typed)

@@ -23,6 +23,7 @@ def training_record(config: Mapping[str, Any]) -> dict[str, Any]:
         "pooling": model.get("pooling", "gap"),
         "ground_size": model.get("ground_size"),
         "went_on": "before" in trained,
+        "device": trained.get("loop", {}).get("device"),
         "steps": trained.get("loop", {}).get("steps"),
         "minutes": trained.get("minutes"),
         "all_steps": sum(run.get("loop", {}).get("steps", 0) for run in runs),

@@ -180,13 +180,18 @@ def _learned(report: Report, fov: float, view: str) -> float:
     return float(_find(report["rows"], fov_deg=fov, view=view, **plain)["within_25_m"])
 
 
+def _device(report: Report) -> str:
+    """What a student was trained on; reports of before it was told: a processor."""
+    return str(report["trained"].get("device", "cpu"))
+
+
 def _by_training(reports: Sequence[Report]) -> list[Report]:
-    return sorted(reports, key=lambda report: report["trained"]["all_steps"])
+    return sorted(reports, key=lambda report: (_device(report), report["trained"]["all_steps"]))
 
 
 def training_series(reports: Sequence[Report]) -> tuple[list[float], dict[str, list[float]]]:
-    """Minutes of training, and shares within 25 m by view, for a picture."""
-    ordered = _by_training(reports)
+    """Minutes of training on a processor, and shares within 25 m by view, for a picture."""
+    ordered = [report for report in _by_training(reports) if _device(report) == "cpu"]
     minutes = [float(report["trained"]["all_minutes"]) for report in ordered]
     return minutes, {
         _named(fov, view): [_learned(report, fov, view) for report in ordered]
@@ -203,9 +208,12 @@ def curve_section(reports: Sequence[Report], picture: str | None = None) -> str:
         shares = [share(_learned(report, fov, view)) for fov, view in LEARNED]
         spent = [str(trained["all_steps"]), number(trained["all_minutes"], 0)]
         recipe = [number(trained["offset_m"]), f"{trained.get('elsewhere', 0.0):g}"]
-        lines.append([*spent, *recipe, *shares])
+        made = [trained.get("name", "convnet-s"), _device(report)]
+        lines.append([*made, *spent, *recipe, *shares])
     first = ordered[0]["rows"][0]
     head = [
+        "model",
+        "on",
         "steps",
         "minutes",
         "offset m",
@@ -218,7 +226,8 @@ def curve_section(reports: Sequence[Report], picture: str | None = None) -> str:
     )
     return (
         "## What more training brings\n\nThe student after so many steps and minutes in all, each time "
-        "at the end of a schedule; where one of the two next columns changes, so did the recipe. Offset: "
+        "at the end of a schedule; where one of the two next columns changes, so did the recipe. Minutes "
+        "on a GPU (cuda) are not those of two processor cores, and are not in the picture. Offset: "
         "up to so many metres a camera stood from the point that its place was described from, in "
         "training; other tiles: so many for each place of a batch, from anywhere around its places. All "
         "are judged with four standpoints of a place, at most 4.8 m from any camera. In per "

@@ -23,6 +23,7 @@ POOLINGS = ("gap", "smd", "azimuth", "cls")
 
 MODELS: dict[str, Callable[[Size, bool], nn.Module]] = {
     "convnet-s": lambda size, azimuth: ConvNet(ConvNetConfig()),
+    "convnet-m": lambda size, azimuth: ConvNet(ConvNetConfig((24, 48, 96, 176), (0, 2, 2, 2))),
     "convnet-xs": lambda size, azimuth: ConvNet(ConvNetConfig(widths=(8, 16, 32, 64))),
     "saig-s": lambda size, azimuth: saig_s(size, azimuth=azimuth),
     "saig-d": lambda size, azimuth: saig_d(size, azimuth=azimuth),

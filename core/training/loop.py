@@ -19,8 +19,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from core.devices import computes_in_bfloat16
@@ -48,7 +50,8 @@ class RunConfig:
     cosine to ``floor``, a share of it. ``decay``: of all weights. ``clip``: greatest gradient norm, None
     for any. ``validate_every`` and ``save_every`` in steps. ``bfloat16``: mixed precision; None: where
     the device computes in it natively. A processor that emulates it is some ten times slower than in
-    float32. ``sharpness``: whether steps are SAM's or ASAM's, ``rho`` their radius.
+    float32. ``sharpness``: whether steps are SAM's or ASAM's, ``rho`` their radius. ``workers``: so many
+    processes draw the batches, for a device that is faster than one of them; 0: a thread of this one.
     """
 
     steps: int = 4000
@@ -65,6 +68,7 @@ class RunConfig:
     eps: float = 1e-8
     sharpness: Literal["none", "sam", "asam"] = "none"
     rho: float = 0.05
+    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,40 @@ def learning_rate(step: int, config: RunConfig) -> float:
     return config.rate * (config.floor + (1 - config.floor) * cosine)
 
 
-def _batches(source: BatchSource, first: int, steps: int) -> Iterator[tuple[int, Batch]]:
-    """Batches of steps first, first + 1, ...; each is drawn while the one before is trained on."""
+class _Drawn(Dataset[dict[str, Any]]):
+    """A source's batches as what passes between processes without a copy: tensors, by their names."""
+
+    def __init__(self, source: BatchSource) -> None:
+        self.source = source
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        """What the batch of one step holds."""
+        told = vars(self.source.batch(step))
+        return {
+            name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            for name, value in told.items()
+        }
+
+
+def _drawn_elsewhere(source: BatchSource, steps: range, workers: int) -> Iterator[Batch]:
+    """The batches of some steps, drawn by other processes."""
+    loader = DataLoader(_Drawn(source), batch_size=None, sampler=steps, num_workers=workers)
+    for told in loader:
+        fields: dict[str, Any] = {
+            name: value.numpy() if isinstance(value, Tensor) else value
+            for name, value in told.items()
+        }
+        yield Batch(**fields)
+
+
+def _batches(
+    source: BatchSource, first: int, steps: int, workers: int
+) -> Iterator[tuple[int, Batch]]:
+    """Batches of steps first, first + 1, ...; each is drawn while those before are trained on."""
+    if workers:
+        wanted = range(first, steps)
+        yield from zip(wanted, _drawn_elsewhere(source, wanted, workers), strict=True)
+        return
     with ThreadPoolExecutor(1) as worker:
         pending: Future[Batch] | None = None
         for step in range(first, steps):
@@ -134,7 +170,7 @@ def _save(path: Path, state: dict[str, Any]) -> None:
 def _identity(config: RunConfig, source: BatchSource, what: dict[str, Any]) -> str:
     """What a run must have in common with its checkpoint, as text; its length may be changed."""
     settings = asdict(config)
-    for name in ("steps", "validate_every", "save_every", "device"):
+    for name in ("steps", "validate_every", "save_every", "device", "workers"):
         del settings[name]
     return json.dumps({**settings, **source.identity(), **what}, sort_keys=True)
 
@@ -258,7 +294,7 @@ def run_loop(
     first = _resume(folder / "state.pt", objective, optimizer, identity)
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")
     started, bar = time.monotonic(), tqdm(total=config.steps, initial=first, desc=folder.name)
-    for step, batch in _batches(source, first, config.steps):
+    for step, batch in _batches(source, first, config.steps, config.workers):
         objective.train()
         figures = _train_step(objective, optimizer, batch, step, config)
         record: dict[str, Any] = {

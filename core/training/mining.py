@@ -27,7 +27,7 @@ CHUNK = 64
 
 
 @torch.inference_mode()
-def _bins(student: TwoBranch, town: Town, count: int) -> Tensor:
+def _bins(student: TwoBranch, town: Town, count: int, device: str) -> Tensor:
     """Descriptors (N, count * D) of the first ``count`` bins of every panorama.
 
     Bins of whole panoramas: near the edges a crop's own differ a little.
@@ -35,14 +35,19 @@ def _bins(student: TwoBranch, town: Town, count: int) -> Tensor:
     parts = []
     for start in range(0, len(town.panoramas), CHUNK):
         panoramas = np.array(town.panoramas[start : start + CHUNK])  # a file's are read-only
-        views = ground_batch(panoramas, student.ground_size)
+        views = ground_batch(panoramas, student.ground_size, device)
         whole = student.ground_pool(student.ground_map(views), BINS)
-        parts.append(F.normalize(whole[:, :count].flatten(1), dim=1))
+        parts.append(F.normalize(whole[:, :count].flatten(1), dim=1).cpu())
     return torch.cat(parts)
 
 
 def confusing_points(
-    student: TwoBranch, town: Town, count: int = 20, bins: int = 8, apart_m: float = GRID_STEP_M
+    student: TwoBranch,
+    town: Town,
+    count: int = 20,
+    bins: int = 8,
+    apart_m: float = GRID_STEP_M,
+    device: str = "cpu",
 ) -> Float:
     """Where in a town the views from each of its N cameras are most likely taken to be from.
 
@@ -52,14 +57,15 @@ def confusing_points(
         count: how many points of it, at most all.
         bins: width of the views; narrow ones are the hard ones.
         apart_m: points nearer to a camera than this are its own place.
+        device: where the student is, as torch names it.
 
     Returns:
         (N, count, 2) metres east and north, most alike first; where fewer lie far enough from a
         camera, the rest are any.
 
     """
-    views, grid = _bins(student, town, bins), town_grid(town, STEP_M)
-    tiles = describe_places(student, town, grid[:, None])[:, 0]
+    views, grid = _bins(student, town, bins, device), town_grid(town, STEP_M)
+    tiles = describe_places(student, town, grid[:, None], device)[:, 0]
     parts = [
         roll_similarity(views[start : start + CHUNK], tiles).amax(dim=2)
         for start in range(0, len(views), CHUNK)

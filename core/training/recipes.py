@@ -318,12 +318,15 @@ def _check_lessons(student: TwoBranch, lessons: Lessons) -> None:
         )
 
 
-def mine(student: TwoBranch, towns: Sequence[Town]) -> list[Confusing]:
+def mine(student: TwoBranch, towns: Sequence[Town], device: str = "cpu") -> list[Confusing]:
     """For each town where a student takes its cameras to be; none for a global student."""
     if student.bins is None:
         return []
-    student.eval()
-    return [confusing_points(student, town) for town in tqdm(towns, desc="hard negatives")]
+    student.eval().to(device)
+    return [
+        confusing_points(student, town, device=device)
+        for town in tqdm(towns, desc="hard negatives")
+    ]
 
 
 def train_teacher(
@@ -351,7 +354,7 @@ def train_teacher(
     base = {"name": config["name"], **config["model"]}
     teacher = build_teacher(base, **switches)
     teacher.base.load_state_dict(student.state_dict())
-    mined = mine(student, towns) if confusing is None else confusing
+    mined = mine(student, towns, loop.device) if confusing is None else confusing
     sampling = replace(loop.sampling, every_crop=False, elsewhere=HARD_TILES)
     if student.bins is not None:
         sampling = replace(sampling, **ALIGNED)

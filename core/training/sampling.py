@@ -208,8 +208,8 @@ def _shifted(
     # Headings are anything already; where patches are known by their place, they stay whole.
     unit = 1 if town.truth is None else width // BINS
     shift = random.integers(0, width // unit, len(chosen)) * unit
-    columns = (np.arange(width)[None, :] - shift[:, None]) % width
-    return np.take_along_axis(canvases, columns[:, None, :, None], axis=2), shift
+    moved = [np.roll(canvas, by, axis=1) for canvas, by in zip(canvases, shift, strict=True)]
+    return np.stack(moved), shift
 
 
 def _cut_views(
