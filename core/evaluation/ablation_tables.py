@@ -40,7 +40,7 @@ def ablation_section(report: Row) -> str:
         lines.append(cells)
     head = ["arm", *(f"{fov:g}° {what}" for fov in FIELDS_DEG for what in ("hit@1", "25 m"))]
     pupil, noise = report["pupil"], report["noise"]
-    students = f"Students are {pupil} with fresh weights. " if pupil else "Students go on from it. "
+    students = f"Students are {pupil} with fresh weights. " if pupil else "Students go on from that of --start. "
     wrong = f", {noise:.0%} of the labels wrong" if noise else ""
     title = " and wrong labels" if noise else ""
     subject = f"small students{title}" if pupil else f"part by part{title}"
