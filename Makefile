@@ -109,6 +109,9 @@ results: .venv/test.stamp
 	$(CORE) ablate $(ABLATE) $(PUPILS) --run build/runs/pupils --out docs/results/ablation-pupils.json
 	$(CORE) ablate $(ABLATE) $(PUPILS) --noise 0.2 --run build/runs/pupils-noise \
 	--out docs/results/ablation-pupils-noise.json
+	$(CORE) ablate --worlds build/worlds/train --start build/student-sixth --data build/worlds/test/town-3001 \
+	--seeds 3 --teacher assets/models/teacher --steps 150 --batch 32 --rate 0.001 --noise 0.2 \
+	--run build/runs/onward-noise --out docs/results/ablation-onward-noise.json
 	$(CORE) bench models --threads 1 --repeat 3 --out docs/results/bench-models.json
 	$(CORE) results
 

@@ -40,14 +40,14 @@ def ablation_section(report: Row) -> str:
         lines.append(cells)
     head = ["arm", *(f"{fov:g}° {what}" for fov in FIELDS_DEG for what in ("hit@1", "25 m"))]
     pupil, noise = report["pupil"], report["noise"]
-    students = f"Students are {pupil} with fresh weights. " if pupil else "Students go on from that of --start. "
+    began = f"are {pupil} with fresh weights" if pupil else "go on from that of --start"
     wrong = f", {noise:.0%} of the labels wrong" if noise else ""
     title = " and wrong labels" if noise else ""
     subject = f"small students{title}" if pupil else f"part by part{title}"
     towns = ", ".join(dict.fromkeys(row["town"] for row in report["rows"]))
     return (
         f"## GeoSSK: {subject}\n\nEqual budget: {report['steps']} steps of {report['batch']} "
-        f"panoramas for every arm, {report['seeds']} seeds{wrong}. {students}Teachers: re-ranked "
+        f"panoramas for every arm, {report['seeds']} seeds{wrong}. Students {began}. Teachers: re-ranked "
         f"rows; students: their own; no help, on {towns}. Mean ± standard deviation over seeds. "
         f"`{report['command']}`, {report['date']}, {report['machine']}.\n\n{table(head, lines)}\n"
     )
