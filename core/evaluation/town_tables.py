@@ -182,7 +182,7 @@ def _learned(report: Report, fov: float, view: str) -> float:
 
 def _device(report: Report) -> str:
     """What a student was trained on; reports of before it was told: a processor."""
-    return str(report["trained"].get("device", "cpu"))
+    return str(report["trained"].get("device") or "cpu")
 
 
 def _by_training(reports: Sequence[Report]) -> list[Report]:

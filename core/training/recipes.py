@@ -219,12 +219,20 @@ def _run(
     teacher: GeoSSK | None = None,
     confusing: Sequence[Confusing] = (),
 ) -> None:
+
+    def validate() -> dict[str, float]:
+        """Towns are judged on the processor, wherever the models are trained."""
+        student.cpu()
+        figures = validation_figures(student, validation, teacher and teacher.cpu())
+        objective.to(loop.device)
+        return figures
+
     run_loop(
         objective,
         TownBatches(towns, loop.sampling, student.aerial_size[0], loop.seed, confusing),
         loop,
         run,
-        (lambda: validation_figures(student, validation, teacher)) if validation else None,
+        validate if validation else None,
         what,
     )
 
@@ -288,7 +296,7 @@ def train_student(
     _run(_student_objective(student, loop, len(towns)), student, towns, validation, loop, run, what)
     record = _record("student", towns, loop, run, command, config.get("training"))
     if start is not None and blend < 1:
-        _blend(student, load_student(start)[0], blend)
+        _blend(student.cpu(), load_student(start)[0], blend)
         record["blend"] = blend
         record["last"] = {"step": loop.steps - 1}
         if validation:
