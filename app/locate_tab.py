@@ -10,14 +10,13 @@ import gradio as gr
 
 from app import fragments, handlers, text
 from app.handlers import Answer, Ask, Note, Page
-from app.map_view import WEB, file_url
+from app.map_view import file_url
 from app.photo_input import photo_input
 from core.errors import CoreError
 from core.records import Place, SearchArea
 
 __all__ = ["GENTLE", "LocateTab", "build_locate_tab"]
 
-PAGE_SCRIPT = f'<script src="{file_url(WEB / "page.js")}"></script>'
 MAP_EVENTS = (
     "crossviewPage.attachMap(element, (data) => trigger('pick', data), "
     "(data) => trigger('aim', data));"
@@ -39,7 +38,13 @@ FORGET_ANSWER = (
     ": [null, ...(photo ? blank.ready : blank.idle)]"
 )
 SHOW_NEAR = "(near, picking) => { crossviewPage.showNear(near, picking); }"
-GENTLE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+GENTLE: dict[str, Any] = {
+    "api_visibility": "private",
+    "show_progress": "hidden",
+    # Answered in its own reply, not in the stream of the queue: Gradio's browser side loses an event
+    # that it asks for while the stream of the one before is being closed, and these follow closely.
+    "queue": False,
+}
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ def _build_controls(page: Page) -> _Controls:
     if strip:
         gr.HTML(f'<p class="cv-label">{text.EXAMPLES}</p>', js_on_load=None)
     examples = gr.HTML(
-        strip, head=PAGE_SCRIPT, js_on_load=EXAMPLE_EVENTS, elem_id="examples", visible=bool(strip)
+        strip, js_on_load=EXAMPLE_EVENTS, elem_id="examples", visible=bool(strip)
     )
     locate = gr.Button(text.LOCATE, variant="primary", size="lg", elem_id="locate")
     with gr.Accordion(text.KNOWN, open=False, elem_id="known"):
@@ -157,7 +162,7 @@ def _build_controls(page: Page) -> _Controls:
 def _build_results(page: Page) -> _Results:
     start = handlers.show(page, None, None, None, False)
     verdict = gr.HTML(start[0], elem_id="verdict", js_on_load=None)
-    map_html = gr.HTML(start[1], head=PAGE_SCRIPT, js_on_load=MAP_EVENTS, elem_id="map")
+    map_html = gr.HTML(start[1], js_on_load=MAP_EVENTS, elem_id="map")
     legend = gr.HTML(start[2], elem_id="legend", js_on_load=None)
     with gr.Row(elem_id="after", visible=False) as after:
         explain = gr.Button(
@@ -171,7 +176,7 @@ def _build_results(page: Page) -> _Results:
             gr.DownloadButton(label, size="md", min_width=90, elem_id=f"save-{name}")
             for name, label in handlers.DOWNLOADS.items()
         )
-    cards = gr.HTML(start[3], head=PAGE_SCRIPT, js_on_load=CARD_EVENTS, elem_id="candidates")
+    cards = gr.HTML(start[3], js_on_load=CARD_EVENTS, elem_id="candidates")
     return _Results(verdict, map_html, legend, cards, after, downloads, explain)
 
 

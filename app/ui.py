@@ -81,6 +81,8 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": _theme(),
         "css_paths": [WEB / "style.css"],
+        # In the document itself: as a file it could come after the first click on what needs it.
+        "head": f"<script>{(WEB / 'page.js').read_text()}</script>",
         "footer_links": ["api"],
         "max_file_size": "50mb",
         "state_session_capacity": 300,  # an explanation holds some 4 MB for its visitor

@@ -155,20 +155,74 @@ NOTE_WHAT_IS_SHOWN = """() => {
 
 
 @contextmanager
-def server_unheard(page) -> Iterator[None]:
-    """Whatever the server says is held back meanwhile, and comes when this ends."""
+def held_back(page, addresses: str) -> Iterator[list]:
+    """What is asked for at such addresses waits meanwhile, and comes when this ends."""
     held = []
 
     def hold(route) -> None:
         held.append(route)
 
-    page.wait_for_timeout(1000)  # until the page has closed the stream of what was asked before
-    page.route("**/queue/data*", hold)
-    yield
-    assert held, "the page still had an open stream: nothing was held back"
+    page.route(addresses, hold)
+    yield held
     for route in held:
         route.continue_()
-    page.unroute("**/queue/data*")
+    page.unroute(addresses)
+
+
+@contextmanager
+def server_unheard(page) -> Iterator[None]:
+    """Whatever the server says is held back meanwhile, and comes when this ends."""
+    page.wait_for_timeout(1000)  # until the page has closed the stream of what was asked before
+    with held_back(page, "**/queue/data*") as held:
+        yield
+        assert held, "the page still had an open stream: nothing was held back"
+
+
+def test_the_first_click_counts(browser, town):
+    """However slowly the page's own files come: what can be seen can be clicked."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    context.set_default_timeout(WAIT_MS)
+    page = context.new_page()
+    with held_back(page, "**/assets/web/**"):
+        page.goto(town.url)
+        with page.expect_request("**/run/predict*"):
+            page.locator("#examples .cv-example").first.click()
+    page.wait_for_selector("#candidates .cv-card")
+    context.close()
+
+
+HOLD_ENDS = """() => {
+    const original = window.fetch;
+    const decoder = new TextDecoder();
+    const release = new Promise((resolve) => { window.release = resolve; });
+    const late = () => new TransformStream({
+        async transform(chunk, controller) {
+            if (decoder.decode(chunk).includes('close_stream')) {
+                window.held = true;
+                await release;
+            }
+            controller.enqueue(chunk);
+        },
+    });
+    window.fetch = async (...request) => {
+        const reply = await original(...request);
+        const isStream = String(request[0]?.url ?? request[0]).includes('queue/data');
+        return isStream ? new Response(reply.body.pipeThrough(late()), reply) : reply;
+    };
+}"""
+
+
+def test_what_is_chosen_while_a_stream_ends_is_not_lost(page):
+    """That the stream of an answer has ended is told late; whatever is clicked meanwhile counts."""
+    page.evaluate(HOLD_ENDS)
+    choose_example(page)
+    page.wait_for_function("window.held")
+    page.locator("#candidates .cv-card").nth(2).click()
+    frame(page).locator("body[data-selected='3']").wait_for()
+    page.locator("#save-csv:not([disabled])").wait_for()
+    page.evaluate("window.release()")
+    open_explanation(page)
+    assert page.locator("#explain-place input:checked").get_attribute("value") == "3"
 
 
 @pytest.mark.parametrize("way", ["a new photo", "a new photo, located at once", "no photo"])
