@@ -74,8 +74,8 @@ def fit_calibration(
     """Calibration of the student alone, and with the teacher re-ranking.
 
     Views up to 10 bins are photo frames (``pools.town_queries``). With two towns or more, each
-    town's photos are also asked of the others, where none has a right answer: they count as
-    ``STRANGERS`` of all photos, and set from which confidence on an answer is called a match.
+    town is also asked about as many photos of the others, where none has a right answer: they count
+    as ``STRANGERS`` of all photos, and set from which confidence on an answer is called a match.
 
     Args:
         student: whose similarities are to become probabilities.
@@ -92,7 +92,7 @@ def fit_calibration(
     for width in tqdm(bins, desc="calibrate"):
         own = joined([home.pools(home.town, width, count, seed) for home in described])
         strangers = [
-            home.pools(other, width, max(1, count // 3), seed)
+            home.pools(other, width, max(1, count // (len(towns) - 1)), seed)
             for home in described
             for other in towns
             if other is not home.town
