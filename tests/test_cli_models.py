@@ -202,6 +202,9 @@ def test_a_blended_student_lies_between_what_it_was_and_what_it_became(
     assert "Option --blend: got 0.5 without --start" in capsys.readouterr().err
 
 
+TAUGHT = ("alone", "sskd", "sskd+ikf", "sskd+descriptors", "sskd+descriptors+ikf")
+
+
 def test_ablate_trains_and_judges_every_arm(models, tiny_world, tmp_path, capsys):
     out = tmp_path / "docs" / "ablation.json"
     arguments = ["ablate", "--worlds", str(tiny_world.parent), "--start", str(models / "student")]
@@ -212,15 +215,19 @@ def test_ablate_trains_and_judges_every_arm(models, tiny_world, tmp_path, capsys
     assert arms == {
         ("start", "before"),
         *(("teacher", arm) for arm in ("plain", "cim", "cim+cf")),
-        *(("student", arm) for arm in ("alone", "sskd+descriptors", "sskd+descriptors+ikf")),
+        *(("student", arm) for arm in TAUGHT),
     }
     assert all(row["reranked"] == (row["kind"] == "teacher") for row in rows)
     assert {row["queries"] for row in rows} == {5}
-    assert len(rows) == 7 * 3
+    assert len(rows) == (1 + 3 + len(TAUGHT)) * 3
     assert "sskd+descriptors+ikf" in capsys.readouterr().out
     arms = tmp_path / "arms" / "seed-0"
     taught = load_state(arms / "sskd+descriptors")[0]["training"]["knowledge"]
     assert taught["is_filtered"] is False
+    assert taught["descriptors"] > 0
+    taught = load_state(arms / "sskd+ikf")[0]["training"]["knowledge"]
+    assert taught["is_filtered"] is True
+    assert taught["descriptors"] == 0
     assert load_state(arms / "plain")[0]["model"]["interaction"] is False
 
 
@@ -233,9 +240,7 @@ def test_ablate_compares_fresh_pupils_of_one_teacher(models, tiny_world, tmp_pat
     assert main([*arguments, *more]) == 0
     report = json.loads(out.read_text())
     assert {(row["kind"], row["arm"], row["seed"]) for row in report["rows"]} == {
-        ("student", arm, seed)
-        for arm in ("alone", "sskd+descriptors", "sskd+descriptors+ikf")
-        for seed in (0, 1)
+        ("student", arm, seed) for arm in TAUGHT for seed in (0, 1)
     }
     config = load_state(tmp_path / "arms" / "seed-1" / "sskd+descriptors")[0]
     assert config["name"] == "convnet-xs"

@@ -31,6 +31,9 @@ TEACHERS: dict[str, dict[str, Any]] = {
 }
 STUDENTS: dict[str, DistillationConfig] = {
     "alone": DistillationConfig(relation=0.0, local=0.0, descriptors=0.0),
+    # What GeoSSK names, and then what this project teaches besides (``DistillationConfig``).
+    "sskd": DistillationConfig(descriptors=0.0, is_filtered=False),
+    "sskd+ikf": DistillationConfig(descriptors=0.0),
     "sskd+descriptors": DistillationConfig(is_filtered=False),
     "sskd+descriptors+ikf": DistillationConfig(),
 }
