@@ -220,7 +220,7 @@ def explained(words: str, explanation: Explanation | None = None) -> str:
         chips += chip(
             "heading from attention alone", text.compass(explanation.attention_heading_deg)
         )
-        chips += chip("pair score", f"{explanation.teacher_score:.3f}")
+        chips += chip("pair score from there", f"{explanation.teacher_score:.3f}")
     return (
         f'<div class="cv-explained"><p>{esc(words)}</p>'
         + (f'<div class="cv-chips">{chips}</div>' if chips else "")

@@ -126,9 +126,7 @@ def _build_controls(page: Page) -> _Controls:
     strip = fragments.example_strip([(file_url(path), path.stem) for path in page.examples])
     if strip:
         gr.HTML(f'<p class="cv-label">{text.EXAMPLES}</p>', js_on_load=None)
-    examples = gr.HTML(
-        strip, js_on_load=EXAMPLE_EVENTS, elem_id="examples", visible=bool(strip)
-    )
+    examples = gr.HTML(strip, js_on_load=EXAMPLE_EVENTS, elem_id="examples", visible=bool(strip))
     locate = gr.Button(text.LOCATE, variant="primary", size="lg", elem_id="locate")
     with gr.Accordion(text.KNOWN, open=False, elem_id="known"):
         fov_mode = gr.Radio([text.FOV_AUTO, text.FOV_HAND], value=text.FOV_AUTO, label=text.FOV)

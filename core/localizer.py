@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -29,8 +30,8 @@ from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.photos import Photo, PhotoSource, canvas_of, open_photo, with_fov
 from core.polar import BINS, to_batch
-from core.position import camera_position
-from core.ranking import Ranking, in_order, look_again, rank_tiles
+from core.position import camera_position, steps_around
+from core.ranking import Ranking, in_order, look_again, rank_tiles, step_closer
 from core.records import Candidate, Place, Prediction, SearchArea
 from core.search import heading_from_roll
 from core.views import ground_batch
@@ -145,6 +146,8 @@ class Localizer:
         ranking = self._look_again(ranking, canvas, heading)
         watch.lap("rerank")
         candidates, confidence = self._places(ranking, canvas.n_bins, heading, top_k)
+        candidates = (self._closer(candidates[0], canvas), *candidates[1:])
+        watch.lap("position")
         if rows is not None:
             # Calibrated on whole galleries: in a small circle any photo has a clear first place.
             everywhere = self._rank(descriptor, canvas, heading, None)
@@ -339,8 +342,22 @@ class Localizer:
             self.gallery.manifest.tile_side_m,
             self.gallery.standpoints,
         )
-        east, north = self.gallery.inside(found)
-        return self.gallery.frame.to_place(float(east), float(north))
+        return self._place(self.gallery.inside(found))
+
+    def _closer(self, candidate: Candidate, canvas: GroundCanvas) -> Candidate:
+        """The candidate with the camera where the teacher sees it, if there is one with azimuth."""
+        if self.teacher is None or not self.explains or candidate.roll is None:
+            return candidate
+        believed = np.array(self.gallery.frame.to_metres(candidate.camera))
+        points = self.gallery.inside(steps_around(believed))
+        tiles = self.gallery.tile_images_at(points)
+        found = step_closer(self.teacher, canvas.image, candidate.roll, points, tiles, self.device)
+        view = self.calibration.at(canvas.n_bins)
+        radius_m = view.radius_m if view.closer_m is None else view.closer_m
+        return replace(candidate, camera=self._place(found), radius_m=radius_m)
+
+    def _place(self, point_m: npt.NDArray[np.float64]) -> Place:
+        return self.gallery.frame.to_place(float(point_m[0]), float(point_m[1]))
 
 
 def teacher_beside(student: str | Path) -> Path | None:

@@ -49,7 +49,8 @@ class Pair:
 class Candidate:
     """One place the photo may have been taken at.
 
-    ``camera``: where in it the camera probably stood; the tile around the place is not centred there.
+    ``camera``: where in it the camera probably stood, in the first place by the teacher's word too; the
+    tile around the place is not centred there.
     ``radius_m``: nine of ten cameras stood within it on validation towns, where the place was right;
     None where that was not measured. ``similarity``: student's similarity, at most 1.
     ``teacher_score``: the teacher's cosine for the pair, the mean of a look as it is and of one in the

@@ -12,6 +12,7 @@ from core.evaluation.calibration import (
     fit_factors,
     probabilities,
 )
+from core.evaluation.pools import Pools, first_places
 
 VIEW = ViewCalibration(bins=8, student=10.0, teacher=5.0, slope=1.0, intercept=0.0)
 
@@ -105,3 +106,22 @@ def test_config_round_trip_and_nearest_width() -> None:
     assert again.at(10) == VIEW
     assert again.at(30) == wide
     assert Calibration.from_config({}).at(8).threshold == 0.5
+
+
+def test_the_point_of_a_first_place_is_the_teachers_where_it_stepped_closer() -> None:
+    places = np.array([[[0.0, 0.0], [100.0, 0.0]]] * 3)
+    pools = Pools(
+        similarities=np.array([[0.9, 0.1]] * 3),
+        teacher=np.array([[0.9, 0.1]] * 3),
+        distances=np.array([[5.0, 105.0]] * 3),
+        places=places,
+        cameras=np.array([[-3.0, 4.0]] * 3),
+        from_each=np.array([[[0.9], [0.1]]] * 3),
+        closer_in=np.array([0, 1, -1]),
+        closer=np.array([[-3.0, 3.0], [101.0, 0.0], [np.nan, np.nan]]),
+    )
+    first = first_places(pools, VIEW)
+    assert first.errors_m == pytest.approx([1.0, 5.0, 5.0])
+    assert first.believed_m == pytest.approx([5.0, 5.0, 5.0])
+    alone = ViewCalibration(bins=8, student=10.0, teacher=0.0, slope=1.0, intercept=0.0)
+    assert first_places(pools, alone).errors_m == pytest.approx([5.0, 5.0, 5.0])

@@ -271,7 +271,9 @@ def ideal_truth(town: Town) -> PatchTruth:
 def test_crops_carry_the_truth_of_their_own_patches(tiny_student, bins: int, monkeypatch) -> None:
     # Its cameras stand on places of the grid; this student could not tell where else.
     monkeypatch.setattr(
-        explained_town, "_believed_cameras", lambda town, student, queries, grid, rows: grid[rows]
+        explained_town,
+        "_answered_cameras",
+        lambda looker, student, queries, rows: looker.centres[rows],
     )
     town, truth = ideal_town()
     teacher = GeometryTeacher()
@@ -288,10 +290,12 @@ def test_crops_carry_the_truth_of_their_own_patches(tiny_student, bins: int, mon
     assert helped == pytest.approx(headings["student's roll"]["median_deg"], abs=BIN_DEG / 2)
 
 
-def test_the_tile_lies_where_the_student_believes_the_camera(
+def test_the_tile_lies_where_student_and_teacher_put_the_camera(
     tiny_world, tiny_student, monkeypatch
 ) -> None:
-    """Of four standpoints the one that scores best, and neighbours that score too low to count."""
+    """Of four standpoints the one that scores best, and neighbours that score too low to count; from
+    there the teacher steps closer, at the student's roll.
+    """
     town = load_town(tiny_world)
     grid = town_grid(town)
     queries = crop_queries(town, 32, 3, 0)
@@ -304,12 +308,17 @@ def test_the_tile_lies_where_the_student_believes_the_camera(
         scores = np.full((1, near.sum(), 4), -9.0, np.float32)
         scores[0, np.flatnonzero(near) == rows[own["row"]], 3] = 1.0
         own["row"] += 1
-        return Matches(scores.max(axis=2), np.zeros(scores.shape[:2], np.float32), scores)
+        return Matches(scores.max(axis=2), np.full(scores.shape[:2], 3.5, np.float32), scores)
+
+    def half_a_metre_west(view, roll, point):
+        assert (view.shape, roll) == (queries.views[0].shape, 3.5)
+        return point - [0.5, 0.0]
 
     monkeypatch.setattr(explained_town, "match", south_east)
-    found = explained_town._believed_cameras(town, tiny_student, queries, grid, rows)
+    looker = SimpleNamespace(town=town, centres=grid, step_closer=half_a_metre_west)
+    found = explained_town._answered_cameras(looker, tiny_student, queries, rows)
     limit = town.half_extent_m
-    assert found == pytest.approx(np.clip(grid[rows] + [4.8, -4.8], -limit, limit), abs=1e-3)
+    assert found == pytest.approx(np.clip(grid[rows] + [4.3, -4.8], -limit, limit), abs=1e-3)
 
 
 def test_turned_panoramas_are_explained_alike(tiny_world, tiny_teacher, tiny_student) -> None:

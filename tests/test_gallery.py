@@ -122,6 +122,22 @@ def test_a_place_is_described_from_the_middles_of_its_quarters(built: Path) -> N
     assert (corner[1:] < corner[0]).all()
 
 
+def test_pictures_around_points_are_cut_from_one_piece(built: Path) -> None:
+    """To the pixel what is read tile by tile, where the points lie on the raster's own grid."""
+    gallery = Gallery.open(built)
+    row = int(np.hypot(*gallery.centres_m.T).argmin())
+    pixel_m = 76.8 / gallery.manifest.tile_pixels
+    steps = np.array([[0, 0], [14, 0], [-14, 0], [0, 14], [3, -14]]) * pixel_m
+    for middle in (gallery.centres_m[row], gallery.centres_m[0]):
+        points = gallery.inside(middle + steps)
+        places = [gallery.frame.to_place(*point) for point in points]
+        one_by_one = np.stack([gallery.tile_image_at(place) for place in places])
+        together = gallery.tile_images_at(points)
+        assert together.shape == one_by_one.shape
+        apart = np.abs(together.astype(int) - one_by_one).mean(axis=(1, 2, 3))
+        assert apart.max() < 0.5
+
+
 def test_tile_pictures_are_the_raster(built: Path, raster: Path) -> None:
     gallery = Gallery.open(built)
     with rasterio.open(raster) as dataset:

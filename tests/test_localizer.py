@@ -17,6 +17,7 @@ from core.errors import PhotoError, SettingError
 from core.evaluation import pools, rerank
 from core.evaluation.calibration import Calibration, ViewCalibration
 from core.gallery import Gallery, GallerySettings, build_gallery
+from core.geo import distance_m
 from core.localizer import POOL, RERANKED, Localizer, tile_describer
 from core.photos import open_photo
 from core.polar import roll_canvas, tile_to_polar, to_batch
@@ -62,7 +63,7 @@ def test_a_panorama_finds_its_place_and_heading(localizer, turned):
 def test_prediction_is_complete_and_in_order(localizer):
     found = localizer.locate(panorama_at(localizer.gallery, ROW), top_k=3)
     assert [candidate.rank for candidate in found.candidates] == [1, 2, 3]
-    assert set(found.timings_ms) == {"photo", "describe", "search", "rerank", "total"}
+    assert set(found.timings_ms) == {"photo", "describe", "search", "rerank", "position", "total"}
     assert found.timings_ms["total"] >= found.timings_ms["describe"] > 0
     assert found.fov_deg == 360
     assert 0 <= found.confidence <= 1
@@ -174,7 +175,8 @@ def test_teacher_overrules_the_student(with_teacher, monkeypatch):
         return original(place)
 
     def prefer_second(ground, places, near):
-        # At first all twenty, then the best of them in the mirror, the very best first.
+        # At first all twenty, then the best of them in the mirror, the very best first; then the
+        # best from where the student believes the camera and from around there.
         looks.append(len(places))
         liked = rows == second if len(places) == 20 else np.arange(len(places)) == 0
         return torch.from_numpy(liked)[None].float(), near
@@ -183,8 +185,8 @@ def test_teacher_overrules_the_student(with_teacher, monkeypatch):
     monkeypatch.setattr(with_teacher.teacher, "scores_near", prefer_second)
     after = with_teacher.locate(photo)
     assert len(tiles) == 20
-    assert looks == [20, ranking.TWICE]
-    assert after.candidates[0].camera in tiles
+    assert looks == [20, ranking.TWICE, 5]
+    assert min(distance_m(after.candidates[0].camera, place) for place in tiles) < 0.01
     assert after.candidates[0].row == second
     assert after.candidates[0].teacher_score == 1.0
 
@@ -360,7 +362,8 @@ def test_the_teacher_looks_from_where_the_student_believes_the_camera(
     both = Localizer(gallery, from_standpoints.student, tiny_teacher, TEACHER_DECIDES)
     first = both.locate(photo).candidates[0]
     assert first.row == ROW
-    seen = both.explain(photo, ROW, first.roll, camera=first.camera)
+    believed = from_standpoints.locate(photo).candidates[0].camera
+    seen = both.explain(photo, ROW, first.roll, camera=believed)
     assert first.teacher_score == pytest.approx(seen.teacher_score, abs=3e-3)  # bfloat16
     looks = []
     for canvas, tile, roll in (
@@ -376,11 +379,29 @@ def test_the_teacher_looks_from_where_the_student_believes_the_camera(
     assert first.teacher_score == pytest.approx(sum(looks) / 2, abs=3e-3)
 
 
+@pytest.mark.parametrize("aside", [(3.0, 1.0), (-2.0, 4.0), (0.5, -3.5)])
+def test_the_teacher_steps_closer_to_the_camera(from_standpoints, tiny_teacher, aside):
+    """Only in the first place; the student alone stays where it believes the camera."""
+    gallery = from_standpoints.gallery
+    own = gallery.tile(ROW)
+    camera = gallery.frame.to_place(own.east_m + aside[0], own.north_m + aside[1])
+    photo = tile_to_polar(gallery.tile_image_at(camera))
+    student = from_standpoints.locate(photo).candidates
+    fitted = ViewCalibration(32, 1.0, 1.0, 1.0, 0.0, radius_m=5.0, closer_m=2.0)
+    model = (from_standpoints.student, tiny_teacher, Calibration((fitted,)))
+    both = Localizer(gallery, *model).locate(photo).candidates
+    assert [candidate.radius_m for candidate in both[:3]] == [2.0, 5.0, 5.0]
+    assert both[0].row == student[0].row
+    assert distance_m(both[0].camera, camera) < distance_m(student[0].camera, camera)
+    rest = {candidate.row: candidate.camera for candidate in student}
+    assert all(one.camera == rest[one.row] for one in both[1:5] if one.row in rest)
+
+
 @torch.inference_mode()
 def test_only_the_best_at_first_sight_are_looked_at_in_the_mirror(
     tiny_gallery, tiny_teacher, monkeypatch
 ):
-    """Among twenty tiles: the ten best have the mean of both looks, the others that of the first."""
+    """Among twenty tiles: the six best have the mean of both looks, the others that of the first."""
     view = ground_batch([panorama_at(tiny_gallery, ROW)], (64, 256))
     tiles = to_batch([tiny_gallery.tile_image(row) for row in range(20)], (128, 128))
     rolls = np.arange(20, dtype=np.float32) % 32

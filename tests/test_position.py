@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.position import camera_position
+from core.position import STRIDE_M, between_steps, camera_position, steps_around
 from core.standpoints import SHARPNESS
 
 SIDE_M = 76.8
@@ -65,3 +65,20 @@ def test_moving_everything_moves_the_answer() -> None:
     here = camera_position(GRID, scores, MIDDLE, SIDE_M, QUARTERS)
     there = camera_position(GRID + np.array([1000.0, -500.0]), scores, MIDDLE, SIDE_M, QUARTERS)
     assert there - here == pytest.approx([1000.0, -500.0])
+
+
+def test_steps_are_the_point_and_a_stride_each_way() -> None:
+    steps = steps_around(np.array([10.0, -2.0]))
+    assert steps[0] == pytest.approx([10.0, -2.0])
+    assert sorted(np.hypot(*(steps - steps[0]).T)) == pytest.approx([0, *[STRIDE_M] * 4])
+    assert steps.mean(axis=0) == pytest.approx(steps[0])
+
+
+def test_scores_alike_leave_the_point_and_a_better_step_draws_it_there() -> None:
+    steps = steps_around(np.array([10.0, -2.0]))
+    assert between_steps(steps, np.full(5, 0.4)) == pytest.approx([10.0, -2.0])
+    scores = np.array([0.5, 0.6, 0.5, 0.4, 0.4])
+    weights = np.exp(30 * scores)
+    assert between_steps(steps, scores) == pytest.approx(weights @ steps / weights.sum())
+    east, north = between_steps(steps, np.array([0.5, 2.0, 0.5, 0.5, 0.5]))
+    assert (east, north) == pytest.approx((10.0 + STRIDE_M, -2.0))

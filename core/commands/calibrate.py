@@ -67,10 +67,11 @@ def _note(folder: Path, model: nn.Module, config: dict[str, Any], fitted: dict[s
 
 def with_calibration(card: str, fitted: dict[str, Any]) -> str:
     """A card with one line on what calibration measured, in place of an earlier one."""
+    radii = [view.get("closer_m") or view["radius_m"] for view in fitted["views"]]
     shares = ", ".join(
         f"{view['bins'] * BIN_DEG:g}° {100 * view['located']:.1f} %"
-        + ("" if view["radius_m"] is None else f" (to {view['radius_m']:.0f} m)")
-        for view in fitted["views"]
+        + ("" if radius is None else f" (to {radius:.0f} m)")
+        for view, radius in zip(fitted["views"], radii, strict=True)
     )
     line = (
         f"{CALIBRATED} {', '.join(fitted['towns'])}, {fitted['queries']} queries each, heading unknown, "

@@ -39,7 +39,8 @@ class ViewCalibration:
     """Fitted numbers for views of ``bins`` azimuth bins. ``teacher`` is 0 where none re-ranks.
 
     ``threshold``: smallest confidence at which an answer counts as a match. ``radius_m``: around the
-    point that is answered, nine of ten cameras stood within it where the place was right.
+    point where the student believes the camera, nine of ten cameras stood within it where the place was
+    right; ``closer_m``: likewise around the point that the teacher stepped to, None without one.
     ``located``: share of the validation towns' own photos whose first place was right.
     """
 
@@ -52,6 +53,7 @@ class ViewCalibration:
     threshold: float = 0.5
     radius_m: float | None = None
     located: float | None = None
+    closer_m: float | None = None
 
     def logits(self, similarities: FloatArray, teacher_scores: FloatArray) -> FloatArray:
         """Logits (K,) of tiles in the student's order, of which the teacher saw the first T.

@@ -3,8 +3,8 @@
 A photo is a crop of a panorama that starts at the border of a patch, so that each of its patches is
 one whose truth is known; the panorama's own heading is anything, so the crop's is too. The nearest
 place of the grid, which is the right answer, is given. The tile is cut as the page cuts it: around
-the point in that place where the student believes the camera, which it is not told. The roll it is
-met at is the true one for pointing; the contribution factors of a photo
+the point in that place where student and teacher put the camera, which they are not told. The roll it
+is met at is the true one for pointing; the contribution factors of a photo
 depend on no tile. How far the heading is known without being told is measured by itself.
 """
 
@@ -42,6 +42,7 @@ from core.evaluation.explanations import (
     heading_figures,
     pointing_figures,
 )
+from core.evaluation.rerank import Looker
 from core.explain import heading_from_attention
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
@@ -97,8 +98,8 @@ def explain_town(
         town: with its imagery.
         truth: what the patches of this very town's panoramas show.
         teacher: with azimuth bins, in evaluation mode.
-        student: finds where the camera stood, and its own roll of the true pair; a global one finds
-            none and has no heading.
+        student: finds where the camera stood, from where the teacher steps closer, and its own roll
+            of the true pair; a global one finds none and has no heading.
         fields: bins of the photos, 1 to 32.
         count: photos of each field of view, at most as many as there are panoramas.
         seed: of panoramas, headings and foreign tiles; same seed, same figures.
@@ -127,7 +128,7 @@ def _row(
     count: int,
     seed: int,
 ) -> Row:
-    asked = _ask(town, truth, student, bins, count, seed)
+    asked = _ask(town, truth, teacher, student, bins, count, seed)
     looks, headings = _look(teacher, student, asked, truth.class_names)
     return {
         "fov_deg": bins * BIN_DEG,
@@ -142,7 +143,13 @@ def _row(
 
 
 def _ask(
-    town: Town, truth: PatchTruth, student: TwoBranch, bins: int, count: int, seed: int
+    town: Town,
+    truth: PatchTruth,
+    teacher: GeoSSK,
+    student: TwoBranch,
+    bins: int,
+    count: int,
+    seed: int,
 ) -> _Asked:
     chosen, start = draw_crops(town, bins, count, seed)
     column = start * BINS // town.panoramas.shape[2]
@@ -151,7 +158,8 @@ def _ask(
     grid = town_grid(town)
     # The tiles of all panoramas: a foreign one must show streets too, as every true one does.
     nearest = np.linalg.norm(town.places[:, None] - grid[None], axis=2).argmin(axis=1)
-    centres = _believed_cameras(town, student, queries, grid, nearest[chosen])
+    looker = Looker(teacher, town, grid)
+    centres = _answered_cameras(looker, student, queries, nearest[chosen])
     others = _far_from(grid[nearest], chosen, np.random.default_rng((seed, bins, 1)))
     pixels = round(TILE_SIDE_M / town.pixel_m)
     rows = np.arange(truth.class_id.shape[1])
@@ -167,22 +175,23 @@ def _ask(
     )
 
 
-def _believed_cameras(
-    town: Town, student: TwoBranch, queries: Queries, grid: Float, rows: Int
-) -> Float:
-    """Where (Q, 2) the student believes the cameras in places that are given by their grid rows.
+def _answered_cameras(looker: Looker, student: TwoBranch, queries: Queries, rows: Int) -> Float:
+    """Where (Q, 2) student and teacher put the cameras in places that are given by their grid rows.
 
     As the Localizer answers, but that it is told the place and looks at all of its neighbours. Points
     are moved inwards to where whole tiles can be cut.
     """
+    town, grid = looker.town, looker.centres
     points, offsets = town_standpoints(grid), place_offsets(STANDPOINTS)
     found = []
-    for row, view in zip(rows, describe_views(student, queries), strict=True):
+    for index, (row, view) in enumerate(zip(rows, describe_views(student, queries), strict=True)):
         near = np.flatnonzero(np.hypot(*(grid - grid[row]).T) <= REACH * TILE_SIDE_M + 1e-6)
-        places = describe_places(student, town, points[near])
-        told = match(view[None], places, bins=student.bins).from_each[0]
+        matches = match(view[None], describe_places(student, town, points[near]), bins=student.bins)
         first = int(np.flatnonzero(near == row)[0])
-        found.append(camera_position(grid[near], told, first, TILE_SIDE_M, offsets))
+        told = matches.from_each[0]
+        believed = camera_position(grid[near], told, first, TILE_SIDE_M, offsets)
+        roll = float(matches.roll[0, first])
+        found.append(looker.step_closer(queries.views[index], roll, believed))
     return np.clip(np.stack(found), -town.half_extent_m, town.half_extent_m)
 
 

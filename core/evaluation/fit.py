@@ -44,9 +44,12 @@ def _fit_view(pools: Pools, foreign: Pools | None, bins: int, paired: bool) -> V
     student, teacher = fit_factors(pools.similarities, pools.teacher if paired else None, correct)
     view = ViewCalibration(bins, student, teacher, 1.0, 0.0)
     own = first_places(pools, view)
-    near = [metres for metres, right in zip(own.errors_m, own.right, strict=True) if right]
-    radius = float(np.quantile(near, IN_RADIUS)) if near else None
-    view = replace(view, located=float(np.mean(own.right)), radius_m=radius)
+    view = replace(
+        view,
+        located=float(np.mean(own.right)),
+        radius_m=_radius(own.believed_m, own.right),
+        closer_m=_radius(own.errors_m, own.right) if paired else None,
+    )
     if foreign is None:
         return _sure(view, own, [1.0] * len(own.right))
     said = first_places(foreign, view)
@@ -54,6 +57,12 @@ def _fit_view(pools: Pools, foreign: Pools | None, bins: int, paired: bool) -> V
     view = _sure(view, own + said, [1.0] * len(own.right) + [each] * len(said.right))
     confidences = list(map(view.confidence, said.shares, said.alike))
     return replace(view, threshold=max(0.5, float(np.quantile(confidences, 0.98))))
+
+
+def _radius(errors_m: Sequence[float], right: Sequence[bool]) -> float | None:
+    """Within which ``IN_RADIUS`` of the cameras stood, where the place was right."""
+    near = [metres for metres, is_right in zip(errors_m, right, strict=True) if is_right]
+    return float(np.quantile(near, IN_RADIUS)) if near else None
 
 
 def _sure(view: ViewCalibration, firsts: FirstPlaces, weights: list[float]) -> ViewCalibration:
@@ -74,8 +83,8 @@ def fit_calibration(
     """Calibration of the student alone, and with the teacher re-ranking.
 
     Views up to 10 bins are photo frames (``pools.town_queries``). With two towns or more, each
-    town is also asked about as many photos of the others, where none has a right answer: they count
-    as ``STRANGERS`` of all photos, and set from which confidence on an answer is called a match.
+    town is also asked about half as many photos of the others, where none has a right answer: they
+    count as ``STRANGERS`` of all photos, and set from which confidence on an answer is a match.
 
     Args:
         student: whose similarities are to become probabilities.
@@ -92,7 +101,7 @@ def fit_calibration(
     for width in tqdm(bins, desc="calibrate"):
         own = joined([home.pools(home.town, width, count, seed) for home in described])
         strangers = [
-            home.pools(other, width, max(1, count // (len(towns) - 1)), seed)
+            home.pools(other, width, max(1, count // (2 * len(towns) - 2)), seed)
             for home in described
             for other in towns
             if other is not home.town

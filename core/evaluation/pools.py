@@ -9,7 +9,7 @@ pool, T <= K of them seen by the teacher.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from core.data.worlds import TILE_SIDE_M, Town
 from core.evaluation.calibration import POOL, ViewCalibration, probabilities
 from core.evaluation.descriptors import (
     FRAMED_BINS,
+    Float,
     Queries,
     crop_queries,
     describe_places,
@@ -53,7 +54,8 @@ RIGHT_M = 25.0
 class Pools:
     """The pools of many queries: similarities (Q, K), teacher (Q, T), distances to the camera
     (Q, K), places (Q, K, 2) and cameras (Q, 2), all in metres; from_each (Q, K, S), what the
-    similarities were made of.
+    similarities were made of. The teacher stepped closer in one place of each pool, before anybody
+    knows how much its word will count: closer_in (Q,), -1 for none, and where it came to (Q, 2).
     """
 
     similarities: npt.NDArray[np.float64]
@@ -62,6 +64,8 @@ class Pools:
     places: npt.NDArray[np.float64]
     cameras: npt.NDArray[np.float64]
     from_each: npt.NDArray[np.float64]
+    closer_in: npt.NDArray[np.int64]
+    closer: npt.NDArray[np.float64]
 
 
 def town_queries(town: Town, bins: int, count: int, seed: int) -> Queries:
@@ -106,14 +110,45 @@ class DescribedTown:
         if asked is not self.town:
             distance = np.full_like(distance, np.inf)
         similarities = np.take_along_axis(matches.similarity, order, axis=1)
-        return Pools(
+        pools = Pools(
             similarities.astype(np.float64),
             seen,
             distance,
             places,
             queries.places,
             np.take_along_axis(matches.from_each, order[:, :, None], axis=1).astype(np.float64),
+            np.full(len(order), -1),
+            np.full((len(order), 2), np.nan),
         )
+        if self.looker is None or asked is not self.town:
+            return pools
+        return _stepped(
+            pools, queries, np.take_along_axis(matches.roll, order, axis=1), self.looker
+        )
+
+
+def _stepped(
+    pools: Pools, queries: Queries, rolls: npt.NDArray[np.float32], looker: Looker
+) -> Pools:
+    """The pools, the teacher having stepped closer in the place that is best by similarity and score
+    alike; ``rolls``: (Q, K).
+    """
+    looked = pools.teacher.shape[1]
+    best = (pools.similarities[:, :looked] + pools.teacher).argmax(axis=1)
+    closer = [
+        looker.step_closer(
+            queries.views[query], float(rolls[query, at]), _believed(pools, query, at)
+        )
+        for query, at in enumerate(best)
+    ]
+    return replace(pools, closer_in=best, closer=np.stack(closer))
+
+
+def _believed(pools: Pools, query: int, at: int) -> Float:
+    """Where (2,) the student believes a query's camera in one place of its pool."""
+    told = pools.from_each[query]
+    offsets = place_offsets(told.shape[1])
+    return camera_position(pools.places[query], told, at, TILE_SIDE_M, offsets)
 
 
 def joined(parts: Sequence[Pools]) -> Pools:
@@ -125,13 +160,15 @@ def joined(parts: Sequence[Pools]) -> Pools:
 @dataclass(frozen=True)
 class FirstPlaces:
     """First places of many queries: their shares, neighbours merged, how like the photos they are,
-    rightness, and how many metres the answered point is from the camera.
+    rightness, and how many metres from the camera the point is that is answered, and the one where the
+    student believed it.
     """
 
     shares: list[float]
     alike: list[float]
     right: list[bool]
     errors_m: list[float]
+    believed_m: list[float]
 
     def __add__(self, other: FirstPlaces) -> FirstPlaces:
         return FirstPlaces(
@@ -139,12 +176,13 @@ class FirstPlaces:
             self.alike + other.alike,
             self.right + other.right,
             self.errors_m + other.errors_m,
+            self.believed_m + other.believed_m,
         )
 
 
 def first_places(pools: Pools, view: ViewCalibration) -> FirstPlaces:
     """The first place of each query; a view without a factor for the teacher does not ask it."""
-    found = FirstPlaces([], [], [], [])
+    found = FirstPlaces([], [], [], [], [])
     for query in range(len(pools.similarities)):
         seen = pools.teacher[query] if view.teacher else np.empty(0)
         logits = view.logits(pools.similarities[query], seen)
@@ -156,8 +194,9 @@ def first_places(pools: Pools, view: ViewCalibration) -> FirstPlaces:
         found.shares.append(merged[best])
         found.alike.append(float(view.alike(logits)[first]))
         found.right.append(bool(pools.distances[query, first] <= RIGHT_M))
-        told = pools.from_each[query]
-        offsets = place_offsets(told.shape[1])
-        point = camera_position(pools.places[query], told, first, TILE_SIDE_M, offsets)
+        believed = _believed(pools, query, first)
+        stepped = view.teacher and first == pools.closer_in[query]
+        point = pools.closer[query] if stepped else believed
         found.errors_m.append(float(np.hypot(*(point - pools.cameras[query]))))
+        found.believed_m.append(float(np.hypot(*(believed - pools.cameras[query]))))
     return found

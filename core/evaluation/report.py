@@ -35,7 +35,7 @@ from core.evaluation.metrics import (
     worst_first_place,
 )
 from core.evaluation.pools import DescribedTown
-from core.evaluation.rerank import combined, rerank
+from core.evaluation.rerank import Looker, combined, rerank
 from core.geo import angle_difference_deg
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
@@ -137,14 +137,16 @@ def _figures(
 
 def _position_figures(
     scores: npt.NDArray[np.float32],
-    points: npt.NDArray[np.float32],
+    matches: Matches,
     centres: Float,
     distance: Float,
     queries: Queries,
+    looker: Looker | None = None,
 ) -> Row:
     """How far the answered point is from the camera, where the first place is right: median and
-    ninth decile in metres. ``points``: (Q, R, S), see ``camera_position``.
+    ninth decile in metres. ``looker``: steps closer, as the Localizer lets a teacher do.
     """
+    points = matches.from_each
     offsets = place_offsets(points.shape[2])
     first = worst_first_place(scores, distance)
     errors = []
@@ -154,6 +156,9 @@ def _position_figures(
             at = int(np.flatnonzero(pool == place)[0])
             told = points[query, pool]
             found = camera_position(centres[pool], told, at, TILE_SIDE_M, offsets)
+            if looker is not None:
+                roll = float(matches.roll[query, place])
+                found = looker.step_closer(queries.views[query], roll, found)
             errors.append(float(np.hypot(*(found - queries.places[query]))))
     return {
         "median_position_error_m": float(np.median(errors)) if errors else None,
@@ -195,15 +200,15 @@ def _rows_of(
     matches = within_radius(matches, distance, setting.radius_m)
     chance = {"chance_25_m": _chance(distance, setting.radius_m)}
     row = _row(setting, queries, len(centres), False)
-    points = matches.from_each
-    found = _position_figures(matches.similarity, points, centres, distance, queries)
+    found = _position_figures(matches.similarity, matches, centres, distance, queries)
     figures = _figures(setting, matches.similarity, matches.roll, distance, queries)
     yield row | figures | found | chance
-    if described.looker is not None:
+    looker = described.looker
+    if looker is not None:
         view = EQUAL if calibration is None else calibration.at(setting.bins)
-        scores = combined(matches.similarity, rerank(queries, matches, described.looker), view)
+        scores = combined(matches.similarity, rerank(queries, matches, looker), view)
         row = _row(setting, queries, len(centres), True)
-        found = _position_figures(scores, points, centres, distance, queries)
+        found = _position_figures(scores, matches, centres, distance, queries, looker)
         yield row | _figures(setting, scores, matches.roll, distance, queries) | found | chance
 
 

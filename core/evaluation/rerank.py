@@ -13,8 +13,8 @@ from core.evaluation.calibration import POOL, RERANKED, ViewCalibration
 from core.evaluation.descriptors import Float, Int, Matches, Queries, place_offsets
 from core.models.geossk import GeoSSK
 from core.polar import to_batch
-from core.position import camera_position
-from core.ranking import score_tiles
+from core.position import camera_position, steps_around
+from core.ranking import score_tiles, step_closer
 from core.views import ground_batch
 
 __all__ = ["Looker", "combined", "rerank"]
@@ -27,6 +27,16 @@ class Looker:
     teacher: GeoSSK
     town: Town
     centres: Float
+
+    def step_closer(self, view: npt.NDArray[np.uint8], roll: float, point: Float) -> Float:
+        """Where (2,) the camera of a view (h, w, 3) stood, from where the student believes it; the same
+        point where nobody knows the roll, or the teacher has no azimuth.
+        """
+        if np.isnan(roll) or self.teacher.base.bins is None:
+            return point
+        points = np.clip(steps_around(point), self.centres.min(axis=0), self.centres.max(axis=0))
+        tiles = self.town.crop_tiles(points, self.teacher.aerial_size[0])
+        return step_closer(self.teacher.eval(), view, roll, points, tiles)
 
 
 @torch.inference_mode()
