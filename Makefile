@@ -18,7 +18,7 @@ lint: .venv/test.stamp
 	$(BIN)/mypy core app
 	$(BIN)/mypy app.py
 
-# Rendered towns: 42 to learn from, 2 to choose on, 2 to calibrate on, as large as the 3 to be judged by;
+# Rendered towns: 42 to learn from, 2 to choose on, 6 to calibrate on, as large as the 3 to be judged by;
 # about an hour on two cores.
 CORE := $(BIN)/python -m core
 # glibc gives large arrays back to the system and asks for them anew, page by page: without these two
@@ -29,7 +29,8 @@ worlds: .venv/test.stamp
 	$(CORE) world towns --part train --count 42 --out build/worlds/train
 	$(CORE) world towns --part validation --count 2 --panoramas 400 --out build/worlds/validation
 	$(CORE) world towns --part test --count 1 --out build/worlds/test
-	for town in calibration/town-2002 calibration/town-2003 test/town-3001 test/town-3002; do \
+	for town in calibration/town-2002 calibration/town-2003 calibration/town-2004 calibration/town-2005 \
+	calibration/town-2006 calibration/town-2007 test/town-3001 test/town-3002; do \
 	test -d build/worlds/$$town || $(CORE) world build --seed $${town##*-} --panoramas 300 --photos 48 \
 	--aerial-grid 1 --out build/worlds/$$town || exit 1; done
 	test -d assets/town || $(CORE) world pack build/worlds/test/town-3000 --out assets/town
@@ -64,7 +65,7 @@ train: .venv/test.stamp
 	--rate 0.001 --run build/runs/branches --out build/branches
 	$(CORE) train --worlds build/worlds/train --teacher --start build/branches --steps 800 --rate 0.001 \
 	--batch 12 --pointing 0.3 --passing 0.3 --run build/runs/teacher --out assets/models/teacher
-	$(CORE) calibrate assets/models/student --teacher assets/models/teacher --queries 200 \
+	$(CORE) calibrate assets/models/student --teacher assets/models/teacher --queries 100 \
 	--validation build/worlds/calibration
 	$(CORE) gallery build assets/town --model assets/models/student --out assets/town
 
@@ -98,6 +99,9 @@ results: .venv/test.stamp
 	--data build/worlds/validation/town-2000 || exit 1; done
 	$(CORE) evaluate assets/models/student --no-reranked --queries 400 \
 	--data build/worlds/validation/town-2000 --out docs/results/training-last.json
+	for town in train/town-1000 train/town-1020 train/town-1041 validation/town-2000 validation/town-2001; do \
+	$(CORE) evaluate assets/models/student --no-reranked --queries 200 --data build/worlds/$$town \
+	--out docs/results/seen-$${town##*-}.json || exit 1; done
 	$(CORE) pointing assets/models/teacher --student assets/models/student --data assets/town \
 	--queries 100 --out docs/results/explanations.json
 	$(CORE) shortcuts assets/models/student --data assets/town --queries 300 \

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from core.evaluation.seen_tables import seen_section
 from core.evaluation.town_tables import (
     curve_section,
     mean_section,
@@ -103,3 +104,27 @@ def test_progress_is_in_the_order_of_training(tmp_path: Path):
     figure = progress_figure(minutes, series)
     figure.savefig(tmp_path / "progress.png")
     assert figure.axes[0].lines[0].get_ydata().tolist() == pytest.approx([40.0, 60.0])
+
+
+def test_towns_learned_from_stand_beside_others():
+    def measured(data: str, share: float) -> dict[str, object]:
+        views = ((360.0, "crop"), (180.0, "crop"), (90.0, "crop"), (90.0, "photo"), (67.5, "photo"))
+        rows = [row(fov, share, view) for fov, view in views]
+        return {"data": data, "model": "m", "trained": {"towns": 42}, "rows": rows, **PROVENANCE}
+
+    text = seen_section(
+        [
+            measured("worlds/train/town-1000", 0.7),
+            measured("worlds/validation/town-2000", 0.75),
+            measured("worlds/train/town-1041", 0.9),
+        ]
+    )
+    rows = [cells for cells in text.splitlines() if cells.startswith("| town-")]
+    assert [cells.split(" | ")[:3] for cells in rows] == [
+        ["| town-1000", "yes", "70.0"],
+        ["| town-1041", "yes", "90.0"],
+        ["| town-2000", "no", "75.0"],
+    ]
+    assert line(text, "mean ± s.d.: learned from")[2:] == ["80.0 ± 14.1"] * 5
+    assert line(text, "mean ± s.d.: others")[2:] == ["75.0"] * 5
+    assert "42 towns in all" in text

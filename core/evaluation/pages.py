@@ -17,6 +17,7 @@ from core.errors import DataError
 from core.evaluation.ablation_tables import ablation_section
 from core.evaluation.explanation_tables import explanation_section
 from core.evaluation.perspective_tables import perspective_section
+from core.evaluation.seen_tables import seen_section
 from core.evaluation.shortcut_tables import shortcut_section
 from core.evaluation.student_tables import students_section
 from core.evaluation.tables import table
@@ -105,7 +106,8 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
 
     Args:
         folder: JSON files of ``evaluate`` (``town-*.json``; ``training-*.json`` of the student at
-            several times; ``student-*.json`` of other students on one town), ``pointing``
+            several times; ``seen-*.json`` of it on towns it learned from and on others;
+            ``student-*.json`` of other students on one town), ``pointing``
             (``explanations.json``), ``shortcuts``, ``ablate`` (``ablation*.json``), ``bench models``
             (``bench-models.json``) and ``trust`` (``trust.json``); pictures beside them.
         page: Markdown file to write.
@@ -134,6 +136,8 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
     training = reports_of(reports, "training-")
     if training:
         parts.append(curve_section(training, beside(Path(folder) / TRAINING)))
+    seen = reports_of(reports, "seen-")
+    parts += [seen_section(seen)] if seen else []
     students = reports_of(reports, "student-")
     parts += [students_section(students)] if students else []
     sections: dict[str, Callable[[Row], str]] = {

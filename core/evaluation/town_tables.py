@@ -9,8 +9,12 @@ from typing import Any
 from core.evaluation.tables import number, share, table
 
 __all__ = [
+    "LEARNED",
+    "Report",
     "curve_section",
+    "located",
     "mean_section",
+    "named",
     "origin",
     "sweep_series",
     "sweep_table",
@@ -49,7 +53,8 @@ def _kinds(rows: Sequence[Row]) -> list[tuple[float, str]]:
     return [(-minus, view) for minus, view in kinds]
 
 
-def _named(fov_deg: float, view: str) -> str:
+def named(fov_deg: float, view: str) -> str:
+    """What a view is called in a table."""
     return f"{fov_deg:g}° {'photo frame' if view == 'photo' else 'crop'}"
 
 
@@ -66,7 +71,7 @@ def sweep_table(rows: Sequence[Row], key: str = "within_25_m") -> str:
     """Field of view against help, one cell per kind of help: student / re-ranked (chance)."""
     lines = []
     for fov, view in _kinds(rows):
-        cells = [_named(fov, view)]
+        cells = [named(fov, view)]
         for heading, radius in HELP:
             same = {"fov_deg": fov, "view": view, "heading": heading, "radius_m": radius}
             student = _find(rows, **same, reranked=False)
@@ -127,7 +132,7 @@ def _mean_line(reports: Sequence[Report], fov: float, view: str) -> list[str]:
         told = {one: number(fmean(values)) if values else "" for one, values in both(name).items()}
         return _pair(told)
 
-    cells = [_named(fov, view)]
+    cells = [named(fov, view)]
     for heading, radius in HELP:
         located = both("within_25_m", heading, radius)
         cells.append(_pair({one: _mean(values) for one, values in located.items()}))
@@ -175,7 +180,8 @@ def sweep_series(reports: Sequence[Report]) -> tuple[list[float], dict[str, list
     return fields, series
 
 
-def _learned(report: Report, fov: float, view: str) -> float:
+def located(report: Report, fov: float, view: str) -> float:
+    """Share of queries of a view within 25 m, heading unknown, no help, the student alone."""
     plain = {"heading": "unknown", "radius_m": None, "reranked": False}
     return float(_find(report["rows"], fov_deg=fov, view=view, **plain)["within_25_m"])
 
@@ -194,7 +200,7 @@ def training_series(reports: Sequence[Report]) -> tuple[list[float], dict[str, l
     ordered = [report for report in _by_training(reports) if _device(report) == "cpu"]
     minutes = [float(report["trained"]["all_minutes"]) for report in ordered]
     return minutes, {
-        _named(fov, view): [_learned(report, fov, view) for report in ordered]
+        named(fov, view): [located(report, fov, view) for report in ordered]
         for fov, view in LEARNED
     }
 
@@ -205,7 +211,7 @@ def curve_section(reports: Sequence[Report], picture: str | None = None) -> str:
     lines = []
     for report in ordered:
         trained = report["trained"]
-        shares = [share(_learned(report, fov, view)) for fov, view in LEARNED]
+        shares = [share(located(report, fov, view)) for fov, view in LEARNED]
         spent = [str(trained["all_steps"]), number(trained["all_minutes"], 0)]
         recipe = [number(trained["offset_m"]), f"{trained.get('elsewhere', 0.0):g}"]
         made = [trained.get("name", "convnet-s"), _device(report)]
@@ -218,7 +224,7 @@ def curve_section(reports: Sequence[Report], picture: str | None = None) -> str:
         "minutes",
         "offset m",
         "other tiles",
-        *(_named(fov, view) for fov, view in LEARNED),
+        *(named(fov, view) for fov, view in LEARNED),
     ]
     commands = "; ".join(f"`{report['command']}`" for report in ordered)
     shown = (
