@@ -44,9 +44,9 @@ def seen_section(reports: Sequence[Report]) -> str:
     commands = "; ".join(f"`{report['command']}`" for report in reports)
     return (
         f"## Would more towns help?\n\n{model} on towns that it learned from "
-        f"({reports[0]['trained']['towns']} in all), asked panoramas that it was shown but for a few, and "
-        "on validation towns that it never saw, grown alike and as large. A student that had learned its "
-        "towns by heart would do better on the first; more towns would then help. In per cent of "
+        f"({reports[0]['trained']['towns']} in all), asked panoramas that it was shown, but for a few, "
+        "and on validation towns that it never saw, grown alike and as large. A student that had learned "
+        "its towns by heart would do better on the first; more towns would then help. In per cent of "
         f"{first['queries']} queries within 25 m, {first['gallery']} places, heading unknown, no help; "
         f"± is between towns. {commands}, {reports[0]['date']}, {reports[0]['machine']}.\n\n"
         f"{table(['town', 'learned from', *(named(fov, view) for fov, view in LEARNED)], lines)}\n"
