@@ -127,4 +127,4 @@ def test_towns_learned_from_stand_beside_others():
     ]
     assert line(text, "mean ± s.d.: learned from")[2:] == ["80.0 ± 14.1"] * 5
     assert line(text, "mean ± s.d.: others")[2:] == ["75.0"] * 5
-    assert "42 towns in all" in text
+    assert "(42 in all)" in text
