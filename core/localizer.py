@@ -290,10 +290,10 @@ class Localizer:
         order = np.argsort([-share for share in merged], kind="stable")
         candidates = tuple(
             self._candidate(rank, ranking, groups[at].members[0], merged[at], n_bins, heading)
-            for rank, at in enumerate(order, start=1)
+            for rank, at in enumerate(order[:top_k], start=1)
         )
         alike = float(view.alike(logits)[groups[order[0]].members[0]])
-        return candidates[:top_k], view.confidence(candidates[0].probability, alike)
+        return candidates, view.confidence(candidates[0].probability, alike)
 
     def _confidence_in(self, ranking: Ranking, row: int, n_bins: int) -> float:
         """Confidence in the place of one row among all that a search of everything found."""
