@@ -80,7 +80,7 @@ def verdict(
     lead = (
         text.certainty(prediction.confidence)
         if prediction.confident
-        else f"{text.NO_MATCH_MORE} ({text.certainty(prediction.confidence)}.)"
+        else text.doubt(prediction.confidence)
     )
     chips = [
         chip(

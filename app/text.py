@@ -43,6 +43,10 @@ NO_MATCH_MORE = (
     "Nothing in this imagery matches the photo clearly: it may be from elsewhere, or show too little. "
     "The places below are only the nearest that were found."
 )
+NO_MATCH_BUT = (
+    "Place 1 is much like the photo, but now and then a photo from elsewhere is as much like something "
+    "here: take it only if you know that the photo was taken in this area."
+)
 
 EXPLAIN_WAITING = "Locate a photo first; then this page shows what matched what."
 EXPLAIN_GROUND = "The photo, unrolled"
@@ -115,6 +119,12 @@ def verdict(confident: bool, confidence: float) -> str:
     if confidence >= 0.35:
         return "Possibly here"
     return "One of several places"
+
+
+def doubt(confidence: float) -> str:
+    """Why there is no confident match. ``confidence``: calibrated probability in [0, 1]."""
+    why = NO_MATCH_MORE if confidence < 0.5 else NO_MATCH_BUT
+    return f"{why} ({certainty(confidence)}.)"
 
 
 def certainty(confidence: float) -> str:

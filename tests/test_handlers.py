@@ -207,6 +207,13 @@ def test_doubt_is_put_into_words(answer):
     shown = fragments.verdict(doubtful, None, None, None)
     assert text.NO_MATCH in shown
     assert "12 %" in shown
+    assert "Nothing in this imagery matches" in shown
+    # A photo from elsewhere can be as much like something here: the sentence must not contradict this.
+    likely = fragments.verdict(replace(doubtful, confidence=0.95), None, None, None)
+    assert text.NO_MATCH in likely
+    assert "95 %" in likely
+    assert "Nothing in this imagery" not in likely
+    assert "only if you know" in likely
     sure = fragments.verdict(replace(doubtful, confident=True, confidence=0.97), None, None, None)
     assert "Almost certainly here" in sure
 
