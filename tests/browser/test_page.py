@@ -193,15 +193,20 @@ def test_the_first_click_counts(browser, town):
 
 HOLD_ENDS = """() => {
     const original = window.fetch;
-    const decoder = new TextDecoder();
+    const bytes = new TextDecoder('latin1');  // as many characters as bytes
     const release = new Promise((resolve) => { window.release = resolve; });
     const late = () => new TransformStream({
         async transform(chunk, controller) {
-            if (decoder.decode(chunk).includes('close_stream')) {
-                window.held = true;
-                await release;
+            const words = bytes.decode(chunk);
+            const end = words.lastIndexOf('data:', words.indexOf('close_stream'));
+            if (!words.includes('close_stream')) {
+                controller.enqueue(chunk);
+                return;
             }
-            controller.enqueue(chunk);
+            controller.enqueue(chunk.slice(0, end));  // what came with it is told at once
+            window.held = true;
+            await release;
+            controller.enqueue(chunk.slice(end));
         },
     });
     window.fetch = async (...request) => {
@@ -221,6 +226,7 @@ def test_what_is_chosen_while_a_stream_ends_is_not_lost(page):
     frame(page).locator("body[data-selected='3']").wait_for()
     page.locator("#save-csv:not([disabled])").wait_for()
     page.evaluate("window.release()")
+    page.wait_for_timeout(1000)  # until the page has closed the stream
     open_explanation(page)
     assert page.locator("#explain-place input:checked").get_attribute("value") == "3"
 
