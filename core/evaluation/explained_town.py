@@ -30,7 +30,6 @@ from core.evaluation.descriptors import (
     describe_views,
     draw_crops,
     match,
-    place_offsets,
     town_grid,
     town_standpoints,
 )
@@ -42,14 +41,13 @@ from core.evaluation.explanations import (
     heading_figures,
     pointing_figures,
 )
-from core.evaluation.rerank import Looker
+from core.evaluation.rerank import Looker, believed_camera
 from core.explain import heading_from_attention
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import BIN_DEG, BINS, RINGS, to_batch, turned_back
-from core.position import REACH, camera_position
+from core.position import REACH
 from core.search import heading_from_roll, roll_from_heading, turn_at
-from core.standpoints import STANDPOINTS
 from core.views import ground_batch
 
 __all__ = ["CHANCE_DEG", "FIELDS_OF_VIEW", "explain_town"]
@@ -116,20 +114,15 @@ def explain_town(
             "Measure such a teacher."
         )
     with_truth_of(town, truth)  # refuses another town's
-    return [_row(town, truth, teacher, student, bins, count, seed) for bins in fields]
+    looker = Looker(teacher, town, town_grid(town))
+    return [_row(looker, truth, student, bins, count, seed) for bins in fields]
 
 
 def _row(
-    town: Town,
-    truth: PatchTruth,
-    teacher: GeoSSK,
-    student: TwoBranch,
-    bins: int,
-    count: int,
-    seed: int,
+    looker: Looker, truth: PatchTruth, student: TwoBranch, bins: int, count: int, seed: int
 ) -> Row:
-    asked = _ask(town, truth, teacher, student, bins, count, seed)
-    looks, headings = _look(teacher, student, asked, truth.class_names)
+    asked = _ask(looker, truth, student, bins, count, seed)
+    looks, headings = _look(looker.teacher, student, asked, truth.class_names)
     return {
         "fov_deg": bins * BIN_DEG,
         "queries": len(asked.tiles),
@@ -143,22 +136,15 @@ def _row(
 
 
 def _ask(
-    town: Town,
-    truth: PatchTruth,
-    teacher: GeoSSK,
-    student: TwoBranch,
-    bins: int,
-    count: int,
-    seed: int,
+    looker: Looker, truth: PatchTruth, student: TwoBranch, bins: int, count: int, seed: int
 ) -> _Asked:
+    town, grid = looker.town, looker.centres
     chosen, start = draw_crops(town, bins, count, seed)
     column = start * BINS // town.panoramas.shape[2]
     queries = cut_queries(town, bins, chosen, column * (town.panoramas.shape[2] // BINS))
     columns = (column[:, None] + np.arange(bins)) % BINS
-    grid = town_grid(town)
     # The tiles of all panoramas: a foreign one must show streets too, as every true one does.
     nearest = np.linalg.norm(town.places[:, None] - grid[None], axis=2).argmin(axis=1)
-    looker = Looker(teacher, town, grid)
     centres = _answered_cameras(looker, student, queries, nearest[chosen])
     others = _far_from(grid[nearest], chosen, np.random.default_rng((seed, bins, 1)))
     pixels = round(TILE_SIDE_M / town.pixel_m)
@@ -182,14 +168,13 @@ def _answered_cameras(looker: Looker, student: TwoBranch, queries: Queries, rows
     are moved inwards to where whole tiles can be cut.
     """
     town, grid = looker.town, looker.centres
-    points, offsets = town_standpoints(grid), place_offsets(STANDPOINTS)
+    points = town_standpoints(grid)
     found = []
     for index, (row, view) in enumerate(zip(rows, describe_views(student, queries), strict=True)):
         near = np.flatnonzero(np.hypot(*(grid - grid[row]).T) <= REACH * TILE_SIDE_M + 1e-6)
         matches = match(view[None], describe_places(student, town, points[near]), bins=student.bins)
         first = int(np.flatnonzero(near == row)[0])
-        told = matches.from_each[0]
-        believed = camera_position(grid[near], told, first, TILE_SIDE_M, offsets)
+        believed = believed_camera(grid[near], matches.from_each[0], first)
         roll = float(matches.roll[0, first])
         found.append(looker.step_closer(queries.views[index], roll, believed))
     return np.clip(np.stack(found), -town.half_extent_m, town.half_extent_m)

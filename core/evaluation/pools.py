@@ -25,15 +25,13 @@ from core.evaluation.descriptors import (
     describe_views,
     framed,
     match,
-    place_offsets,
     town_grid,
     town_standpoints,
 )
-from core.evaluation.rerank import Looker, rerank
+from core.evaluation.rerank import Looker, believed_camera, rerank
 from core.geo import group_places
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
-from core.position import camera_position
 from core.standpoints import STANDPOINTS
 
 __all__ = [
@@ -146,9 +144,7 @@ def _stepped(
 
 def _believed(pools: Pools, query: int, at: int) -> Float:
     """Where (2,) the student believes a query's camera in one place of its pool."""
-    told = pools.from_each[query]
-    offsets = place_offsets(told.shape[1])
-    return camera_position(pools.places[query], told, at, TILE_SIDE_M, offsets)
+    return believed_camera(pools.places[query], pools.from_each[query], at)
 
 
 def joined(parts: Sequence[Pools]) -> Pools:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from core.data.worlds import TILE_SIDE_M, Town
+from core.data.worlds import Town
 from core.evaluation.calibration import POOL, Calibration, ViewCalibration
 from core.evaluation.descriptors import (
     FRAMED_BINS,
@@ -25,7 +25,6 @@ from core.evaluation.descriptors import (
     describe_views,
     framed,
     match,
-    place_offsets,
 )
 from core.evaluation.metrics import (
     rank_of_truth,
@@ -35,12 +34,11 @@ from core.evaluation.metrics import (
     worst_first_place,
 )
 from core.evaluation.pools import DescribedTown
-from core.evaluation.rerank import Looker, combined, rerank
+from core.evaluation.rerank import Looker, believed_camera, combined, rerank
 from core.geo import angle_difference_deg
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import BINS
-from core.position import camera_position
 from core.standpoints import STANDPOINTS
 
 __all__ = [
@@ -146,16 +144,13 @@ def _position_figures(
     """How far the answered point is from the camera, where the first place is right: median and
     ninth decile in metres. ``looker``: steps closer, as the Localizer lets a teacher do.
     """
-    points = matches.from_each
-    offsets = place_offsets(points.shape[2])
     first = worst_first_place(scores, distance)
     errors = []
     for query, place in enumerate(first):
         if distance[query, place] <= 25:
             pool = np.argsort(-scores[query], kind="stable")[:POOL]
             at = int(np.flatnonzero(pool == place)[0])
-            told = points[query, pool]
-            found = camera_position(centres[pool], told, at, TILE_SIDE_M, offsets)
+            found = believed_camera(centres[pool], matches.from_each[query, pool], at)
             if looker is not None:
                 roll = float(matches.roll[query, place])
                 found = looker.step_closer(queries.views[query], roll, found)

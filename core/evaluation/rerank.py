@@ -17,7 +17,7 @@ from core.position import camera_position, steps_around
 from core.ranking import score_tiles, step_closer
 from core.views import ground_batch
 
-__all__ = ["Looker", "combined", "rerank"]
+__all__ = ["Looker", "believed_camera", "combined", "rerank"]
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,17 @@ def rerank(
     return scores
 
 
+def believed_camera(places: Float, from_each: Float, at: int) -> Float:
+    """Where (2,) a student believes the camera in one of the places (K, 2) of a pool, in metres;
+    ``from_each``: (K, S), its similarities of their standpoints.
+    """
+    return camera_position(places, from_each, at, TILE_SIDE_M, place_offsets(from_each.shape[1]))
+
+
 def _believed_cameras(matches: Matches, centres: Float, query: int, pool: Int, count: int) -> Float:
     """Where (count, 2) the student believes a query's camera in the first places of its pool (K,)."""
     told = matches.from_each[query, pool]
-    offsets = place_offsets(told.shape[1])
-    found = [
-        camera_position(centres[pool], told, place, TILE_SIDE_M, offsets) for place in range(count)
-    ]
+    found = [believed_camera(centres[pool], told, place) for place in range(count)]
     inside = np.clip(np.stack(found), centres.min(axis=0), centres.max(axis=0))
     return np.asarray(inside)
 
