@@ -102,7 +102,10 @@ function crossviewMap(map, settings) {
     else look();
     seen = map.getSize().x > 0;
   }).observe(map.getContainer());
-  map.setMaxBounds(L.latLngBounds(settings.bounds).pad(0.4));
+  /* At once: a view that still glides into its bounds carries markers away from under a click. */
+  const limits = L.latLngBounds(settings.bounds).pad(0.4);
+  map.panInsideBounds(limits, { animate: false });
+  map.setMaxBounds(limits);
   select(settings.selected, false);
   draw(settings.near);
   pick(settings.picking);
