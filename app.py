@@ -31,7 +31,7 @@ def main() -> None:
     arguments = parse_arguments()
     from app.ui import launch_options, open_page
     from core.errors import CoreError
-    from core.localizer import teacher_for
+    from core.localization.localizer import teacher_for
 
     teacher = teacher_for(arguments.student, arguments.teacher, not arguments.no_rerank)
     with tempfile.TemporaryDirectory(prefix="crossview-") as scratch:

@@ -11,8 +11,8 @@ from app import handlers
 from app.handlers import Ask, Page
 from app.photo_input import photo_input
 from core.errors import SettingError
-from core.explain import Explanation
-from core.output import prediction_record
+from core.explain.pair import Explanation
+from core.localization.output import prediction_record
 from core.records import Place, SearchArea
 
 __all__ = ["build_api", "explain_record", "locate_record"]

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from app import text
-from core import viz
-from core.explain import Explanation, ground_patch_at, sector_at
-from core.photos import Photo, canvas_of
+from core.explain import figures as viz
+from core.explain.pair import Explanation, ground_patch_at, sector_at
+from core.photos.opening import Photo, canvas_of
 from core.polar import sector_map
 
 __all__ = ["Drawing", "Lit", "Pair", "clicked_patch", "draw", "first_patch", "sharp_canvas"]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from app import text
-from core.explain import Explanation
+from core.explain.pair import Explanation
 from core.records import Candidate, Place, Prediction, SearchArea
 
 __all__ = [

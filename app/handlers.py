@@ -25,8 +25,8 @@ from app.privacy import strip_place
 from app.uploads import is_upload, upload_folder
 from core.errors import CoreError, PhotoError, SettingError
 from core.geo import distance_m
-from core.output import write_predictions
-from core.photos import Photo, open_photo
+from core.localization.output import write_predictions
+from core.photos.opening import Photo, open_photo
 from core.records import Candidate, Place, Prediction, SearchArea
 
 __all__ = [

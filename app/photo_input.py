@@ -15,7 +15,7 @@ def photo_input(**options: Any) -> gr.Image:
     """An image input that hands over the uploaded file unopened, as a path.
 
     Gradio would open it first, and answer a broken file or a huge one in its own words; here
-    core.photos alone decides what is a picture. The method is replaced on the one object because
+    core.photos.opening alone decides what is a picture. The method is replaced on the one object because
     Gradio writes a stub file beside every module that subclasses a component.
     """
     image = gr.Image(type="filepath", image_mode=None, **options)

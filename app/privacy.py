@@ -3,7 +3,7 @@
 Uploads lie in a cache whose files can be fetched by whoever knows their address. The photo's place
 stays in the visitor's own session; the file no longer tells it. There are too many corners that can
 hold a place (GPS, captions, makers' notes, further pictures, a film behind the last byte) to look
-for it: what core.photos reads is kept, byte for byte, and all else goes.
+for it: what core.photos.opening reads is kept, byte for byte, and all else goes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from app import tiff_sheet
 from core.errors import PhotoError
-from core.photo_metadata import GPANO_VALUE
+from core.photos.metadata import GPANO_VALUE
 
 __all__ = ["strip_place"]
 

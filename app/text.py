@@ -96,7 +96,7 @@ def searched(places: int) -> str:
 
 
 def fov_source(source: str) -> str:
-    """Where a field of view comes from, in a visitor's words; core.photos gives the source."""
+    """Where a field of view comes from, in a visitor's words; core.photos.opening gives the source."""
     if source == "typed":
         return "set by you"
     if source == "guess":

@@ -22,7 +22,7 @@ PICTURE_TAGS = {
     341, 342, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, 34675,
     271, 272, EXIF_IFD, XMP,
 }  # fmt: skip
-# Focal lengths, resolution of the focal plane, size as taken: what core.photo_metadata reads.
+# Focal lengths, resolution of the focal plane, size as taken: what core.photos.metadata reads.
 CAMERA_TAGS = {37386, 40962, 40963, 41486, 41487, 41488, 41989}
 PIXELS = ((273, 279), (324, 325), (513, 514))
 """Tags of offsets, and of the lengths that belong to them: strips, tiles, old JPEG streams."""

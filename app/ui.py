@@ -16,7 +16,7 @@ from app.handlers import Page
 from app.locate_tab import build_locate_tab
 from app.map_view import WEB, BaseMap
 from app.uploads import LocalFileRoute, UploadsOnly
-from core.localizer import Localizer
+from core.localization.localizer import Localizer
 
 __all__ = ["build_ui", "launch_options", "open_page", "serve_files"]
 

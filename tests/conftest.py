@@ -14,15 +14,15 @@ import pytest
 import rasterio
 import torch
 
-from core.gallery import Gallery, GallerySettings, build_gallery
+from core.gallery.folder import Gallery, GallerySettings, build_gallery
 from core.geo import local_crs
-from core.localizer import tile_describer
+from core.imagery.raster import RasterSource
+from core.localization.localizer import tile_describer
 from core.models import build_model
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import roll_canvas, tile_to_polar
 from core.records import Place
-from core.tiles import RasterSource
 
 # A deadline per example measures the machine, not the code: speed is the benchmark's business.
 hypothesis.settings.register_profile("crossview", deadline=None)

@@ -118,16 +118,16 @@ def test_errors_and_records_stand_alone():
 # The picture readers are three files, and imagery is cut in the metric frame that geo defines.
 GROUND_FLOOR = {
     "core.geo": FOUNDATION,
-    "core.photos": FOUNDATION | {"core.canvas", "core.photo_metadata"},
-    "core.canvas": FOUNDATION | {"core.photo_metadata"},
-    "core.photo_metadata": FOUNDATION,
-    "core.tiles": FOUNDATION | {"core.geo"},
-    "core.standpoints": FOUNDATION,
-    "core.search": FOUNDATION | {"core.standpoints"},
-    "core.index": FOUNDATION,
+    "core.photos.opening": FOUNDATION | {"core.photos.canvas", "core.photos.metadata"},
+    "core.photos.canvas": FOUNDATION | {"core.photos.metadata"},
+    "core.photos.metadata": FOUNDATION,
+    "core.imagery.raster": FOUNDATION | {"core.geo"},
+    "core.gallery.viewpoints": FOUNDATION,
+    "core.localization.search": FOUNDATION | {"core.gallery.viewpoints"},
+    "core.gallery.index": FOUNDATION,
     "core.polar": FOUNDATION,
-    "core.output": FOUNDATION,
-    "core.viz": set(),
+    "core.localization.output": FOUNDATION,
+    "core.explain.figures": set(),
 }
 
 
@@ -175,7 +175,9 @@ def test_evaluation_never_calls_training():
 
 def test_worlds_know_no_model():
     forbidden = ("core.models", "core.training", "core.evaluation", "core.checkpoints", "torch")
-    assert not breaches(inside("core.world"), *forbidden, "core.localizer", "core.gallery")
+    assert not breaches(
+        inside("core.world"), *forbidden, "core.localization.localizer", "core.gallery.folder"
+    )
 
 
 def test_benchmarks_are_files_and_arrays():
@@ -205,7 +207,7 @@ def test_the_page_talks_to_the_facade():
 
 
 def test_the_facade_does_not_need_training_or_worlds():
-    assert not breaches(["core.localizer"], "core.training", "core.world", "core.data")
+    assert not breaches(["core.localization.localizer"], "core.training", "core.world", "core.data")
 
 
 def test_only_the_doors_parse_arguments():

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from core.errors import SettingError
+from core.localization.search import heading_from_roll, roll_queries
 from core.models import build_model
 from core.models.azimuth import roll_similarity
 from core.polar import BINS
-from core.search import heading_from_roll, roll_queries
 
 
 def unit_bins(rows: int, size: int, seed: int) -> torch.Tensor:

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from core import bench_models
-from core.bench_models import PAIRS, Pair, contest_table, run_contests, run_training
+from core.bench import models as bench_models
+from core.bench.models import PAIRS, Pair, contest_table, run_contests, run_training
 from core.cli import main
 from core.errors import ParityError, SettingError
 from core.models.l2ltr import L2ltr, L2ltrConfig

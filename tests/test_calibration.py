@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.evaluation.calibration import (
+from core.evaluation.pools import Pools, first_places
+from core.localization.calibration import (
     Calibration,
     ViewCalibration,
     fit_confidence,
     fit_factors,
     probabilities,
 )
-from core.evaluation.pools import Pools, first_places
 
 VIEW = ViewCalibration(bins=8, student=10.0, teacher=5.0, slope=1.0, intercept=0.0)
 

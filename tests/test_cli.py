@@ -18,8 +18,8 @@ from core.checkpoints import save_model
 from core.cli import main
 from core.commands.locate import parse_area
 from core.errors import SettingError
-from core.gallery import Gallery
-from core.output import prediction_record
+from core.gallery.folder import Gallery
+from core.localization.output import prediction_record
 from core.polar import tile_to_polar
 from tests.conftest import TINY_SIDE_M, TINY_TILE_PX, paint_ground, write_raster
 
@@ -350,7 +350,7 @@ def test_area_is_read_with_latitude_first():
 
 
 def test_as_a_process_it_gives_the_answer_of_the_api(folder, tmp_path):
-    from core.localizer import Localizer
+    from core.localization.localizer import Localizer
 
     photo = folder / "photos" / "row17.png"
     places = [part for n in ("gallery", "student", "teacher") for part in (f"--{n}", folder / n)]
@@ -378,7 +378,7 @@ def test_bench_times_the_very_command_and_a_warm_answer(folder, capsys, monkeypa
         commands.append(command)
         return 2000.0
 
-    monkeypatch.setattr("core.bench._process", remember)
+    monkeypatch.setattr("core.bench.locate._process", remember)
     photo = str(folder / "photos" / "row17.png")
     places = [
         part for n in ("gallery", "student", "teacher") for part in (f"--{n}", str(folder / n))
@@ -396,7 +396,7 @@ def test_bench_times_the_very_command_and_a_warm_answer(folder, capsys, monkeypa
 
 
 def test_bench_says_when_a_process_fails():
-    from core.bench import _process
+    from core.bench.locate import _process
 
     with pytest.raises(SettingError, match=r"exit code 3 \(no luck\)"):
         _process(

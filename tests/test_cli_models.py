@@ -15,10 +15,10 @@ from core.cli import main
 from core.commands.calibrate import with_calibration
 from core.commands.evaluate import evaluation_table
 from core.data.worlds import load_town
-from core.evaluation.ablation_tables import ablation_section
-from core.evaluation.calibration import Calibration
-from core.localizer import teacher_beside
+from core.localization.calibration import Calibration
+from core.localization.localizer import teacher_beside
 from core.models import build_model
+from core.results.ablation import ablation_section
 from tests.test_explanations import ideal_truth, write_truth
 
 TWO_BRANCH = {"pooling": "azimuth", "ground_size": [64, 256], "aerial_size": [128, 128], "dim": 8}

@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from core.checkpoints import load_model, model_hash, save_model
 from core.cli import main
-from core.conversion import Told, convert_file, found_in, geometry_of
+from core.convert.conversion import Told, convert_file, found_in, geometry_of
+from core.convert.official_files import Omitted, read_official
 from core.errors import CheckpointError, SettingError
 from core.models import MODELS, build_model
 from core.models.l2ltr import L2ltr, L2ltrConfig
 from core.models.pretrained import load_official, split_official
 from core.models.saig import Saig, SaigConfig
 from core.models.two_branch import TwoBranch
-from core.official_files import Omitted, read_official
 from core.polar import tile_to_polar
 from tests.parity import fill, listed_keys, weights
 from tests.test_pretrained import Archive

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from core.errors import DataError
-from core.evaluation.calibration import ViewCalibration
 from core.evaluation.descriptors import (
     crop_queries,
     framed,
@@ -20,12 +19,13 @@ from core.evaluation.descriptors import (
     town_standpoints,
 )
 from core.evaluation.fit import fit_calibration
-from core.evaluation.pages import END, START, write_results
 from core.evaluation.report import Setting, evaluate_town, settings_for
 from core.evaluation.rerank import combined
+from core.localization.calibration import ViewCalibration
 from core.models import build_model
 from core.models.geossk import GeoSSK
 from core.polar import BINS
+from core.results.pages import END, START, write_results
 from tests.test_sampling import telling_town
 
 DIM = 4

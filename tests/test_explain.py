@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from core.errors import SettingError
-from core.explain import (
+from core.explain.pair import (
     explain_pair,
     ground_patch_at,
     heading_from_attention,
@@ -18,7 +18,7 @@ from core.explain import (
     sector_mask,
     sector_offsets_m,
 )
-from core.search import heading_from_roll
+from core.localization.search import heading_from_roll
 
 TILE = np.random.default_rng(1).integers(0, 255, (256, 256, 3), dtype=np.uint8)
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import SettingError
-from core.explain_layers import (
+from core.explain.figures import layer_attention_figure, position_figure
+from core.explain.layers import (
     collect_attention,
     descriptor_map,
     layer_attention,
@@ -21,7 +22,6 @@ from core.models.l2ltr import L2ltr, L2ltrConfig
 from core.models.pooling import AzimuthPooling, ClsPooling, GapPooling
 from core.models.saig import Saig, SaigConfig
 from core.models.two_branch import TwoBranch
-from core.viz import layer_attention_figure, position_figure
 
 STEM = ((4, (4, 4)), (8, (4, 4)))
 

@@ -14,12 +14,12 @@ from torch import nn
 from core.checkpoints import save_model
 from core.cli import main
 from core.errors import SettingError
-from core.explain_pictures import model_pictures, write_pictures
+from core.explain.pictures import model_pictures, write_pictures
 from core.models import build_model, build_teacher
 from core.models.l2ltr import L2ltr, L2ltrConfig
 from core.models.pooling import ClsPooling
 from core.models.two_branch import TwoBranch
-from core.photos import open_photo
+from core.photos.opening import open_photo
 
 SIZES = {"ground_size": (64, 256), "aerial_size": (64, 64)}
 POSITIONS = {"positions-ground.png", "positions-aerial.png"}

@@ -20,7 +20,6 @@ from core.errors import SettingError, WorldError
 from core.evaluation import explained_town
 from core.evaluation.descriptors import Matches, crop_queries, town_grid
 from core.evaluation.explained_town import explain_town
-from core.evaluation.explanation_tables import explanation_section
 from core.evaluation.explanations import (
     GROUPS,
     Looks,
@@ -31,10 +30,11 @@ from core.evaluation.explanations import (
     pointing_figures,
     strongest_error,
 )
-from core.evaluation.pages import END, START, write_results
-from core.explain import sector_offsets_m
+from core.explain.pair import sector_offsets_m
 from core.models.geossk import GeoSSK
 from core.polar import BIN_DEG, BINS, RINGS, turned_back
+from core.results.explanations import explanation_section
+from core.results.pages import END, START, write_results
 from tests.test_evaluation import report as town_report
 
 NAMES = ("sky", "road", "wall", "tree", "vehicle", "grass")

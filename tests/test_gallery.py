@@ -20,10 +20,10 @@ import rasterio
 import rasterio.crs
 from PIL import Image
 
-import core.gallery_build
+import core.gallery.build
 from core.errors import GalleryError, RasterError, SettingError
-from core.gallery import Gallery, GallerySettings, build_gallery
-from core.gallery_manifest import file_hash
+from core.gallery.folder import Gallery, GallerySettings, build_gallery
+from core.gallery.manifest import file_hash
 from core.geo import LocalFrame, distance_m
 from core.records import Place, SearchArea
 
@@ -241,7 +241,7 @@ CHILD = """
 import sys, time
 sys.path[:0] = [{tests!r}, {root!r}]
 from test_gallery import describe
-from core.gallery import build_gallery
+from core.gallery.folder import build_gallery
 def slow(tiles):
     time.sleep(0.2)
     return describe(tiles)
@@ -418,7 +418,7 @@ def test_large_and_dependent_imagery_is_referred_to(
     source = tmp_path / "imagery" / "town.tif"
     source.parent.mkdir()
     shutil.copy(raster, source)
-    monkeypatch.setattr(core.gallery_build, "COPIED_BYTES", 1000)
+    monkeypatch.setattr(core.gallery.build, "COPIED_BYTES", 1000)
     build_gallery(source, tmp_path / "galleries" / "g", describe, "toy", "f00d")
     gallery = Gallery.open(tmp_path / "galleries" / "g", verify="full")
     assert gallery.manifest.imagery == "../../imagery/town.tif"

@@ -17,11 +17,11 @@ from core.checkpoints import load_state, load_student, save_model
 from core.cli import main
 from core.data.worlds import load_town
 from core.errors import SettingError
-from core.evaluation.calibration import Calibration, ViewCalibration
 from core.evaluation.descriptors import match
 from core.evaluation.fit import fit_calibration
 from core.evaluation.report import Setting, evaluate_town
-from core.localizer import Localizer
+from core.localization.calibration import Calibration, ViewCalibration
+from core.localization.localizer import Localizer
 from core.models import MODELS, build_model
 from core.models.geossk import GeoSSK
 from core.models.l2ltr import L2ltr, L2ltrConfig

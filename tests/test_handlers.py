@@ -20,9 +20,9 @@ from app.drawings import AERIAL_SIDE, Lit, clicked_patch, draw, first_patch
 from app.handlers import Ask, Page
 from app.map_view import BaseMap
 from core.errors import PhotoError, SettingError
-from core.localizer import Localizer
-from core.output import prediction_record
-from core.photos import open_photo
+from core.localization.localizer import Localizer
+from core.localization.output import prediction_record
+from core.photos.opening import open_photo
 from core.polar import tile_to_polar
 from core.records import Place, SearchArea
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import GalleryError, SettingError
-from core.index import TileIndex
+from core.gallery.index import TileIndex
 
 
 def unit(rows: int, size: int = 24, seed: int = 0) -> np.ndarray:

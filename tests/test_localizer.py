@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from core import ranking
 from core.errors import PhotoError, SettingError
 from core.evaluation import pools, rerank
-from core.evaluation.calibration import Calibration, ViewCalibration
-from core.gallery import Gallery, GallerySettings, build_gallery
+from core.gallery.folder import Gallery, GallerySettings, build_gallery
 from core.geo import distance_m
-from core.localizer import POOL, RERANKED, Localizer, tile_describer
-from core.photos import open_photo
+from core.localization import ranking
+from core.localization.calibration import Calibration, ViewCalibration
+from core.localization.localizer import POOL, RERANKED, Localizer, tile_describer
+from core.localization.search import heading_from_roll
+from core.photos.opening import open_photo
+from core.photos.views import ground_batch
 from core.polar import roll_canvas, tile_to_polar, to_batch
 from core.records import Place, SearchArea
-from core.search import heading_from_roll
-from core.views import ground_batch
 from tests.conftest import MODEL_HASH
 
 ROW = 17

@@ -10,7 +10,7 @@ import geopandas
 import pytest
 
 from core.errors import SettingError
-from core.output import check_output, prediction_record, write_predictions
+from core.localization.output import check_output, prediction_record, write_predictions
 from core.records import Candidate, Place, Prediction, Tile
 
 

@@ -14,12 +14,12 @@ from PIL.ExifTags import IFD
 
 from core.data.worlds import PhotoQueries, has_photos, load_photos, load_town
 from core.evaluation.perspective import photo_queries, photo_rows
-from core.evaluation.perspective_tables import perspective_section
 from core.evaluation.pools import DescribedTown
+from core.imagery.raster import RasterSource
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import roll_canvas, tile_to_polar
-from core.tiles import RasterSource
+from core.results.perspective import perspective_section
 
 FOCAL_MM = (9, 9, 9, 9, 14, 14, 14)
 FOV_DEG = [2 * np.degrees(np.arctan(9 / focal)) for focal in FOCAL_MM]

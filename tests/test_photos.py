@@ -18,7 +18,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
 from core.errors import CoreError, PhotoError, SettingError
-from core.photos import canvas_of, checked_fov, ground_canvas, open_photo, with_fov
+from core.photos.opening import canvas_of, checked_fov, ground_canvas, open_photo, with_fov
 
 CANVAS_DEG = 360 / 512
 
@@ -482,7 +482,7 @@ def tall_noise(mode: str) -> Image.Image:
 @pytest.mark.parametrize("mode", ["RGBA", "I;16", "F"])
 @pytest.mark.parametrize("band", [1_000, 300_000, 4_000_000])
 def test_bands_change_nothing(mode: str, band: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.photos.BAND_PIXELS", band)
+    monkeypatch.setattr("core.photos.opening.BAND_PIXELS", band)
     image = tall_noise(mode)
     expected = at_once(image)
     shrunk = open_photo(image).image
@@ -493,7 +493,7 @@ def test_bands_change_nothing(mode: str, band: int, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("mode", ["RGBA", "I;16", "F"])
 def test_never_is_more_than_a_band_widened(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole picture of 80 million pixels as RGB, or as numbers, is what took gigabytes."""
-    monkeypatch.setattr("core.photos.BAND_PIXELS", 200_000)
+    monkeypatch.setattr("core.photos.opening.BAND_PIXELS", 200_000)
     image = tall_noise(mode)
     largest = []
     usual = Image.Image.convert

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from core.data.worlds import TILE_SIDE_M
-from core.explain import sector_offsets_m
+from core.explain.pair import sector_offsets_m
 from core.models import build_model
 from core.models.geossk import GeoSSK
 from core.training.objectives import TeacherObjective

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.position import STRIDE_M, between_steps, camera_position, steps_around
-from core.standpoints import SHARPNESS
+from core.gallery.viewpoints import SHARPNESS
+from core.localization.refinement import STRIDE_M, between_steps, camera_position, steps_around
 
 SIDE_M = 76.8
 GRID = np.array([[19.2 * east, 19.2 * north] for north in range(-3, 4) for east in range(-3, 4)])

@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin
 
 from app.privacy import strip_place
 from core.errors import PhotoError
-from core.photos import open_photo
+from core.photos.opening import open_photo
 
 CAMERA_IFD, GPS_IFD, FOCAL_35MM = 0x8769, 0x8825, 0xA405
 SECRET = b"52,5.1N"

@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import SettingError
-from core.index import TileIndex
-from core.search import (
+from core.gallery.index import TileIndex
+from core.gallery.viewpoints import SHARPNESS, over_standpoints
+from core.localization.search import (
     heading_from_roll,
     refine_roll,
     roll_from_heading,
     roll_queries,
     search_all_rolls,
 )
-from core.standpoints import SHARPNESS, over_standpoints
 
 
 class ExactIndex:

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.canvas import UNSEEN
 from core.checkpoints import save_model
 from core.cli import main
 from core.data.worlds import PatchTruth, load_town
 from core.errors import WorldError
-from core.evaluation.shortcut_tables import shortcut_section
 from core.evaluation.shortcuts import OF_PHOTOS, OF_TILES, measure_shortcuts
+from core.photos.canvas import UNSEEN
 from core.polar import BINS
+from core.results.shortcuts import shortcut_section
 from tests.test_explanations import TWO_BRANCH, ideal_truth, write_truth
 
 RANDOM = np.random.default_rng(3)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from core.errors import SettingError
-from core.standpoints import SHARPNESS, cell_standpoints, over_standpoints
+from core.gallery.viewpoints import SHARPNESS, cell_standpoints, over_standpoints
 
 scores = arrays.arrays(
     np.float32, st.tuples(st.integers(1, 5), st.integers(1, 9)), elements=st.floats(-1, 1, width=32)

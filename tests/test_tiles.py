@@ -15,8 +15,8 @@ from rasterio.enums import ColorInterp
 
 from core.errors import RasterError
 from core.geo import LocalFrame, distance_m
+from core.imagery.raster import RasterSource
 from core.records import Place
-from core.tiles import RasterSource
 
 
 def scene(east: np.ndarray, north: np.ndarray) -> np.ndarray:

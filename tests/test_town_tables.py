@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from core.evaluation.seen_tables import seen_section
-from core.evaluation.town_tables import (
+from core.explain.figures import accuracy_figure, progress_figure
+from core.results.seen import seen_section
+from core.results.towns import (
     curve_section,
     mean_section,
     sweep_series,
     training_series,
 )
-from core.viz import accuracy_figure, progress_figure
 
 PROVENANCE = {"command": "python -m core evaluate m", "date": "2026-01-01", "machine": "two cores"}
 

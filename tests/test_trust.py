@@ -11,13 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from core import ranking
-from core.canvas import GroundCanvas
 from core.checkpoints import save_model
 from core.cli import main
 from core.commands.trust import trust_table
 from core.data.worlds import load_town
-from core.evaluation.calibration import RERANKED, Calibration, ViewCalibration
 from core.evaluation.metrics import (
     accuracy_at_coverage,
     area_under_coverage,
@@ -28,14 +25,17 @@ from core.evaluation.metrics import (
     calibration_error_by_chance,
     reliability_points,
 )
-from core.evaluation.pages import END, START, write_results
 from core.evaluation.pools import DescribedTown, town_queries
 from core.evaluation.trust import Answers, ask_town, measure_trust, trust_row
-from core.evaluation.trust_page import trust_section
-from core.gallery import Gallery, GallerySettings, build_gallery
-from core.localizer import Localizer, tile_describer
-from core.photos import open_photo
-from core.viz import trust_figure
+from core.explain.figures import trust_figure
+from core.gallery.folder import Gallery, GallerySettings, build_gallery
+from core.localization import ranking
+from core.localization.calibration import RERANKED, Calibration, ViewCalibration
+from core.localization.localizer import Localizer, tile_describer
+from core.photos.canvas import GroundCanvas
+from core.photos.opening import open_photo
+from core.results.pages import END, START, write_results
+from core.results.trust import trust_section
 from tests.conftest import MODEL_HASH
 
 TWO_BRANCH = {"pooling": "azimuth", "ground_size": [64, 256], "aerial_size": [128, 128], "dim": 8}

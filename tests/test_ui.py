@@ -10,7 +10,7 @@ import pytest
 from app.handlers import Page
 from app.map_view import BaseMap
 from app.ui import build_ui, serve_files
-from core.localizer import Localizer
+from core.localization.localizer import Localizer
 from tests.test_uploads import in_a_loop
 
 

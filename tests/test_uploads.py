@@ -26,7 +26,7 @@ from app.handlers import Page
 from app.map_view import BaseMap
 from app.ui import build_ui, launch_options, serve_files
 from app.uploads import names_address
-from core.localizer import Localizer
+from core.localization.localizer import Localizer
 
 META = {"_type": "gradio.FileData"}
 

@@ -8,10 +8,10 @@ import torch
 
 from core.errors import SettingError
 from core.evaluation.descriptors import Queries, describe_views
-from core.localizer import Localizer
+from core.localization.localizer import Localizer
+from core.photos.views import canvas_bins, fill_canvas, ground_batch
 from core.training import sampling
 from core.training.sampling import Batch, to_model_views
-from core.views import canvas_bins, fill_canvas, ground_batch
 
 GREY = 127 / 255
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.polar import sector_map
-from core.viz import (
+from core.explain.figures import (
     accuracy_figure,
     attention_overlay,
     canvas_regions,
@@ -18,6 +17,7 @@ from core.viz import (
     outline,
     position_figure,
 )
+from core.polar import sector_map
 
 GREY = np.full((128, 80, 3), 120, np.uint8)
 REGIONS = canvas_regions((4, 5), (128, 80))

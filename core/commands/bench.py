@@ -53,8 +53,8 @@ def bench(
 ) -> None:
     """Time locate as a whole process and once warm, side by side."""
     chosen = photo or _first_example()
-    from core.bench import bench_record, bench_table, run_bench
-    from core.localizer import teacher_for
+    from core.bench.locate import bench_record, bench_table, run_bench
+    from core.localization.localizer import teacher_for
 
     timings = run_bench(chosen, gallery, student, teacher_for(student, teacher, rerank), repeat)
     print(json_module.dumps(bench_record(timings)) if json else bench_table(timings))
@@ -92,7 +92,7 @@ def bench_models(
         )
     import torch
 
-    from core.bench_models import contest_record, contest_table, run_contests, run_training
+    from core.bench.models import contest_record, contest_table, run_contests, run_training
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -63,7 +63,7 @@ def convert(
     """
     told_ground = None if ground_size is None else parse_canvas(ground_size)
     told_aerial = None if aerial_size is None else parse_canvas(aerial_size)
-    from core.conversion import Told, convert_file
+    from core.convert.conversion import Told, convert_file
 
     told = Told(pooling, told_ground, told_aerial, polar, data_set)
     config = convert_file(file, out, told)

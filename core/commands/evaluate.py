@@ -14,8 +14,8 @@ from core.commands.benchmarks import benchmark_report, benchmark_text
 from core.commands.provenance import provenance
 from core.commands.typed import refuse_beside
 from core.errors import SettingError
-from core.evaluation.tables import aligned
-from core.standpoints import STANDPOINTS
+from core.gallery.viewpoints import STANDPOINTS
+from core.results.tables import aligned
 
 if TYPE_CHECKING:
     from core.models.geossk import GeoSSK
@@ -113,12 +113,12 @@ def _town_report(
 ) -> dict[str, Any]:
     """All rows of one town, with the protocol and the command that measured them."""
     from core.data.worlds import has_photos, load_photos, load_town
-    from core.evaluation.calibration import Calibration
     from core.evaluation.perspective import photo_rows
     from core.evaluation.pools import DescribedTown
     from core.evaluation.report import town_rows
-    from core.evaluation.student_tables import training_record
-    from core.localizer import teacher_for
+    from core.localization.calibration import Calibration
+    from core.localization.localizer import teacher_for
+    from core.results.students import training_record
 
     models = open_models(student, teacher_for(student, teacher, reranked))
     town = load_town(data, tile_pixels=models.student.aerial_size[0])

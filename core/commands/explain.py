@@ -32,8 +32,8 @@ def explain(
     """
     fov_deg = None if fov is None else parse_degrees("Field of view", fov)
     from core.checkpoints import load_model
-    from core.explain_pictures import model_pictures, write_pictures
-    from core.photos import open_photo, with_fov
+    from core.explain.pictures import model_pictures, write_pictures
+    from core.photos.opening import open_photo, with_fov
 
     opened = None if photo is None else open_photo(photo)
     if opened is not None and fov_deg is not None:

@@ -12,7 +12,7 @@ import typer
 from core.commands.devices import checked_device
 
 if TYPE_CHECKING:
-    from core.gallery import BuildReport
+    from core.gallery.folder import BuildReport
 
 __all__ = ["gallery_app"]
 
@@ -55,8 +55,8 @@ def build(
     from tqdm import tqdm
 
     from core.checkpoints import load_student, model_hash
-    from core.gallery import GallerySettings, build_gallery
-    from core.localizer import tile_describer
+    from core.gallery.folder import GallerySettings, build_gallery
+    from core.localization.localizer import tile_describer
 
     settings = GallerySettings(
         tile_side_m, tile_pixels, step_m, min_coverage, index_kind, standpoints
@@ -79,7 +79,7 @@ def build(
 @gallery_app.command(epilog="Example: python -m core gallery info assets/town --json")
 def info(gallery: Folder, json: Json = False) -> None:
     """Say what a gallery holds and how it was made."""
-    from core.gallery import Gallery
+    from core.gallery.folder import Gallery
 
     facts = asdict(Gallery.open(gallery).manifest)
     if json:
@@ -100,7 +100,7 @@ def verify(
 ) -> None:
     """Check every file and descriptor of a gallery against its manifest."""
     from core.checkpoints import model_hash
-    from core.gallery import Gallery
+    from core.gallery.folder import Gallery
 
     opened = Gallery.open(gallery, verify="full")
     if model is not None:

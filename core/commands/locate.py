@@ -15,7 +15,7 @@ from core.commands.devices import checked_device
 from core.errors import PhotoError, SettingError
 
 if TYPE_CHECKING:
-    from core.localizer import Localizer
+    from core.localization.localizer import Localizer
     from core.records import Prediction, SearchArea
 
 __all__ = ["locate", "parse_area"]
@@ -51,7 +51,7 @@ def locate(
     device: Annotated[str, typer.Option(help="Where the models run: cpu or cuda.")] = "cpu",
 ) -> None:
     """Find where street photos may have been taken."""
-    from core.output import check_output, prediction_record, write_predictions
+    from core.localization.output import check_output, prediction_record, write_predictions
 
     area = None if near is None else parse_area(near)
     fov_deg = None if fov is None else parse_degrees("Field of view", fov)
@@ -61,7 +61,7 @@ def locate(
     files = photo_files(photos)
     device = checked_device(device)
 
-    from core.localizer import Localizer, teacher_for
+    from core.localization.localizer import Localizer, teacher_for
 
     looking = teacher_for(student, teacher, rerank)
     localizer = Localizer.open(gallery, student, looking, device)

@@ -43,8 +43,8 @@ def pointing(
 
     from core.data.worlds import load_town, load_truth
     from core.evaluation.explained_town import explain_town
-    from core.evaluation.explanation_tables import explanation_text
     from core.evaluation.explanations import GROUPS
+    from core.results.explanations import explanation_text
 
     if threads is not None:
         torch.set_num_threads(threads)

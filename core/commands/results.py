@@ -73,9 +73,9 @@ def results(
     readme: Annotated[Path, typer.Option(help="README with the two markers.")] = Path("README.md"),
 ) -> None:
     """Write docs/results.md and the README's table from measured JSON."""
-    from core.evaluation.pages import SWEEP, TRAINING, read_reports, reports_of, write_results
-    from core.evaluation.town_tables import sweep_series, training_series
-    from core.viz import accuracy_figure, progress_figure
+    from core.explain.figures import accuracy_figure, progress_figure
+    from core.results.pages import SWEEP, TRAINING, read_reports, reports_of, write_results
+    from core.results.towns import sweep_series, training_series
 
     reports = read_reports(folder)
     towns, training = reports_of(reports, "town-"), reports_of(reports, "training-")

@@ -26,8 +26,8 @@ def shortcuts(
     import torch
 
     from core.data.worlds import load_town, load_truth
-    from core.evaluation.shortcut_tables import shortcut_text
     from core.evaluation.shortcuts import measure_shortcuts
+    from core.results.shortcuts import shortcut_text
 
     if threads is not None:
         torch.set_num_threads(threads)

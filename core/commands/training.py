@@ -254,7 +254,7 @@ def _command() -> str:
 
 def _tell(run: Path, sentence: str) -> None:
     """Draw the log of a run as a picture beside it and say what was done."""
-    from core.viz import training_figure
+    from core.explain.figures import training_figure
 
     lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
     training_figure([json.loads(line) for line in lines]).savefig(run / "curve.png", dpi=110)

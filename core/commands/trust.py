@@ -11,7 +11,7 @@ import typer
 from core.commands.evaluate import check_out, open_models, tell
 from core.commands.provenance import provenance
 from core.errors import SettingError
-from core.evaluation.tables import aligned
+from core.results.tables import aligned
 
 __all__ = ["trust", "trust_table"]
 
@@ -75,10 +75,10 @@ def _report(
     seed: int,
 ) -> dict[str, Any]:
     from core.data.worlds import load_town
-    from core.evaluation.calibration import Calibration
     from core.evaluation.fit import STRANGERS
     from core.evaluation.pools import DescribedTown
     from core.evaluation.trust import measure_trust
+    from core.localization.calibration import Calibration
 
     models = open_models(student, teacher)
     pixels = models.student.aerial_size[0]
@@ -108,7 +108,7 @@ def _report(
 
 
 def _draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    from core.viz import trust_figure
+    from core.explain.figures import trust_figure
 
     everything = rows[-1]
     names = {"own": "the town's own photos", "mixture": "with one stranger in ten"}

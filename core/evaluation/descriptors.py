@@ -15,15 +15,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from core.canvas import UNSEEN
 from core.data.transforms import photo_mask
 from core.data.worlds import GRID_STEP_M, TILE_SIDE_M, Town
+from core.gallery.viewpoints import STANDPOINTS, cell_standpoints, over_standpoints
 from core.geo import grid_centres
 from core.models.azimuth import roll_similarity
 from core.models.two_branch import TwoBranch
+from core.photos.canvas import UNSEEN
+from core.photos.views import ground_batch
 from core.polar import BINS, to_batch
-from core.standpoints import STANDPOINTS, cell_standpoints, over_standpoints
-from core.views import ground_batch
 
 __all__ = [
     "FRAMED_BINS",

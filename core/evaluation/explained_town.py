@@ -42,13 +42,13 @@ from core.evaluation.explanations import (
     pointing_figures,
 )
 from core.evaluation.rerank import Looker, believed_camera
-from core.explain import heading_from_attention
+from core.explain.pair import heading_from_attention
+from core.localization.refinement import REACH
+from core.localization.search import heading_from_roll, roll_from_heading, turn_at
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
+from core.photos.views import ground_batch
 from core.polar import BIN_DEG, BINS, RINGS, to_batch, turned_back
-from core.position import REACH
-from core.search import heading_from_roll, roll_from_heading, turn_at
-from core.views import ground_batch
 
 __all__ = ["CHANCE_DEG", "FIELDS_OF_VIEW", "explain_town"]
 

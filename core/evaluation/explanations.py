@@ -5,7 +5,7 @@ explanation is measured instead of admired: pointing error, contribution by clas
 (papers/geossk.md section 7). Arrays in, figures out; no model here.
 
 Axes: Q photos of n azimuth bins, N = 4 n patches (row by row from the top), M = 128 sectors of a
-tile (``core.explain.sector_offsets_m``). Distances in metres, in the plan.
+tile (``core.explain.pair.sector_offsets_m``). Distances in metres, in the plan.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from core.explain import sector_offsets_m
+from core.explain.pair import sector_offsets_m
 from core.geo import angle_difference_deg
 from core.polar import BIN_DEG, RINGS
 

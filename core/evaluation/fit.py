@@ -9,12 +9,6 @@ import numpy as np
 from tqdm import tqdm
 
 from core.data.worlds import Town
-from core.evaluation.calibration import (
-    Calibration,
-    ViewCalibration,
-    fit_confidence,
-    fit_factors,
-)
 from core.evaluation.pools import (
     RIGHT_M,
     DescribedTown,
@@ -23,9 +17,15 @@ from core.evaluation.pools import (
     first_places,
     joined,
 )
+from core.gallery.viewpoints import STANDPOINTS
+from core.localization.calibration import (
+    Calibration,
+    ViewCalibration,
+    fit_confidence,
+    fit_factors,
+)
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
-from core.standpoints import STANDPOINTS
 
 __all__ = ["FITTED_BINS", "STRANGERS", "fit_calibration"]
 

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from core.canvas import GroundCanvas
 from core.data.worlds import PhotoQueries
-from core.evaluation.calibration import Calibration
 from core.evaluation.descriptors import Matches, Queries, describe_views, match
 from core.evaluation.metrics import share_within, standard_error, worst_first_place
 from core.evaluation.pools import DescribedTown
 from core.evaluation.report import EQUAL, Row, within_radius
 from core.evaluation.rerank import combined, rerank
 from core.geo import angle_difference_deg
-from core.photos import canvas_of, open_photo
+from core.localization.calibration import Calibration
+from core.photos.canvas import GroundCanvas
+from core.photos.opening import canvas_of, open_photo
 from core.polar import BINS
 
 __all__ = ["NEAR_M", "photo_queries", "photo_rows"]

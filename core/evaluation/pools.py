@@ -1,6 +1,6 @@
 """What an answer is made from: a town's places described once, and pools of tiles for its queries.
 
-The steps are those of ``core.localizer``, for many queries of a town at a time: the student's pool,
+The steps are those of ``core.localization.localizer``, for many queries of a town at a time: the student's pool,
 the teacher's scores of its first tiles, calibrated logits, neighbours merged into places. Fitting a
 calibration and measuring whether it can be trusted both come through here. Q queries, K tiles in a
 pool, T <= K of them seen by the teacher.
@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from core.data.worlds import TILE_SIDE_M, Town
-from core.evaluation.calibration import POOL, ViewCalibration, probabilities
 from core.evaluation.descriptors import (
     FRAMED_BINS,
     Float,
@@ -29,10 +28,11 @@ from core.evaluation.descriptors import (
     town_standpoints,
 )
 from core.evaluation.rerank import Looker, believed_camera, rerank
+from core.gallery.viewpoints import STANDPOINTS
 from core.geo import group_places
+from core.localization.calibration import POOL, ViewCalibration, probabilities
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
-from core.standpoints import STANDPOINTS
 
 __all__ = [
     "RIGHT_M",

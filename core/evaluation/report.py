@@ -15,7 +15,6 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from core.data.worlds import Town
-from core.evaluation.calibration import POOL, Calibration, ViewCalibration
 from core.evaluation.descriptors import (
     FRAMED_BINS,
     Float,
@@ -35,11 +34,12 @@ from core.evaluation.metrics import (
 )
 from core.evaluation.pools import DescribedTown
 from core.evaluation.rerank import Looker, believed_camera, combined, rerank
+from core.gallery.viewpoints import STANDPOINTS
 from core.geo import angle_difference_deg
+from core.localization.calibration import POOL, Calibration, ViewCalibration
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import BINS
-from core.standpoints import STANDPOINTS
 
 __all__ = [
     "EQUAL",

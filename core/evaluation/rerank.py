@@ -9,13 +9,13 @@ import numpy.typing as npt
 import torch
 
 from core.data.worlds import TILE_SIDE_M, Town
-from core.evaluation.calibration import POOL, RERANKED, ViewCalibration
 from core.evaluation.descriptors import Float, Int, Matches, Queries, place_offsets
+from core.localization.calibration import POOL, RERANKED, ViewCalibration
+from core.localization.ranking import score_tiles, step_closer
+from core.localization.refinement import camera_position, steps_around
 from core.models.geossk import GeoSSK
+from core.photos.views import ground_batch
 from core.polar import to_batch
-from core.position import camera_position, steps_around
-from core.ranking import score_tiles, step_closer
-from core.views import ground_batch
 
 __all__ = ["Looker", "believed_camera", "combined", "rerank"]
 

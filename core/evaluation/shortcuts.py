@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from core.canvas import UNSEEN
 from core.data.worlds import PatchTruth, Town, with_truth_of
 from core.evaluation.descriptors import (
     Queries,
@@ -37,6 +36,7 @@ from core.evaluation.metrics import (
     worst_first_place,
 )
 from core.models.two_branch import TwoBranch
+from core.photos.canvas import UNSEEN
 from core.polar import BINS
 
 __all__ = ["OF_PHOTOS", "OF_TILES", "measure_shortcuts"]

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from core.data.worlds import Town
-from core.evaluation.calibration import Calibration
 from core.evaluation.fit import STRANGERS
 from core.evaluation.metrics import (
     accuracy_at_coverage,
@@ -30,6 +29,7 @@ from core.evaluation.metrics import (
     reliability_points,
 )
 from core.evaluation.pools import DescribedTown, first_places
+from core.localization.calibration import Calibration
 from core.polar import BINS
 
 __all__ = ["ASKED_BINS", "COVERAGES", "Answers", "ask_town", "measure_trust", "trust_row"]

@@ -1,4 +1,4 @@
-"""Matching azimuth bins over circular rolls, in torch (core/search.py has the numpy side)."""
+"""Matching azimuth bins over circular rolls, in torch (core/localization/search.py has the numpy side)."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from core.data.worlds import GRID_STEP_M, Town
 from core.evaluation.descriptors import Float, describe_places, town_grid
 from core.models.azimuth import roll_similarity
 from core.models.two_branch import TwoBranch
+from core.photos.views import ground_batch
 from core.polar import BINS
-from core.views import ground_batch
 
 __all__ = ["STEP_M", "confusing_points"]
 

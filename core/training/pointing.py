@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from core.data.worlds import TILE_SIDE_M
-from core.explain import sector_offsets_m
+from core.explain.pair import sector_offsets_m
 
 __all__ = ["SPREAD_M", "Lessons", "passing_loss", "pointing_loss"]
 

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.canvas import UNSEEN
 from core.data.transforms import change_light, photo_mask, soften, tilted
 from core.data.worlds import PatchTruth, Town
 from core.errors import DataError
+from core.photos.canvas import UNSEEN
+from core.photos.views import fill_canvas, view_size
 from core.polar import BINS, to_batch, turned_back
-from core.views import fill_canvas, view_size
 
 __all__ = ["PASSING", "Batch", "SamplingConfig", "TownBatches", "sample_batch", "to_model_views"]
 
@@ -42,7 +42,7 @@ class SamplingConfig:
 
     ``widths``: bins of a view and how often a step has that width; narrow views are the hard ones.
     ``offset_m``: the tile's centre lies up to this far from the camera, on either axis; half the way
-    between two standpoints of a gallery (``core.standpoints``) and a little more. ``also_true_m``:
+    between two standpoints of a gallery (``core.gallery.viewpoints``) and a little more. ``also_true_m``:
     another tile this near to the camera covers it as well and is no negative. ``local_share``: share
     of the batches whose places are neighbours, so that their negatives look alike. ``elsewhere``: so
     many more tiles for each place, as negatives, from anywhere around the batch's places or from

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.standpoints import SHARPNESS
+from core.gallery.viewpoints import SHARPNESS
 
 __all__ = ["REACH", "STRIDE_M", "between_steps", "camera_position", "steps_around"]
 

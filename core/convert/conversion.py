@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from core.checkpoints import CONFIG, save_model
+from core.convert.official_files import read_official
 from core.errors import CheckpointError, SettingError
-from core.gallery_manifest import file_hash
+from core.gallery.manifest import file_hash
 from core.models import build_model
 from core.models.pretrained import OfficialWeights, load_official, split_official
 from core.models.two_branch import TwoBranch
-from core.official_files import read_official
 
 __all__ = ["DATA_SETS", "Found", "Geometry", "Told", "convert_file", "found_in", "geometry_of"]
 

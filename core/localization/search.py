@@ -5,7 +5,7 @@ At? Joint Location and Orientation Estimation by Cross-View Matching", CVPR 2020
 laid at roll r fills the sectors r .. r + n - 1 (mod bins) of an otherwise empty descriptor, so a
 plain inner-product index answers for one heading, and the best over all rolls answers for all.
 
-A place is described from several standpoints (``core.standpoints``), whose descriptors lie one after
+A place is described from several standpoints (``core.gallery.viewpoints``), whose descriptors lie one after
 another in the index; it is found at each one's own best roll and scores by all of them.
 
 Numpy only; D is the size of one bin, Q the number of queries, K the number of rolls, S the number of
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import SettingError
-from core.standpoints import over_standpoints
+from core.gallery.viewpoints import over_standpoints
 
 __all__ = [
     "BINS",
@@ -44,7 +44,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 class InnerProductIndex(Protocol):
-    """What a search needs of an index (core.index.TileIndex has it)."""
+    """What a search needs of an index (core.gallery.index.TileIndex has it)."""
 
     def search(
         self, queries: FloatArray, k: int, rows: IntArray | None = None

@@ -14,21 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DataError
-from core.evaluation.ablation_tables import ablation_section
-from core.evaluation.explanation_tables import explanation_section
-from core.evaluation.perspective_tables import perspective_section
-from core.evaluation.seen_tables import seen_section
-from core.evaluation.shortcut_tables import shortcut_section
-from core.evaluation.student_tables import students_section
-from core.evaluation.tables import table
-from core.evaluation.town_tables import (
+from core.results.ablation import ablation_section
+from core.results.explanations import explanation_section
+from core.results.perspective import perspective_section
+from core.results.seen import seen_section
+from core.results.shortcuts import shortcut_section
+from core.results.students import students_section
+from core.results.tables import table
+from core.results.towns import (
     curve_section,
     mean_section,
     origin,
     sweep_table,
     town_section,
 )
-from core.evaluation.trust_page import trust_section
+from core.results.trust import trust_section
 
 __all__ = ["END", "START", "SWEEP", "TRAINING", "read_reports", "reports_of", "write_results"]
 

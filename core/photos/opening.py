@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from core.canvas import GroundCanvas, checked_fov, ground_canvas
 from core.errors import PhotoError
-from core.photo_metadata import (
+from core.photos.canvas import GroundCanvas, checked_fov, ground_canvas
+from core.photos.metadata import (
     MAX_PINHOLE_DEG,
     PhotoMetadata,
     fov_from_exif,

@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any
 
 from core.errors import SettingError
-from core.localizer import Localizer
+from core.localization.localizer import Localizer
 
 __all__ = ["Timing", "bench_record", "bench_table", "run_bench"]
 

@@ -283,7 +283,7 @@ def position_figure(similarity: FloatArray) -> Figure:
     column of tokens is shown, and the axes say which.
 
     Args:
-        similarity: (h, w, h, w) in [-1, 1], see ``core.explain_layers.position_similarity``.
+        similarity: (h, w, h, w) in [-1, 1], see ``core.explain.layers.position_similarity``.
 
     """
     height, width = similarity.shape[2:]
@@ -308,7 +308,7 @@ def layer_attention_figure(maps: FloatArray) -> Figure:
     """One map per layer: which tokens it attended to, each in colours from 0 to its own largest.
 
     Args:
-        maps: (L, h, w), shares of tokens, see ``core.explain_layers.descriptor_map``. The title of a
+        maps: (L, h, w), shares of tokens, see ``core.explain.layers.descriptor_map``. The title of a
             map says how many times an even share, 1 / (h w), its largest value is.
 
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.evaluation.tables import aligned, share, table
+from core.results.tables import aligned, share, table
 
 __all__ = ["shortcut_section", "shortcut_text"]
 

@@ -22,13 +22,13 @@ import numpy.typing as npt
 import rasterio
 
 from core.errors import GalleryError, RasterError, SettingError
-from core.gallery_journal import CHUNK_TILES, Chunk, Journal, Plan, write_text
-from core.gallery_manifest import BUILDING, FORMAT, INDEX, MANIFEST, TILES, Manifest, file_hash
+from core.gallery.index import FLAT_8BIT, TileIndex
+from core.gallery.journal import CHUNK_TILES, Chunk, Journal, Plan, write_text
+from core.gallery.manifest import BUILDING, FORMAT, INDEX, MANIFEST, TILES, Manifest, file_hash
+from core.gallery.viewpoints import STANDPOINTS, cell_standpoints
 from core.geo import grid_centres
-from core.index import FLAT_8BIT, TileIndex
+from core.imagery.raster import RasterSource
 from core.locks import alone_in
-from core.standpoints import STANDPOINTS, cell_standpoints
-from core.tiles import RasterSource
 
 __all__ = ["BuildReport", "GallerySettings", "SkippedTile", "build_gallery"]
 

@@ -4,7 +4,7 @@ The pictures of L2LTR (Yang, Lu, Zhu, NeurIPS 2021, https://arxiv.org/abs/2107.0
 ``position_similarity``) for any encoder with learned positions, and attention rollout (Abnar and
 Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020, section 3) for SAIG and L2LTR.
 
-These show one view alone; ``core.explain`` shows how the teacher sees one view in the other.
+These show one view alone; ``core.explain.pair`` shows how the teacher sees one view in the other.
 
 h, w are rows and columns of tokens, counted row by row; N is h * w, or 1 + h * w with L2LTR's class
 token in front; L is the number of attention layers.

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.nn import functional as F
 
-from core.canvas import UNSEEN
 from core.errors import SettingError
+from core.photos.canvas import UNSEEN
 from core.polar import BINS, to_batch
 
 __all__ = ["canvas_bins", "fill_canvas", "ground_batch", "view_size"]
@@ -35,7 +35,7 @@ def canvas_bins(canvas: npt.NDArray[np.generic]) -> int:
     if rest or not 1 <= bins <= BINS:
         raise SettingError(
             f"Canvas: got {width} x {height} px, expected 1 to {BINS} bins of {height / 8:g} px. "
-            "Make it with core.photos.ground_canvas."
+            "Make it with core.photos.opening.ground_canvas."
         )
     return bins
 

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from core.errors import SettingError
+from core.localization.ranking import score_tiles
+from core.localization.search import heading_from_roll, refine_roll, turn_at
 from core.models.geossk import GeoSSK
+from core.photos.views import canvas_bins, ground_batch
 from core.polar import BINS, RINGS, sector_map, to_batch
-from core.ranking import score_tiles
-from core.search import heading_from_roll, refine_roll, turn_at
-from core.views import canvas_bins, ground_batch
 
 __all__ = [
     "Explanation",
@@ -57,7 +57,7 @@ class Explanation:
         aerial_to_ground: float32 (128, 4 n), heads averaged, rows sum to 1.
         phi_ground: float32 (4 n,), contribution factors, sum 1; even share 1 / (4 n).
         phi_aerial: float32 (128,), contribution factors, sum 1; even share 1 / 128.
-        teacher_score: the pair's cosine in [-1, 1], as ``core.ranking.score_tiles`` has it.
+        teacher_score: the pair's cosine in [-1, 1], as ``core.localization.ranking.score_tiles`` has it.
         attention_heading_deg: heading that attention alone suggests, met at all rolls alike, in
             [0, 360).
 

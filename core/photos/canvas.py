@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from core.errors import PhotoError, SettingError
-from core.photo_metadata import MAX_FOV_DEG, MAX_PINHOLE_DEG, MIN_FOV_DEG
+from core.photos.metadata import MAX_FOV_DEG, MAX_PINHOLE_DEG, MIN_FOV_DEG
 
 __all__ = ["ELEVATION_DEG", "UNSEEN", "GroundCanvas", "checked_fov", "ground_canvas"]
 
@@ -95,7 +95,7 @@ def ground_canvas(
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise PhotoError(
             f"Photo: got an array {image.shape} of {image.dtype}, expected uint8 (H, W, 3). "
-            "Open it with core.photos.open_photo."
+            "Open it with core.photos.opening.open_photo."
         )
     if bins < 1 or size[1] % bins:
         raise SettingError(f"Azimuth bins: got {bins}, expected a divisor of {size[1]} columns.")

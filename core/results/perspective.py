@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.evaluation.tables import number, share, table
+from core.results.tables import number, share, table
 
 __all__ = ["perspective_section"]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
-from core.evaluation.tables import share, table
-from core.evaluation.town_tables import LEARNED, Report, located, named
+from core.results.tables import share, table
+from core.results.towns import LEARNED, Report, located, named
 
 __all__ = ["seen_section"]
 

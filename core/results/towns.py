@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from core.evaluation.tables import number, share, table
+from core.results.tables import number, share, table
 
 __all__ = [
     "LEARNED",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from core.evaluation.tables import aligned, number, share, table
+from core.results.tables import aligned, number, share, table
 
 __all__ = ["explanation_section", "explanation_text"]
 

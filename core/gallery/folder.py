@@ -24,13 +24,13 @@ import numpy.typing as npt
 import pyarrow.parquet
 
 from core.errors import GalleryError, SettingError
-from core.gallery_build import BuildReport, GallerySettings, SkippedTile, build_gallery
-from core.gallery_manifest import INDEX, TILES, Manifest, file_hash
+from core.gallery.build import BuildReport, GallerySettings, SkippedTile, build_gallery
+from core.gallery.index import TileIndex
+from core.gallery.manifest import INDEX, TILES, Manifest, file_hash
+from core.gallery.viewpoints import cell_standpoints
 from core.geo import LocalFrame, group_places
-from core.index import TileIndex
+from core.imagery.raster import RasterSource
 from core.records import Place, SearchArea, Tile
-from core.standpoints import cell_standpoints
-from core.tiles import RasterSource
 
 __all__ = [
     "BuildReport",

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core.errors import GalleryError
+from core.gallery.viewpoints import COUNTS
 from core.records import Place
-from core.standpoints import COUNTS
 
 __all__ = ["BUILDING", "FORMAT", "INDEX", "MANIFEST", "TILES", "Manifest", "file_hash"]
 
@@ -27,7 +27,7 @@ class Manifest:
     """What ``manifest.json`` says; readable as attributes and as ``manifest["tiles"]``.
 
     Lengths in metres, angles in degrees. ``imagery``: path of the raster, relative to the gallery.
-    ``standpoints``: descriptors of a place (``core.standpoints``).
+    ``standpoints``: descriptors of a place (``core.gallery.viewpoints``).
     ``model_hash``: of the model folder that described the tiles. ``checksums``: SHA-256 by file.
     ``synthetic``: the imagery is of a rendered world.
     """

@@ -1,8 +1,8 @@
 """Every picture that one model alone explains itself with, by file name.
 
 Where its positions believe they stand, in each branch, and what of one photo each of its attention
-layers gathered (``core.explain_layers``); drawn by ``core.viz``. What the teacher saw of one view in
-the other is ``core.explain``'s, and needs a pair.
+layers gathered (``core.explain.layers``); drawn by ``core.explain.figures``. What the teacher saw of one view in
+the other is ``core.explain.pair``'s, and needs a pair.
 """
 
 from __future__ import annotations
@@ -17,13 +17,18 @@ from PIL import Image
 from torch import nn
 
 from core.errors import SettingError
-from core.explain_layers import descriptor_map, layer_attention, position_similarity, rollout
+from core.explain.figures import (
+    attention_overlay,
+    canvas_regions,
+    layer_attention_figure,
+    position_figure,
+)
+from core.explain.layers import descriptor_map, layer_attention, position_similarity, rollout
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
-from core.photos import Photo, canvas_of
+from core.photos.opening import Photo, canvas_of
+from core.photos.views import ground_batch
 from core.polar import BINS
-from core.views import ground_batch
-from core.viz import attention_overlay, canvas_regions, layer_attention_figure, position_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 
 from core.devices import computes_in_bfloat16
-from core.evaluation.calibration import ViewCalibration
-from core.models.geossk import GeoSSK
-from core.polar import BINS, to_batch
-from core.position import between_steps
-from core.search import (
+from core.gallery.viewpoints import over_standpoints
+from core.localization.calibration import ViewCalibration
+from core.localization.refinement import between_steps
+from core.localization.search import (
     InnerProductIndex,
     roll_from_heading,
     search_all_rolls,
     search_places,
 )
-from core.standpoints import over_standpoints
-from core.views import canvas_bins, ground_batch
+from core.models.geossk import GeoSSK
+from core.photos.views import canvas_bins, ground_batch
+from core.polar import BINS, to_batch
 
 __all__ = [
     "Ranking",

@@ -1,0 +1,1 @@
+"""The authors' checkpoints, read safely into model folders."""

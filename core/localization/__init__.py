@@ -1,0 +1,1 @@
+"""From a photo to places: search, re-ranking, refinement, probability."""

@@ -1,0 +1,1 @@
+"""Pages and tables of results, written from measured JSON."""
