@@ -64,7 +64,7 @@ train: .venv/test.stamp
 	$(CORE) train --worlds build/worlds/train --aligned --start build/student-fifth --steps 2200 \
 	--rate 0.001 --run build/runs/branches --out build/branches
 	$(CORE) train --worlds build/worlds/train --teacher --start build/branches --steps 800 --rate 0.001 \
-	--batch 12 --pointing 0.3 --passing 0.3 --run build/runs/teacher --out assets/models/teacher
+	--batch 12 --pointing 0.3 --transient 0.3 --run build/runs/teacher --out assets/models/teacher
 	$(CORE) calibrate assets/models/student --teacher assets/models/teacher --queries 100 \
 	--validation build/worlds/calibration
 	$(CORE) gallery build assets/town --model assets/models/student --out assets/town
@@ -79,10 +79,10 @@ students: .venv/test.stamp
 	$(CORE) train --worlds build/worlds/train --model l2ltr --pooling cls --ground-size 32x128 --steps 150 --batch 16 \
 	--rate 0.0003 --run build/runs/l2ltr-student --out build/students/l2ltr
 	for model in timm saig-d l2ltr; do \
-	$(CORE) calibrate build/students/$$model --validation build/worlds/validation --standpoints 1 && \
+	$(CORE) calibrate build/students/$$model --validation build/worlds/validation --viewpoints 1 && \
 	$(CORE) gallery build assets/town --model build/students/$$model --out build/students/$$model-town \
-	--standpoints 1 && \
-	$(CORE) evaluate build/students/$$model --data assets/town --queries 100 --standpoints 1 \
+	--viewpoints 1 && \
+	$(CORE) evaluate build/students/$$model --data assets/town --queries 100 --viewpoints 1 \
 	--out docs/results/student-$$model.json || exit 1; done
 
 # Every figure in docs/results.md and README.md is measured here, but for those of `make students`, and

@@ -124,7 +124,7 @@ def _explanation_record(explanation: Explanation) -> Record:
     return {
         "heading_deg": round(explanation.heading_deg, 2),
         "attention_heading_deg": round(explanation.attention_heading_deg, 2),
-        "roll": round(explanation.roll, 4),
+        "azimuth_shift": round(explanation.azimuth_shift, 4),
         "teacher_score": round(explanation.teacher_score, 6),
         "ground_grid": list(explanation.ground_grid),
         "aerial_grid": list(explanation.aerial_grid),

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from app import text
+from core.arrays import UInt8Array
 from core.explain import figures as viz
 from core.explain.pair import Explanation, ground_patch_at, sector_at
 from core.photos.opening import Photo, canvas_of
@@ -22,7 +22,6 @@ __all__ = ["Drawing", "Lit", "Pair", "clicked_patch", "draw", "first_patch", "sh
 GROUND_HEIGHT, AERIAL_SIDE = 512, 640
 """Pixels at which canvas and tile are drawn."""
 UNSEEN_COLOUR = (44, 52, 60)
-UInt8Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,11 @@ class Pair:
     """
 
     explanation: Explanation
-    ground: UInt8Image
-    aerial: UInt8Image
+    ground: UInt8Array
+    aerial: UInt8Array
 
 
-def sharp_canvas(photo: Photo) -> UInt8Image:
+def sharp_canvas(photo: Photo) -> UInt8Array:
     """A photo's canvas for the eye, uint8 (512, 64 n, 3); dark where the photo shows nothing."""
     canvas = canvas_of(photo, size=(GROUND_HEIGHT, 4 * GROUND_HEIGHT))
     return np.where(canvas.mask[..., None], canvas.image, UNSEEN_COLOUR).astype(np.uint8)

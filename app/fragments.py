@@ -10,11 +10,10 @@ import html
 import io
 from collections.abc import Callable, Sequence
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from app import text
+from core.arrays import UInt8Array
 from core.explain.pair import Explanation
 from core.records import Candidate, Place, Prediction, SearchArea
 
@@ -40,7 +39,7 @@ def esc(value: object) -> str:
     return html.escape(str(value), quote=True)
 
 
-def picture_url(image: npt.NDArray[np.uint8], side: int = THUMBNAIL_SIDE) -> str:
+def picture_url(image: UInt8Array, side: int = THUMBNAIL_SIDE) -> str:
     """A small picture as a data address. ``image``: uint8 (H, W, 3); ``side``: its longer side."""
     picture = Image.fromarray(image)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)

@@ -301,6 +301,6 @@ def explain(page: Page, answer: Answer | None, rank: int | None) -> Pair | None:
         return None
     photo, _ = page.localizer.view(answer.note.path, answer.ask.fov_deg)
     explanation = page.localizer.explain(
-        photo, candidate.row, candidate.roll, camera=candidate.camera
+        photo, candidate.row, candidate.azimuth_shift, camera=candidate.camera
     )
     return Pair(explanation, sharp_canvas(photo), explanation.tile)

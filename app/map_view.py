@@ -17,11 +17,11 @@ from urllib.parse import quote
 
 import folium
 import numpy as np
-import numpy.typing as npt
 from branca.element import MacroElement
 from folium.template import Template
 from PIL import Image
 
+from core.arrays import Float64Array
 from core.geo import LocalFrame
 from core.records import Candidate, Place, SearchArea
 
@@ -81,8 +81,8 @@ class BaseMap:
 class Cells:
     """Probabilities of n places: ``places`` (n, 2) of east_m, north_m; ``share`` (n,) in [0, 1]."""
 
-    centres_m: npt.NDArray[np.float64]
-    share: npt.NDArray[np.float64]
+    centres_m: Float64Array
+    share: Float64Array
     side_m: float
 
 
@@ -279,7 +279,7 @@ def _shape_style(kind: str) -> dict[str, Any]:
     return {"color": colour, "weight": 1, "opacity": 0.9, "fillColor": colour, "fillOpacity": 0.3}
 
 
-def _wedge(heading_deg: float, fov_deg: float) -> npt.NDArray[np.float64]:
+def _wedge(heading_deg: float, fov_deg: float) -> Float64Array:
     """Corners (n, 2), metres east and north of the camera, of what the photo looks at. A panorama
     looks everywhere: its wedge is a narrow hand that shows where its centre points.
     """
@@ -289,9 +289,7 @@ def _wedge(heading_deg: float, fov_deg: float) -> npt.NDArray[np.float64]:
     return np.concatenate([np.zeros((1, 2)), arc])
 
 
-def _polygon(
-    frame: LocalFrame, ring_m: npt.NDArray[np.float64], **properties: float | str
-) -> dict[str, Any]:
+def _polygon(frame: LocalFrame, ring_m: Float64Array, **properties: float | str) -> dict[str, Any]:
     """GeoJSON polygon, longitude first, from a ring (n, 2) of metres; seven decimals are 1 cm."""
     degrees = frame.to_degrees_many(ring_m[:, 0], ring_m[:, 1])
     ring = [[round(float(lon), 7), round(float(lat), 7)] for lat, lon in degrees]

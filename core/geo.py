@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pyproj import CRS, Geod, Transformer
 
+from core.arrays import Float64Array
 from core.errors import SettingError
 from core.records import Place
 
@@ -30,7 +31,6 @@ __all__ = [
 ]
 
 EARTH = Geod(ellps="WGS84")
-FloatArray = npt.NDArray[np.float64]
 
 
 def local_crs(origin: Place) -> CRS:
@@ -74,12 +74,12 @@ class LocalFrame:
         lon, lat = self._inverse.transform(east_m, north_m)
         return Place(float(lat), float(lon))
 
-    def to_metres_many(self, lat_deg: FloatArray, lon_deg: FloatArray) -> FloatArray:
+    def to_metres_many(self, lat_deg: Float64Array, lon_deg: Float64Array) -> Float64Array:
         """(n, 2) of east and north in metres, from n latitudes and longitudes."""
         east, north = self._forward.transform(np.asarray(lon_deg), np.asarray(lat_deg))
         return np.stack([east, north], axis=-1)
 
-    def to_degrees_many(self, east_m: FloatArray, north_m: FloatArray) -> FloatArray:
+    def to_degrees_many(self, east_m: Float64Array, north_m: Float64Array) -> Float64Array:
         """(n, 2) of latitude and longitude in degrees, from n easts and norths."""
         lon, lat = self._inverse.transform(np.asarray(east_m), np.asarray(north_m))
         return np.stack([lat, lon], axis=-1)
@@ -102,7 +102,7 @@ def wrap_deg(angle_deg: float) -> float:
     return 0.0 if wrapped == 360.0 else wrapped
 
 
-def angle_difference_deg(a_deg: npt.ArrayLike, b_deg: npt.ArrayLike) -> FloatArray:
+def angle_difference_deg(a_deg: npt.ArrayLike, b_deg: npt.ArrayLike) -> Float64Array:
     """Absolute difference of two directions, degrees in [0, 180]; element by element."""
     difference = (np.asarray(a_deg, np.float64) - np.asarray(b_deg, np.float64) + 180.0) % 360.0
     return np.asarray(np.abs(difference - 180.0))
@@ -110,7 +110,7 @@ def angle_difference_deg(a_deg: npt.ArrayLike, b_deg: npt.ArrayLike) -> FloatArr
 
 def grid_centres(
     west_m: float, south_m: float, east_m: float, north_m: float, step_m: float
-) -> FloatArray:
+) -> Float64Array:
     """Centres (n, 2) of a square grid inside a box, rows from north to south, each west to east.
 
     The grid is centred in the box, so what is left over at the borders is shared equally. A box
@@ -121,7 +121,7 @@ def grid_centres(
     if east_m < west_m or north_m < south_m:
         raise SettingError("Grid box: its east must not lie west of its west, nor north of south.")
 
-    def axis(low: float, high: float) -> FloatArray:
+    def axis(low: float, high: float) -> Float64Array:
         count = math.floor((high - low) / step_m + 1e-9) + 1
         first = (low + high) / 2 - (count - 1) / 2 * step_m
         return np.asarray(first + step_m * np.arange(count), np.float64)

@@ -1,8 +1,8 @@
-"""Tile <-> polar view, canvas rolls and azimuth bins.
+"""Tile <-> polar view, canvas azimuth shifts and azimuth bins.
 
 The polar view of a tile has the same frame as a ground canvas: columns are azimuth (centre =
 north, clockwise to the right), rows are radius (top edge = half the tile's side, bottom edge =
-the centre). Canvas and polar view of one place then differ by a circular roll, the heading, and
+the centre). Canvas and polar view of one place then differ by a circular azimuth shift, the heading, and
 by what height does. The transform is SAFA's idea (Shi et al., NeurIPS 2019) with the top row at
 the tile's edge and the centre column at north.
 """
@@ -18,19 +18,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.arrays import FloatArray, Int16Array, UInt8Array
 from core.errors import SettingError
 
 __all__ = [
     "BINS",
     "BIN_DEG",
     "RINGS",
+    "heading_from_shift",
     "polar_grid",
     "polar_view",
-    "roll_canvas",
+    "refine_shift",
+    "residual_rotation",
+    "rotated_back",
     "sector_map",
+    "shift_canvas",
+    "shift_from_heading",
     "tile_to_polar",
     "to_batch",
-    "turned_back",
 ]
 
 BINS = 32
@@ -38,8 +43,6 @@ BINS = 32
 BIN_DEG = 360.0 / BINS
 RINGS = 4
 """Rows of tokens: elevation bands of a canvas, rings of a tile (row 0 is the outermost)."""
-
-UInt8Image = npt.NDArray[np.uint8]
 
 
 @lru_cache(maxsize=16)
@@ -87,9 +90,7 @@ def polar_view(tiles: Tensor, height: int, width: int, turns: Tensor | None = No
     )
 
 
-def turned_back(
-    places: npt.NDArray[np.floating], turns: npt.NDArray[np.floating]
-) -> npt.NDArray[np.floating]:
+def rotated_back(places: FloatArray, turns: FloatArray) -> FloatArray:
     """Places (B, N, 2), east and north of tiles' centres, as they lie in views turned by bins (B,)."""
     angle = np.radians(turns * BIN_DEG)[:, None]
     east, north = places[..., 0], places[..., 1]
@@ -102,14 +103,14 @@ def turned_back(
     )
 
 
-def tile_to_polar(tile: UInt8Image, height: int = 128, width: int = 512) -> UInt8Image:
+def tile_to_polar(tile: UInt8Array, height: int = 128, width: int = 512) -> UInt8Array:
     """Polar view (height, width, 3) uint8 of one north-up tile (S, S, 3) uint8."""
     batch = torch.from_numpy(np.array(tile)).permute(2, 0, 1)[None].float()
     polar = polar_view(batch, height, width)[0].permute(1, 2, 0)
     return polar.round().clamp(0, 255).to(torch.uint8).numpy()
 
 
-def roll_canvas(canvas: UInt8Image, bins: int) -> UInt8Image:
+def shift_canvas(canvas: UInt8Array, bins: int) -> UInt8Array:
     """A full canvas (H, W, 3) with its content moved right by whole bins.
 
     What was left of the centre moves into it, so the heading falls by 11.25 degrees per bin.
@@ -121,7 +122,7 @@ def roll_canvas(canvas: UInt8Image, bins: int) -> UInt8Image:
 
 
 @lru_cache(maxsize=8)
-def sector_map(side: int = 256, turn: float = 0.0) -> npt.NDArray[np.int16]:
+def sector_map(side: int = 256, turn: float = 0.0) -> Int16Array:
     """Token index (row-major over RINGS x BINS) of every tile pixel, (side, side); -1 off the circle.
 
     ``turn``: of the tile's polar view, in bins (``polar_view``).
@@ -138,7 +139,7 @@ def sector_map(side: int = 256, turn: float = 0.0) -> npt.NDArray[np.int16]:
 
 
 def to_batch(
-    images: UInt8Image | Sequence[UInt8Image], size: tuple[int, int], device: str = "cpu"
+    images: UInt8Array | Sequence[UInt8Array], size: tuple[int, int], device: str = "cpu"
 ) -> Tensor:
     """uint8 images (B, H, W, 3) -> float (B, 3, h, w) in [0, 1], reduced by area averaging.
 
@@ -151,3 +152,37 @@ def to_batch(
     if batch.shape[-2] >= size[0] and batch.shape[-1] >= size[1]:
         return F.interpolate(batch, size=size, mode="area")
     return F.interpolate(batch, size=size, mode="bilinear", align_corners=False)
+
+
+def heading_from_shift(azimuth_shift: float, n_bins: int, bins: int = BINS) -> float:
+    """Heading in degrees [0, 360) of the centre of a query of n bins that lies at ``azimuth_shift``.
+
+    The first bin of the polar view begins in the south (-180 degrees).
+    """
+    return float((-180.0 + (azimuth_shift + n_bins / 2) * 360.0 / bins) % 360.0)
+
+
+def residual_rotation(azimuth_shift: float) -> float:
+    """By how many bins, at most half of one, a tile is turned that is met at an azimuth shift: what the nearest
+    whole azimuth shift lacks.
+    """
+    return azimuth_shift - round(azimuth_shift)
+
+
+def shift_from_heading(heading_deg: float, n_bins: int, bins: int = BINS) -> float:
+    """Azimuth shift in [0, bins), seldom whole, at which a query of n bins has this heading (degrees)."""
+    return float(((heading_deg + 180.0) * bins / 360.0 - n_bins / 2) % bins)
+
+
+def refine_shift(similarities: npt.ArrayLike) -> float:
+    """Azimuth shift in [0, bins) of the peak between whole azimuth shifts, from similarities (bins,) of all azimuth shifts.
+
+    The vertex of the parabola through the best azimuth shift and its two circular neighbours; the best
+    azimuth shift itself where the three are equal.
+    """
+    curve = np.asarray(similarities, dtype=np.float64)
+    best = int(np.argmax(curve))
+    left, middle, right = curve[best - 1], curve[best], curve[(best + 1) % len(curve)]
+    bend = left - 2 * middle + right
+    shift = 0.5 * (left - right) / bend if bend < 0 else 0.0
+    return float((best + shift) % len(curve))

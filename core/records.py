@@ -55,7 +55,7 @@ class Candidate:
     None where that was not measured. ``similarity``: student's similarity, at most 1.
     ``teacher_score``: the teacher's cosine for the pair, the mean of a look as it is and of one in the
     mirror, or None where it did not look. ``probability``: calibrated share in [0, 1], merged
-    neighbours included. ``roll``: azimuth bins, seldom whole, by which the photo's first bin lies right
+    neighbours included. ``azimuth_shift``: azimuth bins, seldom whole, by which the photo's first bin lies right
     of the polar view's first bin.
     """
 
@@ -66,7 +66,7 @@ class Candidate:
     teacher_score: float | None
     probability: float
     heading_deg: float | None
-    roll: float | None
+    azimuth_shift: float | None
     camera: Place
     radius_m: float | None = None
 

@@ -21,7 +21,7 @@ from core.localization.localizer import tile_describer
 from core.models import build_model
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
-from core.polar import roll_canvas, tile_to_polar
+from core.polar import shift_canvas, tile_to_polar
 from core.records import Place
 
 # A deadline per example measures the machine, not the code: speed is the benchmark's business.
@@ -104,7 +104,7 @@ def tiny_raster(tmp_path_factory) -> Path:
 
 def build_tiny(raster: Path, out: Path, student: TwoBranch, model_hash: str) -> Gallery:
     # From its centre alone: then an ideal camera there sees just what was described.
-    settings = GallerySettings(tile_pixels=TINY_TILE_PX, standpoints=1)
+    settings = GallerySettings(tile_pixels=TINY_TILE_PX, viewpoints=1)
     build_gallery(raster, out, tile_describer(student), "tiny", model_hash, settings)
     return Gallery.open(out)
 
@@ -136,7 +136,7 @@ def tiny_world(tmp_path_factory, tiny_raster) -> Path:
     places = np.clip(places, -57.6, 57.6)
     turned = random.integers(0, 32, 24)
     views = [
-        roll_canvas(tile_to_polar(ground.read_tile(east, north, 76.8, 128)[0], 64, 256), int(turn))
+        shift_canvas(tile_to_polar(ground.read_tile(east, north, 76.8, 128)[0], 64, 256), int(turn))
         for (east, north), turn in zip(places, turned, strict=True)
     ]
     np.save(folder / "panoramas.npy", np.stack(views))

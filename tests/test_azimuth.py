@@ -1,4 +1,4 @@
-"""Rolls against a slow loop, and the heading's sign through a whole model."""
+"""Azimuth shifts against a slow loop, and the heading's sign through a whole model."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from core.errors import SettingError
-from core.localization.search import heading_from_roll, roll_queries
+from core.localization.search import shift_queries
 from core.models import build_model
-from core.models.azimuth import roll_similarity
-from core.polar import BINS
+from core.models.azimuth import shift_similarity
+from core.polar import BINS, heading_from_shift
 
 
 def unit_bins(rows: int, size: int, seed: int) -> torch.Tensor:
@@ -20,41 +20,41 @@ def unit_bins(rows: int, size: int, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("queries", "tiles"), [(3, 7), (7, 3)])
 @pytest.mark.parametrize("count", [1, 5, 32])
-def test_roll_similarity_equals_the_slow_loop(queries: int, tiles: int, count: int) -> None:
+def test_shift_similarity_equals_the_slow_loop(queries: int, tiles: int, count: int) -> None:
     generator = torch.Generator().manual_seed(1)
     views = torch.randn(queries, count * 4, generator=generator)
     views = torch.nn.functional.normalize(views, dim=1)
     places = unit_bins(tiles, 4, 2)
-    fast = roll_similarity(views, places)
+    fast = shift_similarity(views, places)
     for q in range(queries):
         for r in range(tiles):
-            for roll in (0, 1, 17, 31):
+            for azimuth_shift in (0, 1, 17, 31):
                 slow = sum(
                     float(views[q, 4 * i : 4 * i + 4] @ places[r, 4 * b : 4 * b + 4])
-                    for i, b in ((i, (roll + i) % BINS) for i in range(count))
+                    for i, b in ((i, (azimuth_shift + i) % BINS) for i in range(count))
                 )
-                assert abs(slow * (BINS / count) ** 0.5 - float(fast[q, r, roll])) < 1e-5
+                assert abs(slow * (BINS / count) ** 0.5 - float(fast[q, r, azimuth_shift])) < 1e-5
 
 
 def test_torch_and_numpy_sides_agree() -> None:
     views = torch.nn.functional.normalize(torch.randn(1, 6 * 4), dim=1)
     places = unit_bins(5, 4, 3)
-    laid = roll_queries(views[0].numpy(), 6)
-    assert np.allclose(laid @ places.numpy().T, roll_similarity(views, places)[0].T, atol=1e-5)
+    laid = shift_queries(views[0].numpy(), 6)
+    assert np.allclose(laid @ places.numpy().T, shift_similarity(views, places)[0].T, atol=1e-5)
 
 
-def test_a_perfect_partial_match_has_similarity_one_at_its_roll() -> None:
+def test_a_perfect_partial_match_has_similarity_one_at_its_shift() -> None:
     places = unit_bins(4, 8, 4)
     view = places[2].view(BINS, 8)[torch.arange(30, 36) % BINS].flatten()
-    curve = roll_similarity(torch.nn.functional.normalize(view, dim=0)[None], places)[0]
+    curve = shift_similarity(torch.nn.functional.normalize(view, dim=0)[None], places)[0]
     assert curve.max() == pytest.approx(1.0, abs=1e-5)
     assert divmod(int(curve.argmax()), BINS) == (2, 30)
-    assert heading_from_roll(30, 6) == pytest.approx((-180 + 33 * 11.25) % 360)
+    assert heading_from_shift(30, 6) == pytest.approx((-180 + 33 * 11.25) % 360)
 
 
 def test_sizes_that_do_not_divide_are_refused() -> None:
     with pytest.raises(SettingError, match="bins of 4"):
-        roll_similarity(torch.zeros(1, 7), torch.zeros(2, BINS * 4))
+        shift_similarity(torch.zeros(1, 7), torch.zeros(2, BINS * 4))
 
 
 def azimuth_model() -> torch.nn.Module:
@@ -62,14 +62,14 @@ def azimuth_model() -> torch.nn.Module:
     return build_model("convnet-s", "azimuth", (64, 256), (64, 64), dim=8).eval()
 
 
-def test_describing_a_rolled_canvas_rolls_its_bins() -> None:
-    """The whole network is equivariant to whole bins on a full canvas, so rolls mean headings."""
+def test_describing_a_shifted_canvas_shifts_its_bins() -> None:
+    """The whole network is equivariant to whole bins on a full canvas, so azimuth shifts mean headings."""
     model = azimuth_model()
     canvas = torch.rand(1, 3, 64, 256)
     with torch.inference_mode():
         plain = model.describe_ground(canvas).view(BINS, 8)
-        rolled = model.describe_ground(canvas.roll(8 * 3, dims=3)).view(BINS, 8)
-    assert torch.allclose(plain.roll(3, dims=0), rolled, atol=1e-5)
+        shifted = model.describe_ground(canvas.roll(8 * 3, dims=3)).view(BINS, 8)
+    assert torch.allclose(plain.roll(3, dims=0), shifted, atol=1e-5)
 
 
 def test_descriptors_are_unit_and_tile_bins_are_equal() -> None:

@@ -10,7 +10,7 @@ import json
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 from core.bench import models as bench_models
 from core.bench.models import PAIRS, Pair, contest_table, run_contests, run_training
@@ -31,7 +31,7 @@ class Flat(nn.Module):
         self.map = nn.Linear(3, 4)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return functional.normalize(self.map(images.mean(dim=(2, 3))) + self.shift, dim=1)
+        return F.normalize(self.map(images.mean(dim=(2, 3))) + self.shift, dim=1)
 
 
 def flat(shift: float = 0.0) -> Pair:
@@ -163,7 +163,7 @@ def test_saig_equals_its_transcription(build, depth):
     ours.load_state_dict(filled)
     plain.load_state_dict(filled)
     views = fill("views", 2, 3, 32, 64)
-    described = functional.normalize(ours.feature_map(views).mean(dim=(2, 3)), dim=1)
+    described = F.normalize(ours.feature_map(views).mean(dim=(2, 3)), dim=1)
     torch.testing.assert_close(described, plain(views), atol=1e-10, rtol=0)
 
 

@@ -116,7 +116,7 @@ def test_the_point_of_a_first_place_is_the_teachers_where_it_stepped_closer() ->
         distances=np.array([[5.0, 105.0]] * 3),
         places=places,
         cameras=np.array([[-3.0, 4.0]] * 3),
-        from_each=np.array([[[0.9], [0.1]]] * 3),
+        viewpoint_similarities=np.array([[[0.9], [0.1]]] * 3),
         closer_in=np.array([0, 1, -1]),
         closer=np.array([[-3.0, 3.0], [101.0, 0.0], [np.nan, np.nan]]),
     )

@@ -37,7 +37,7 @@ def folder(tmp_path_factory, tiny_student, tiny_teacher, tiny_raster) -> Path:
     save_model(folder / "teacher", tiny_teacher, teacher, "")
     options = ["--model", str(folder / "student"), "--tile-pixels", str(TINY_TILE_PX)]
     build = ["gallery", "build", str(tiny_raster), "--out", str(folder / "gallery"), *options]
-    assert main([*build, "--standpoints", "1"]) == 0
+    assert main([*build, "--viewpoints", "1"]) == 0
     (folder / "photos").mkdir()
     gallery = Gallery.open(folder / "gallery")
     for row in (ROW, 30):

@@ -81,7 +81,7 @@ def test_calibrate_notes_it_and_leaves_the_galleries_valid(models, tiny_world, t
     for folder, looks in ((student, False), (teacher, True)):
         calibration = Calibration.from_config(load_state(folder)[0]["calibration"])
         assert {view.bins for view in calibration.views} >= {32, 8}
-        assert calibration.standpoints == 4
+        assert calibration.viewpoints == 4
         assert any(view.teacher > 0 for view in calibration.views) == looks
         assert all(0 < view.radius_m < 36 for view in calibration.views if view.located)
 
@@ -127,7 +127,7 @@ def test_the_teacher_beside_a_student_is_a_folder_of_that_name(tmp_path):
 
 def test_pointing_is_for_teachers_with_four_rows_of_sectors(models, tiny_world, tmp_path, capsys):
     common = ["--worlds", str(tiny_world.parent), "--run", str(tmp_path / "r"), *FEW]
-    common += ["--pointing", "0.3", "--passing", "0.2"]
+    common += ["--pointing", "0.3", "--transient", "0.2"]
     assert main(["train", *common, "--out", str(tmp_path / "o")]) == 1
     assert "without --teacher" in capsys.readouterr().err
     gap = {"pooling": "gap", "ground_size": [64, 256], "aerial_size": [128, 128]}
@@ -141,7 +141,7 @@ def test_pointing_is_for_teachers_with_four_rows_of_sectors(models, tiny_world, 
     assert "got a student with no rows of azimuth bins" in capsys.readouterr().err
     assert main(["train", *common, *out, str(models / "student")]) == 0
     assert load_state(tmp_path / "o")[0]["training"]["pointing"] == 0.3
-    assert load_state(tmp_path / "o")[0]["training"]["passing"] == 0.2
+    assert load_state(tmp_path / "o")[0]["training"]["transient"] == 0.2
     card = (tmp_path / "o" / "card.md").read_text()
     assert "taught where things are" in card
     assert "taught that vehicles and sky count for little (auxiliary loss, weight 0.2)" in card

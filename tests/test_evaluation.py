@@ -16,7 +16,7 @@ from core.evaluation.descriptors import (
     match,
     place_offsets,
     town_grid,
-    town_standpoints,
+    town_viewpoints,
 )
 from core.evaluation.fit import fit_calibration
 from core.evaluation.report import Setting, evaluate_town, settings_for
@@ -35,7 +35,7 @@ class Oracle(torch.nn.Module):
     """A student that reads its answers: tiles by their colours, views by place and azimuth shown.
 
     Every bin of a place has a code of its own, drawn from the place; a view carries the codes of
-    the azimuths it shows. So the first place, its roll and its heading must all come out right.
+    the azimuths it shows. So the first place, its azimuth shift and its heading must all come out right.
     """
 
     bins = BINS
@@ -57,9 +57,9 @@ class Oracle(torch.nn.Module):
     def describe_ground(self, views: torch.Tensor) -> torch.Tensor:
         count = views.shape[3] * BINS // 256
         first = views[:, 0, 0, 4] * 360  # azimuth in the middle of the first bin
-        roll = torch.floor(((first + 180) % 360) / (360 / BINS)).long()
+        azimuth_shift = torch.floor(((first + 180) % 360) / (360 / BINS)).long()
         place = torch.round(views[:, 2, 0, 0] * 255).long()
-        meets = (roll[:, None] + torch.arange(count)) % BINS
+        meets = (azimuth_shift[:, None] + torch.arange(count)) % BINS
         codes = torch.ones(len(views), count, DIM)
         if not self.collapsed:
             codes = self.codes[place[:, None], meets]
@@ -105,7 +105,7 @@ def test_help_changes_what_is_searched_and_its_chance() -> None:
     assert rows[1]["heading"] == "known"
 
 
-def test_a_known_heading_takes_that_roll_and_no_better_one() -> None:
+def test_a_known_heading_takes_that_shift_and_no_better_one() -> None:
     places = torch.nn.functional.normalize(torch.randn(3, BINS, DIM), dim=2) / BINS**0.5
     query = torch.nn.functional.normalize(places[1, 4:10].flatten(), dim=0)[None]
     heading = -180 + (4 + 6 / 2) * 360 / BINS
@@ -219,9 +219,9 @@ def test_pages_refuse_missing_figures_and_markers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4, 9])
-def test_places_are_described_from_as_many_standpoints_none_beyond_the_grid(count: int) -> None:
+def test_places_are_described_from_as_many_viewpoints_none_beyond_the_grid(count: int) -> None:
     centres = town_grid(telling_town())
-    points = town_standpoints(centres, count)
+    points = town_viewpoints(centres, count)
     assert points.shape == (len(centres), count, 2)
     assert (points.min(axis=(0, 1)) >= centres.min(axis=0)).all()
     assert (points.max(axis=(0, 1)) <= centres.max(axis=0)).all()

@@ -18,7 +18,7 @@ from core.explain.pair import (
     sector_mask,
     sector_offsets_m,
 )
-from core.localization.search import heading_from_roll
+from core.polar import heading_from_shift
 
 TILE = np.random.default_rng(1).integers(0, 255, (256, 256, 3), dtype=np.uint8)
 
@@ -37,23 +37,23 @@ class LookingTeacher:
         self.ground_shape = tuple(images.shape)
         return torch.zeros(1, 4 * images.shape[-1] // 8, 3)
 
-    def scores_near(self, ground_tokens, aerial_tokens, rolls):
-        return torch.full(rolls.shape, 0.5), rolls
+    def scores_near(self, ground_tokens, aerial_tokens, azimuth_shifts):
+        return torch.full(azimuth_shifts.shape, 0.5), azimuth_shifts
 
     def aerial_tokens(self, tiles, turns):
         self.tile_shape = tuple(tiles.shape)
         self.turns.append(float(turns))
         return torch.zeros(1, 128, 3)
 
-    def attention(self, ground_tokens, aerial_tokens, rolls):
-        """By content alone: the same at whatever roll the pair is met."""
-        return self.looks[None, None].expand(len(rolls), 2, -1, -1)
+    def attention(self, ground_tokens, aerial_tokens, azimuth_shifts):
+        """By content alone: the same at whatever azimuth shift the pair is met."""
+        return self.looks[None, None].expand(len(azimuth_shifts), 2, -1, -1)
 
-    def interact(self, ground_tokens, aerial_tokens, roll):
+    def interact(self, ground_tokens, aerial_tokens, azimuth_shift):
         count = ground_tokens.shape[1]
         bins = count // 4
         patch = torch.arange(count)
-        sector = (patch // bins) * 32 + (roll + patch % bins) % 32
+        sector = (patch // bins) * 32 + (azimuth_shift + patch % bins) % 32
         self.looks = attention = torch.nn.functional.one_hot(sector, 128).float()
         back = torch.full((128, count), 1 / count)
         return SimpleNamespace(
@@ -76,34 +76,36 @@ def canvas(n_bins: int) -> np.ndarray:
 @pytest.mark.parametrize("n_bins", [32, 16, 5])
 def test_explanation_has_the_promised_shapes(n_bins):
     teacher = LookingTeacher()
-    seen = explain_pair(teacher, canvas(n_bins), TILE, roll=35)
+    seen = explain_pair(teacher, canvas(n_bins), TILE, azimuth_shift=35)
     assert teacher.ground_shape == (1, 3, 64, 8 * n_bins)
     assert teacher.tile_shape == (1, 3, 128, 128)
     assert seen.ground_grid == (4, n_bins)
     assert seen.ground_to_aerial.shape == (4 * n_bins, 128)
     assert seen.aerial_to_ground.shape == (128, 4 * n_bins)
     np.testing.assert_allclose(seen.ground_to_aerial.sum(axis=1), 1)
-    assert (seen.roll, seen.turn, teacher.turns[0]) == (3, 0, 0)
-    assert seen.heading_deg == heading_from_roll(3, n_bins)
+    assert (seen.azimuth_shift, seen.turn, teacher.turns[0]) == (3, 0, 0)
+    assert seen.heading_deg == heading_from_shift(3, n_bins)
     assert seen.mask.all()
     assert seen.teacher_score == 0.5
 
 
-def test_between_two_rolls_the_sectors_turn_under_the_patches():
+def test_between_two_shifts_the_sectors_turn_under_the_patches():
     teacher = LookingTeacher()
-    seen = explain_pair(teacher, canvas(8), TILE, roll=31.75)
-    assert (seen.roll, seen.turn) == (31.75, -0.25)
+    seen = explain_pair(teacher, canvas(8), TILE, azimuth_shift=31.75)
+    assert (seen.azimuth_shift, seen.turn) == (31.75, -0.25)
     assert teacher.turns == [-0.25, -0.25, 0.25]  # to attend, to score, and in the mirror
-    assert seen.ground_to_aerial[0].argmax() == 0  # the whole roll is 32, which is 0
+    assert seen.ground_to_aerial[0].argmax() == 0  # the whole azimuth shift is 32, which is 0
     # Just west of south lies the first azimuth bin, and turned by a part of one still the last.
     assert sector_at(127, 240) % 32 == 0
     assert sector_at(127, 240, turn=0.4) % 32 == 31
 
 
-@pytest.mark.parametrize(("n_bins", "roll"), [(32, 7), (5, 31), (16, 0), (8, 30.6)])
-def test_attention_alone_gives_the_heading(n_bins, roll):
-    seen = explain_pair(LookingTeacher(), canvas(n_bins), TILE, roll)
-    error = (seen.attention_heading_deg - heading_from_roll(roll, n_bins) + 180) % 360 - 180
+@pytest.mark.parametrize(("n_bins", "azimuth_shift"), [(32, 7), (5, 31), (16, 0), (8, 30.6)])
+def test_attention_alone_gives_the_heading(n_bins, azimuth_shift):
+    seen = explain_pair(LookingTeacher(), canvas(n_bins), TILE, azimuth_shift)
+    error = (
+        seen.attention_heading_deg - heading_from_shift(azimuth_shift, n_bins) + 180
+    ) % 360 - 180
     assert abs(error) < 0.01
 
 
@@ -113,7 +115,7 @@ def test_attention_between_two_bins_gives_the_angle_between():
         sharp[:, column, :, (5 + column) % 32] = 0.5
         sharp[:, column, :, (6 + column) % 32] = 0.5
     heading = heading_from_attention(sharp.reshape(32, 128))
-    assert heading == pytest.approx(heading_from_roll(5.5, 8))
+    assert heading == pytest.approx(heading_from_shift(5.5, 8))
 
 
 def test_a_teacher_with_another_grid_is_refused():

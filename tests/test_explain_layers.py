@@ -217,7 +217,7 @@ def random_attention(layers: int, tokens: int) -> np.ndarray:
 def test_rollout_equals_the_slow_loop() -> None:
     """Carry each input token through the layers alone, token by token."""
     weights = random_attention(4, 5)
-    rolled = rollout(weights)
+    shifted = rollout(weights)
     for source in range(5):
         held = [float(token == source) for token in range(5)]
         for layer in weights.tolist():
@@ -227,11 +227,11 @@ def test_rollout_equals_the_slow_loop() -> None:
                 * sum(share * amount for share, amount in zip(layer[token], held, strict=True))
                 for token in range(5)
             ]
-        np.testing.assert_allclose(rolled[:, source], held, atol=1e-6)
-    np.testing.assert_allclose(rolled.sum(axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(shifted[:, source], held, atol=1e-6)
+    np.testing.assert_allclose(shifted.sum(axis=1), 1, atol=1e-6)
 
 
-def test_identity_attention_rolls_out_to_identity() -> None:
+def test_identity_attention_shifts_out_to_identity() -> None:
     weights = np.repeat(np.eye(4, dtype=np.float32)[None], 3, axis=0)
     np.testing.assert_array_equal(rollout(weights), np.eye(4))
 
@@ -239,8 +239,8 @@ def test_identity_attention_rolls_out_to_identity() -> None:
 def test_rollout_by_hand() -> None:
     """The first layer swaps two tokens, the second lets both look at the first."""
     swap, first = [[0, 1], [1, 0]], [[1, 0], [1, 0]]
-    rolled = rollout(np.array([swap, first], np.float32))
-    np.testing.assert_allclose(rolled, [[0.5, 0.5], [0.5, 0.5]])
+    shifted = rollout(np.array([swap, first], np.float32))
+    np.testing.assert_allclose(shifted, [[0.5, 0.5], [0.5, 0.5]])
     turned = rollout(np.array([first, swap], np.float32))
     np.testing.assert_allclose(turned, [[0.75, 0.25], [0.75, 0.25]])
 

@@ -32,7 +32,7 @@ from core.evaluation.explanations import (
 )
 from core.explain.pair import sector_offsets_m
 from core.models.geossk import GeoSSK
-from core.polar import BIN_DEG, BINS, RINGS, turned_back
+from core.polar import BIN_DEG, BINS, RINGS, rotated_back
 from core.results.explanations import explanation_section
 from core.results.pages import END, START, write_results
 from tests.test_evaluation import report as town_report
@@ -46,11 +46,11 @@ ONE_ROW = {
 TWO_BRANCH = {"pooling": "azimuth", "ground_size": [64, 256], "aerial_size": [128, 128], "dim": 8}
 
 
-def looks_at(sector: np.ndarray, roll: int = 0) -> Looks:
+def looks_at(sector: np.ndarray, azimuth_shift: int = 0) -> Looks:
     """Photos whose patches attend to one sector each, (Q, N), and show its very centre."""
     attention = np.eye(RINGS * BINS)[sector]
     columns = sector.shape[1] // RINGS
-    azimuth = (roll + np.arange(columns) + 0.5) * BIN_DEG - 180
+    azimuth = (azimuth_shift + np.arange(columns) + 0.5) * BIN_DEG - 180
     return Looks(
         attention=attention,
         elsewhere=np.full_like(attention, 1 / 128),
@@ -160,8 +160,8 @@ def test_nothing_inside_means_no_figures() -> None:
 def test_own_azimuth_knows_all_that_geometry_can() -> None:
     # Ring 3 - r of the tile in row r of the canvas: azimuth and row say everything.
     sector = np.concatenate([(3 - row) * BINS + 4 + np.arange(6) for row in range(RINGS)])[None]
-    assert by_guess(looks_at(sector, roll=4))["own azimuth"]["mean_m"] < 1e-4
-    assert by_guess(looks_at(sector, roll=20))["own azimuth"]["mean_m"] > 20
+    assert by_guess(looks_at(sector, azimuth_shift=4))["own azimuth"]["mean_m"] < 1e-4
+    assert by_guess(looks_at(sector, azimuth_shift=20))["own azimuth"]["mean_m"] > 20
 
 
 def test_contribution_by_class_is_the_one_made_by_hand() -> None:
@@ -210,7 +210,7 @@ def test_headings_are_compared_around_north() -> None:
 
 
 class GeometryTeacher:
-    """Row r of a photo asks ring r at its own azimuth, whatever the tile: it only repeats the roll."""
+    """Row r of a photo asks ring r at its own azimuth, whatever the tile: it only repeats the azimuth shift."""
 
     ground_size, aerial_size = (64, 256), (128, 128)
     base = SimpleNamespace(bins=BINS)
@@ -231,11 +231,11 @@ class GeometryTeacher:
         return torch.full(ground.shape[:2], 1 / ground.shape[1]), torch.full((1, 128), 1 / 128)
 
     def attention(
-        self, ground: torch.Tensor, aerial: torch.Tensor, rolls: torch.Tensor
+        self, ground: torch.Tensor, aerial: torch.Tensor, azimuth_shifts: torch.Tensor
     ) -> torch.Tensor:
         patch = torch.arange(ground.shape[1])
         bins = len(patch) // RINGS
-        sector = (patch // bins) * BINS + (rolls[:, None] + patch % bins) % BINS
+        sector = (patch // bins) * BINS + (azimuth_shifts[:, None] + patch % bins) % BINS
         return torch.nn.functional.one_hot(sector, 128).float()[:, None]
 
 
@@ -260,9 +260,9 @@ def ideal_truth(town: Town) -> PatchTruth:
     turned = town.heading_deg / BIN_DEG
     whole = np.rint(turned).astype(int)
     sectors = SECTORS.reshape(RINGS, BINS, 2)
-    rolled = np.stack([np.roll(sectors, -turn, axis=1) for turn in whole])
-    content = turned_back(rolled.reshape(len(whole), -1, 2), whole - turned)
-    places = content.reshape(rolled.shape) + town.places[:, None, None]
+    shifted = np.stack([np.roll(sectors, -turn, axis=1) for turn in whole])
+    content = rotated_back(shifted.reshape(len(whole), -1, 2), whole - turned)
+    places = content.reshape(shifted.shape) + town.places[:, None, None]
     kinds = np.broadcast_to(np.array([3, 2, 5, 1], np.uint8)[None, :, None], places.shape[:3])
     return PatchTruth(np.ascontiguousarray(kinds), places, NAMES)
 
@@ -273,7 +273,7 @@ def test_crops_carry_the_truth_of_their_own_patches(tiny_student, bins: int, mon
     monkeypatch.setattr(
         explained_town,
         "_answered_cameras",
-        lambda looker, student, queries, rows: looker.centres[rows],
+        lambda reranker, student, queries, rows: reranker.centres[rows],
     )
     town, truth = ideal_town()
     teacher = GeometryTeacher()
@@ -285,16 +285,20 @@ def test_crops_carry_the_truth_of_their_own_patches(tiny_student, bins: int, mon
         assert pointing[guess]["mean_m"] == pytest.approx(0, abs=1e-4)
     headings = {each["source"]: each for each in row["headings"]}  # type: ignore[attr-defined]
     # A teacher that repeats what it was told is found out by the foreign tile.
-    assert headings["another tile at the true roll"]["median_deg"] == pytest.approx(0, abs=1e-4)
-    helped = headings["attention at the student's roll"]["median_deg"]
-    assert helped == pytest.approx(headings["student's roll"]["median_deg"], abs=BIN_DEG / 2)
+    assert headings["another tile at the true azimuth shift"]["median_deg"] == pytest.approx(
+        0, abs=1e-4
+    )
+    helped = headings["attention at the student's azimuth shift"]["median_deg"]
+    assert helped == pytest.approx(
+        headings["student's azimuth shift"]["median_deg"], abs=BIN_DEG / 2
+    )
 
 
 def test_the_tile_lies_where_student_and_teacher_put_the_camera(
     tiny_world, tiny_student, monkeypatch
 ) -> None:
-    """Of four standpoints the one that scores best, and neighbours that score too low to count; from
-    there the teacher steps closer, at the student's roll.
+    """Of four viewpoints the one that scores best, and neighbours that score too low to count; from
+    there the teacher steps closer, at the student's azimuth shift.
     """
     town = load_town(tiny_world)
     grid = town_grid(town)
@@ -310,13 +314,13 @@ def test_the_tile_lies_where_student_and_teacher_put_the_camera(
         own["row"] += 1
         return Matches(scores.max(axis=2), np.full(scores.shape[:2], 3.5, np.float32), scores)
 
-    def half_a_metre_west(view, roll, point):
-        assert (view.shape, roll) == (queries.views[0].shape, 3.5)
+    def half_a_metre_west(view, azimuth_shift, point):
+        assert (view.shape, azimuth_shift) == (queries.views[0].shape, 3.5)
         return point - [0.5, 0.0]
 
     monkeypatch.setattr(explained_town, "match", south_east)
-    looker = SimpleNamespace(town=town, centres=grid, step_closer=half_a_metre_west)
-    found = explained_town._answered_cameras(looker, tiny_student, queries, rows)
+    reranker = SimpleNamespace(town=town, centres=grid, refine_position=half_a_metre_west)
+    found = explained_town._answered_cameras(reranker, tiny_student, queries, rows)
     limit = town.half_extent_m
     assert found == pytest.approx(np.clip(grid[rows] + [4.3, -4.8], -limit, limit), abs=1e-3)
 
@@ -351,13 +355,13 @@ def tokens_of(teacher: GeoSSK, count: int) -> torch.Tensor:
     return torch.randn(1, count, teacher.norm.normalized_shape[0])
 
 
-def test_attention_at_many_rolls_is_that_of_each_pair(tiny_teacher) -> None:
+def test_attention_at_many_shifts_is_that_of_each_pair(tiny_teacher) -> None:
     teacher = copy.deepcopy(tiny_teacher)
     torch.nn.init.normal_(teacher.azimuth_bias)
     ground, aerial = tokens_of(teacher, RINGS * 6), tokens_of(teacher, RINGS * BINS)
     together = teacher.attention(ground, aerial, torch.tensor([3, 31, 36]))
-    for seen, roll in zip(together, (3, 31, 4), strict=True):
-        alone = teacher.interact(ground, aerial, roll).ground_to_aerial
+    for seen, azimuth_shift in zip(together, (3, 31, 4), strict=True):
+        alone = teacher.interact(ground, aerial, azimuth_shift).ground_to_aerial
         torch.testing.assert_close(seen, alone)
 
 
@@ -453,7 +457,7 @@ def test_the_command_measures_and_says_what(told: Path, tmp_path: Path, capsys) 
     assert [row["fov_deg"] for row in report["rows"]] == [360, 180, 90]
     headings = {each["source"]: each["median_deg"] for each in report["rows"][0]["headings"]}
     # Twin branches over ideal views: the student and attention alone both find the heading.
-    assert headings["student's roll"] < BIN_DEG
+    assert headings["student's azimuth shift"] < BIN_DEG
     assert headings["attention alone"] < 30
     section = explanation_section(report)
     assert section.startswith(f"## Are the explanations true? ({told / 'world'})")

@@ -22,8 +22,8 @@ from PIL import Image
 
 import core.gallery.build
 from core.errors import GalleryError, RasterError, SettingError
+from core.files import file_hash
 from core.gallery.folder import Gallery, GallerySettings, build_gallery
-from core.gallery.manifest import file_hash
 from core.geo import LocalFrame, distance_m
 from core.records import Place, SearchArea
 
@@ -97,9 +97,9 @@ def test_grid_lies_within_the_raster(built: Path) -> None:
 
 
 def test_every_tile_is_found_by_its_own_picture(raster: Path, tmp_path: Path) -> None:
-    build_gallery(raster, tmp_path / "g", describe, "toy", "f00d", GallerySettings(standpoints=1))
+    build_gallery(raster, tmp_path / "g", describe, "toy", "f00d", GallerySettings(viewpoints=1))
     gallery = Gallery.open(tmp_path / "g", verify="full")
-    np.testing.assert_array_equal(gallery.standpoints, [[0, 0]])
+    np.testing.assert_array_equal(gallery.viewpoints, [[0, 0]])
     pictures = np.stack([gallery.tile_image(row) for row in range(len(gallery))])
     similarities, rows = gallery.index.search(describe(pictures), 1)
     np.testing.assert_array_equal(rows[:, 0], range(49))
@@ -108,11 +108,11 @@ def test_every_tile_is_found_by_its_own_picture(raster: Path, tmp_path: Path) ->
 
 def test_a_place_is_described_from_the_middles_of_its_quarters(built: Path) -> None:
     gallery = Gallery.open(built)
-    assert gallery.manifest.standpoints == 4
-    np.testing.assert_allclose(np.abs(gallery.standpoints) * 38.4, 4.8)
+    assert gallery.manifest.viewpoints == 4
+    np.testing.assert_allclose(np.abs(gallery.viewpoints) * 38.4, 4.8)
     inner = [row for row in range(49) if np.abs(gallery.centres_m[row]).max() < 57]
     for row in inner:
-        points = gallery.centres_m[row] + gallery.standpoints * 38.4
+        points = gallery.centres_m[row] + gallery.viewpoints * 38.4
         seen = [gallery.tile_image_at(gallery.frame.to_place(*point)) for point in points]
         stored = gallery.index.reconstruct(np.arange(4 * row, 4 * row + 4))
         np.testing.assert_allclose((describe(np.stack(seen)) * stored).sum(axis=1), 1.0, atol=5e-3)
@@ -359,9 +359,9 @@ def test_a_gallery_of_an_older_format_can_be_built_again(copied: Path, raster: P
     assert len(Gallery.open(copied, verify="full")) == 49
 
 
-@pytest.mark.parametrize(("standpoints", "step_m"), [(9, 19.2), (4, 25.0)])
-def test_standpoints_lie_on_whole_pixels(
-    raster: Path, tmp_path: Path, standpoints: int, step_m: float
+@pytest.mark.parametrize(("viewpoints", "step_m"), [(9, 19.2), (4, 25.0)])
+def test_viewpoints_lie_on_whole_pixels(
+    raster: Path, tmp_path: Path, viewpoints: int, step_m: float
 ) -> None:
     """Tiles are cut, not resampled: each is a window of the raster, to the last byte."""
     with rasterio.open(raster) as dataset:
@@ -372,10 +372,10 @@ def test_standpoints_lie_on_whole_pixels(
         seen.extend(tiles)
         return describe(tiles)
 
-    settings = GallerySettings(standpoints=standpoints, step_m=step_m)
+    settings = GallerySettings(viewpoints=viewpoints, step_m=step_m)
     build_gallery(raster, tmp_path / "g", watch, "toy", "f00d", settings)
     gallery = Gallery.open(tmp_path / "g")
-    assert len(seen) == len(gallery.index) == standpoints * len(gallery)
+    assert len(seen) == len(gallery.index) == viewpoints * len(gallery)
     windows = np.lib.stride_tricks.sliding_window_view(whole[..., 0], (256, 256))
     for tile in seen[:: len(seen) // 8]:
         corners = np.argwhere(whole[: len(windows), : windows.shape[1], 0] == tile[0, 0, 0])
@@ -506,7 +506,7 @@ def test_a_missing_file_is_named(copied: Path, name: str) -> None:
     ("change", "message"),
     [
         ({"format": 1}, "got format 1, expected 2"),
-        ({"standpoints": 5}, "'standpoints'"),
+        ({"viewpoints": 5}, "'viewpoints'"),
         ({"tiles": "many"}, "'tiles'"),
         ({"tiles": 48}, "expected 48"),
         ({"checksums": {}}, "no checksum"),

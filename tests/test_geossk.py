@@ -49,7 +49,7 @@ def slow_said(teacher: GeoSSK, x: torch.Tensor, pool: torch.nn.Module) -> torch.
 
 
 def slow_score(
-    teacher: GeoSSK, ground: torch.Tensor, aerial: torch.Tensor, roll: int, count: int
+    teacher: GeoSSK, ground: torch.Tensor, aerial: torch.Tensor, azimuth_shift: int, count: int
 ) -> float:
     """geossk.md section 4 for one pair, token by token: form G', A', pool them, take the cosine."""
     heads = teacher.config.heads
@@ -78,11 +78,11 @@ def slow_score(
                     row_m, col_m = divmod(m, len(theirs) // ROWS)
                     if teacher.base.bins and is_ground:
                         logit += teacher.azimuth_bias[
-                            h, row_n, row_m, (col_m - col_n - roll) % BINS
+                            h, row_n, row_m, (col_m - col_n - azimuth_shift) % BINS
                         ]
                     elif teacher.base.bins:
                         logit += teacher.azimuth_bias[
-                            h, row_m, row_n, (col_n - col_m - roll) % BINS
+                            h, row_m, row_n, (col_n - col_m - azimuth_shift) % BINS
                         ]
                     logits.append(logit)
                 attention = torch.stack(logits).softmax(0)
@@ -96,7 +96,7 @@ def slow_score(
         return float(F.cosine_similarity(met_g.mean(0), met_a.mean(0), dim=0))
     bins_g = teacher.base.ground_pool.contributions(met_g, count).sum(0)
     bins_a = teacher.base.aerial_pool.contributions(met_a, BINS).sum(0)
-    met = bins_a[(roll + torch.arange(count)) % BINS]
+    met = bins_a[(azimuth_shift + torch.arange(count)) % BINS]
     met = F.normalize(met, dim=1) / count**0.5
     return float((F.normalize(bins_g.flatten(), dim=0) * met.flatten()).sum())
 
@@ -107,10 +107,10 @@ def slow_score(
 def test_fast_scores_equal_the_slow_per_token_loop(switches: dict[str, bool], count: int) -> None:
     teacher = make_teacher(**switches)
     ground, aerial = tokens(2, count, 1), tokens(2, BINS, 2)
-    rolls = torch.tensor([[0, 5], [30, 17]])
-    fast = teacher.pair_scores(ground, aerial, rolls)
+    azimuth_shifts = torch.tensor([[0, 5], [30, 17]])
+    fast = teacher.pair_scores(ground, aerial, azimuth_shifts)
     for q, r in ((0, 1), (1, 0)) if count == 3 else ((1, 1),):
-        slow = slow_score(teacher, ground[q], aerial[r], int(rolls[q, r]), count)
+        slow = slow_score(teacher, ground[q], aerial[r], int(azimuth_shifts[q, r]), count)
         assert float(fast[q, r]) == pytest.approx(slow, abs=2e-5)
 
 
@@ -128,42 +128,42 @@ def test_global_teacher_equals_the_slow_loop_too() -> None:
 def test_a_score_does_not_depend_on_the_other_pairs() -> None:
     teacher = make_teacher()
     ground, aerial = tokens(3, 8, 5), tokens(4, BINS, 6)
-    rolls = torch.randint(0, BINS, (3, 4), generator=torch.Generator().manual_seed(0))
-    together = teacher.pair_scores(ground, aerial, rolls)
-    alone = teacher.pair_scores(ground[1:2], aerial[2:3], rolls[1:2, 2:3])
+    azimuth_shifts = torch.randint(0, BINS, (3, 4), generator=torch.Generator().manual_seed(0))
+    together = teacher.pair_scores(ground, aerial, azimuth_shifts)
+    alone = teacher.pair_scores(ground[1:2], aerial[2:3], azimuth_shifts[1:2, 2:3])
     assert float(together[1, 2]) == pytest.approx(float(alone), abs=1e-6)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("near", [True, False])
-def test_tiles_are_met_at_the_best_roll_near_the_one_that_is_given(near: bool) -> None:
+def test_tiles_are_met_at_the_best_shift_near_the_one_that_is_given(near: bool) -> None:
     teacher = make_teacher()
     ground = tokens(2, 8, 5)
     tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
     given = torch.tensor([[0, 5, 31], [30, 17, 2]])
     aerial = teacher.aerial_tokens(tiles)
-    scores, rolls = teacher.scores_near(ground, aerial, given if near else None)
+    scores, azimuth_shifts = teacher.scores_near(ground, aerial, given if near else None)
     for q in range(2):
         for r in range(3):
             seen = teacher.aerial_tokens(tiles[r : r + 1])
             curve = teacher.plain_similarity(ground[q : q + 1], seen)[0, 0]
             turns = (-1, 0, 1) if near else range(BINS)
             allowed = [(int(given[q, r]) + turn) % BINS for turn in turns]
-            best = max(allowed, key=lambda roll, curve=curve: float(curve[roll]))
-            assert int(rolls[q, r]) == best
+            best = max(allowed, key=lambda azimuth_shift, curve=curve: float(curve[azimuth_shift]))
+            assert int(azimuth_shifts[q, r]) == best
             pair = teacher.pair_scores(ground[q : q + 1], seen, torch.tensor([[best]]))
             assert float(scores[q, r]) == pytest.approx(float(pair), abs=2e-5)
 
 
 @torch.no_grad()
-def test_a_global_teacher_knows_no_rolls() -> None:
+def test_a_global_teacher_knows_no_shifts() -> None:
     torch.manual_seed(2)
     base = build_model("convnet-s", "gap", (64, 256), (64, 64), dim=6, polar=False)
     teacher = GeoSSK(base).eval()
     tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(4))
     ground = tokens(2, BINS, 1)
-    scores, rolls = teacher.scores_near(ground, teacher.aerial_tokens(tiles))
-    assert not rolls.any()
+    scores, azimuth_shifts = teacher.scores_near(ground, teacher.aerial_tokens(tiles))
+    assert not azimuth_shifts.any()
     torch.testing.assert_close(scores, teacher.pair_scores(ground, teacher.aerial_tokens(tiles)))
 
 
@@ -234,14 +234,14 @@ def test_attention_rows_sum_to_one() -> None:
 
 @torch.no_grad()
 def test_turning_the_tile_turns_the_attention_with_it() -> None:
-    """Rolling the aerial tokens by 7 columns and the roll with them changes nothing but columns."""
+    """Rolling the aerial tokens by 7 columns and the azimuth shift with them changes nothing but columns."""
     teacher = make_teacher()
     ground, aerial = tokens(1, 6, 12), tokens(1, BINS, 13)
     turned = aerial.unflatten(1, (ROWS, BINS)).roll(7, dims=2).flatten(1, 2)
     before, after = teacher.interact(ground, aerial, 4), teacher.interact(ground, turned, 11)
     scores = [
-        float(teacher.pair_scores(ground, told, torch.tensor([[roll]])))
-        for told, roll in ((aerial, 4), (turned, 11))
+        float(teacher.pair_scores(ground, told, torch.tensor([[azimuth_shift]])))
+        for told, azimuth_shift in ((aerial, 4), (turned, 11))
     ]
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
     expected = before.ground_to_aerial.unflatten(2, (ROWS, BINS)).roll(7, dims=3)
@@ -254,8 +254,8 @@ def test_the_teacher_cannot_be_indexed() -> None:
     assert not [name for name in dir(make_teacher()) if name.startswith("describe")]
 
 
-def test_missing_rolls_are_refused() -> None:
-    with pytest.raises(SettingError, match="one roll for each of 2 x 3 pairs"):
+def test_missing_shifts_are_refused() -> None:
+    with pytest.raises(SettingError, match="one azimuth shift for each of 2 x 3 pairs"):
         make_teacher().pair_scores(tokens(2, 4, 1), tokens(3, BINS, 2))
 
 

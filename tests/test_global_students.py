@@ -145,7 +145,7 @@ def test_global_descriptors_are_compared_as_they_are():
     queries, places = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [1.0, 0.0]])
     found = match(queries, places[:, None], bins=None)
     assert found.similarity.tolist() == [[pytest.approx(0.6), 1.0]]
-    assert np.isnan(found.roll).all()
+    assert np.isnan(found.azimuth_shift).all()
 
 
 def test_twin_branches_find_their_places_without_a_heading(tiny_world, tiny_global_student):

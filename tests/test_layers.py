@@ -7,10 +7,10 @@ from copy import deepcopy
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 from core.models.convnet import ConvNet, ConvNetConfig
-from core.models.layers import PIXELS_AT_ONCE, Remembered, encode_in_parts, pad_columns
+from core.models.layers import PIXELS_AT_ONCE, WeightCache, encode_in_parts, pad_columns
 
 
 @pytest.mark.parametrize("circular", [True, False])
@@ -22,7 +22,7 @@ def test_padding_equals_torchs_in_value_and_gradient(columns, layout, circular):
     first = images.contiguous(memory_format=layout).requires_grad_()
     second = images.detach().clone().requires_grad_()
     padded = pad_columns(first, columns, circular)
-    expected = functional.pad(second, (columns, columns, 0, 0), mode=mode)
+    expected = F.pad(second, (columns, columns, 0, 0), mode=mode)
     assert torch.equal(padded, expected)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(9))
     (padded * weights).sum().backward()
@@ -40,7 +40,7 @@ class Doubled(nn.Linear):
 
     def __init__(self) -> None:
         super().__init__(2, 2)
-        self.doubled, self.computed = Remembered(), 0
+        self.doubled, self.computed = WeightCache(), 0
 
     def ask(self) -> torch.Tensor:
         return self.doubled((self.weight, self.bias), self._compute)[0]

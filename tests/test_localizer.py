@@ -1,7 +1,7 @@
 """Photo in, Prediction out: run alone with ``pytest tests/test_localizer.py``.
 
 The models are untrained, but their branches are twins: the polar view of a tile, taken as a
-panorama, has that tile's descriptor. So the true place, roll and heading of every query are known.
+panorama, has that tile's descriptor. So the true place, azimuth shift and heading of every query are known.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from core.errors import PhotoError, SettingError
 from core.evaluation import pools, rerank
 from core.gallery.folder import Gallery, GallerySettings, build_gallery
 from core.geo import distance_m
-from core.localization import ranking
 from core.localization.calibration import Calibration, ViewCalibration
 from core.localization.localizer import POOL, RERANKED, Localizer, tile_describer
-from core.localization.search import heading_from_roll
+from core.models import alignment
 from core.photos.opening import open_photo
 from core.photos.views import ground_batch
-from core.polar import roll_canvas, tile_to_polar, to_batch
+from core.polar import heading_from_shift, shift_canvas, tile_to_polar, to_batch
 from core.records import Place, SearchArea
 from tests.conftest import MODEL_HASH
 
@@ -42,7 +41,7 @@ def with_teacher(tiny_gallery, tiny_student, tiny_teacher):
 
 def panorama_at(gallery, row: int, turned_bins: int = 0) -> np.ndarray:
     """What an ideal camera at a tile's centre would see, its content moved right by bins."""
-    return roll_canvas(tile_to_polar(gallery.tile_image(row)), turned_bins)
+    return shift_canvas(tile_to_polar(gallery.tile_image(row)), turned_bins)
 
 
 @pytest.mark.parametrize("turned", [0, 5, 31])
@@ -53,7 +52,7 @@ def test_a_panorama_finds_its_place_and_heading(localizer, turned):
     assert first.row == ROW
     assert first.tile.tile_id == localizer.gallery.tile_ids[ROW]
     assert 0.9 < first.similarity <= 1
-    assert abs((first.roll + turned + 16) % 32 - 16) < 0.2
+    assert abs((first.azimuth_shift + turned + 16) % 32 - 16) < 0.2
     # Content moved right by a bin turns the heading left by 11.25 degrees.
     error = (first.heading_deg - (-11.25 * turned) + 180) % 360 - 180
     assert abs(error) < 2
@@ -99,7 +98,7 @@ def test_a_part_of_a_panorama_finds_its_place_and_heading(localizer):
     found = localizer.locate(part, fov_deg=180)
     assert found.fov_source == "typed"
     assert found.candidates[0].row == ROW
-    assert abs((found.heading_deg - heading_from_roll(8, 16) + 180) % 360 - 180) < 8
+    assert abs((found.heading_deg - heading_from_shift(8, 16) + 180) % 360 - 180) < 8
 
 
 def test_known_heading_is_kept_and_a_wrong_one_hurts(localizer):
@@ -155,10 +154,10 @@ def test_the_camera_is_a_point_in_the_place(localizer, with_teacher):
 def test_a_gallery_described_otherwise_than_the_fit_is_told(localizer):
     photo = panorama_at(localizer.gallery, ROW)
     for fitted, told in ((None, False), (1, False), (4, True)):
-        calibration = Calibration(standpoints=fitted)
+        calibration = Calibration(viewpoints=fitted)
         one = Localizer(localizer.gallery, localizer.student, calibration=calibration)
         notes = one.locate(photo).notes
-        assert any("fitted with places described from 4 standpoints" in n for n in notes) == told
+        assert any("fitted with places described from 4 viewpoints" in n for n in notes) == told
 
 
 def test_teacher_overrules_the_student(with_teacher, monkeypatch):
@@ -185,7 +184,7 @@ def test_teacher_overrules_the_student(with_teacher, monkeypatch):
     monkeypatch.setattr(with_teacher.teacher, "scores_near", prefer_second)
     after = with_teacher.locate(photo)
     assert len(tiles) == 20
-    assert looks == [20, ranking.TWICE, 5]
+    assert looks == [20, alignment.MIRRORED, 5]
     assert min(distance_m(after.candidates[0].camera, place) for place in tiles) < 0.01
     assert after.candidates[0].row == second
     assert after.candidates[0].teacher_score == 1.0
@@ -198,7 +197,7 @@ def test_global_student_finds_the_place_and_knows_no_heading(
     found = localizer.locate(panorama_at(tiny_global_gallery, ROW, 9))
     assert found.candidates[0].row == ROW
     assert found.heading_deg is None
-    assert found.candidates[0].roll is None
+    assert found.candidates[0].azimuth_shift is None
     assert localizer.locate(panorama_at(tiny_global_gallery, ROW), heading_deg=45).heading_deg == 45
 
 
@@ -208,8 +207,8 @@ def test_teacher_gives_a_global_student_its_heading(
     localizer = Localizer(tiny_global_gallery, tiny_global_student, tiny_teacher, TEACHER_DECIDES)
     found = localizer.locate(panorama_at(tiny_global_gallery, ROW, 9))
     assert found.candidates[0].row == ROW
-    assert found.candidates[0].roll == 23
-    assert found.heading_deg == heading_from_roll(23, 32)
+    assert found.candidates[0].azimuth_shift == 23
+    assert found.heading_deg == heading_from_shift(23, 32)
 
 
 @pytest.mark.parametrize("fov_deg", [None, 65, 120, 200])
@@ -222,8 +221,8 @@ def test_global_student_takes_any_field_of_view(tiny_global_gallery, tiny_global
 def test_explanation_of_a_candidate(with_teacher):
     photo = panorama_at(with_teacher.gallery, ROW, 3)
     first = with_teacher.locate(photo).candidates[0]
-    seen = with_teacher.explain(photo, first.row, first.roll)
-    assert seen.roll == first.roll == pytest.approx(29, abs=0.2)
+    seen = with_teacher.explain(photo, first.row, first.azimuth_shift)
+    assert seen.azimuth_shift == first.azimuth_shift == pytest.approx(29, abs=0.2)
     assert seen.canvas.shape == (128, 512, 3)
     assert seen.tile.shape == (128, 128, 3)
     assert seen.phi_ground.sum() == pytest.approx(1, abs=1e-4)
@@ -233,10 +232,10 @@ def test_explanation_of_a_candidate(with_teacher):
     assert -1 <= seen.teacher_score <= 1
 
 
-def test_explanation_finds_the_roll_where_none_is_given(with_teacher):
+def test_explanation_finds_the_shift_where_none_is_given(with_teacher):
     assert with_teacher.explain(
         panorama_at(with_teacher.gallery, ROW, 3), ROW
-    ).roll == pytest.approx(29, abs=0.2)
+    ).azimuth_shift == pytest.approx(29, abs=0.2)
 
 
 def test_an_explanation_is_cut_around_the_camera(with_teacher):
@@ -321,74 +320,74 @@ def test_confidence_follows_the_calibration_of_the_views_width(tiny_gallery, tin
 
 
 @pytest.fixture(scope="module")
-def from_standpoints(tiny_raster, tiny_student, tmp_path_factory) -> Localizer:
-    out, settings = tmp_path_factory.mktemp("standpoints"), GallerySettings(tile_pixels=128)
+def from_viewpoints(tiny_raster, tiny_student, tmp_path_factory) -> Localizer:
+    out, settings = tmp_path_factory.mktemp("viewpoints"), GallerySettings(tile_pixels=128)
     build_gallery(tiny_raster, out, tile_describer(tiny_student), "tiny", MODEL_HASH, settings)
     return Localizer(Gallery.open(out), tiny_student)
 
 
-def standpoint_of(gallery, standpoint: int) -> Place:
-    """Where one of the standpoints of ROW is."""
+def viewpoint_of(gallery, viewpoint: int) -> Place:
+    """Where one of the viewpoints of ROW is."""
     own = gallery.tile(ROW)
-    offset = gallery.standpoints[standpoint] * own.side_m / 2
+    offset = gallery.viewpoints[viewpoint] * own.side_m / 2
     return gallery.frame.to_place(*(np.array([own.east_m, own.north_m]) + offset))
 
 
-@pytest.mark.parametrize("standpoint", range(4))
+@pytest.mark.parametrize("viewpoint", range(4))
 def test_a_photo_from_a_quarter_of_a_cell_finds_the_cell_and_that_quarter(
-    from_standpoints, standpoint
+    from_viewpoints, viewpoint
 ):
-    gallery = from_standpoints.gallery
-    tile = gallery.tile_image_at(standpoint_of(gallery, standpoint))
-    photo = roll_canvas(tile_to_polar(tile), 5)
-    ranking = from_standpoints._rank(
-        from_standpoints._describe(from_standpoints.view(photo)[1]),
-        from_standpoints.view(photo)[1],
+    gallery = from_viewpoints.gallery
+    tile = gallery.tile_image_at(viewpoint_of(gallery, viewpoint))
+    photo = shift_canvas(tile_to_polar(tile), 5)
+    ranking = from_viewpoints._rank(
+        from_viewpoints._describe(from_viewpoints.view(photo)[1]),
+        from_viewpoints.view(photo)[1],
         None,
         None,
     )
-    assert ranking.from_each[0].argmax() == standpoint
-    first = from_standpoints.locate(photo).candidates[0]
+    assert ranking.viewpoint_similarities[0].argmax() == viewpoint
+    first = from_viewpoints.locate(photo).candidates[0]
     assert first.row == ranking.rows[0] == ROW
-    assert first.roll == pytest.approx(27, abs=0.2)
+    assert first.azimuth_shift == pytest.approx(27, abs=0.2)
 
 
 def test_the_teacher_looks_from_where_the_student_believes_the_camera(
-    from_standpoints, tiny_teacher
+    from_viewpoints, tiny_teacher
 ):
     """Both ways round: the score is the mean of what is seen of the pair and of its mirror image."""
-    gallery = from_standpoints.gallery
-    photo = tile_to_polar(gallery.tile_image_at(standpoint_of(gallery, 2)))
-    both = Localizer(gallery, from_standpoints.student, tiny_teacher, TEACHER_DECIDES)
+    gallery = from_viewpoints.gallery
+    photo = tile_to_polar(gallery.tile_image_at(viewpoint_of(gallery, 2)))
+    both = Localizer(gallery, from_viewpoints.student, tiny_teacher, TEACHER_DECIDES)
     first = both.locate(photo).candidates[0]
     assert first.row == ROW
-    believed = from_standpoints.locate(photo).candidates[0].camera
-    seen = both.explain(photo, ROW, first.roll, camera=believed)
+    believed = from_viewpoints.locate(photo).candidates[0].camera
+    seen = both.explain(photo, ROW, first.azimuth_shift, camera=believed)
     assert first.teacher_score == pytest.approx(seen.teacher_score, abs=3e-3)  # bfloat16
     looks = []
-    for canvas, tile, roll in (
-        (seen.canvas, seen.tile, seen.roll),
-        (seen.canvas[:, ::-1], seen.tile[:, ::-1], -seen.roll % 32),
+    for canvas, tile, azimuth_shift in (
+        (seen.canvas, seen.tile, seen.azimuth_shift),
+        (seen.canvas[:, ::-1], seen.tile[:, ::-1], -seen.azimuth_shift % 32),
     ):
         ground = tiny_teacher.ground_tokens(ground_batch([canvas], (64, 256)))
-        turns = torch.tensor([roll - round(roll)], dtype=torch.float32)
+        turns = torch.tensor([azimuth_shift - round(azimuth_shift)], dtype=torch.float32)
         aerial = tiny_teacher.aerial_tokens(to_batch([tile], (128, 128)), turns)
-        rolls = torch.tensor([[round(roll) % 32]])
-        looks.append(float(tiny_teacher.pair_scores(ground, aerial, rolls).detach()))
+        azimuth_shifts = torch.tensor([[round(azimuth_shift) % 32]])
+        looks.append(float(tiny_teacher.pair_scores(ground, aerial, azimuth_shifts).detach()))
     assert abs(looks[0] - looks[1]) > 1e-4
     assert first.teacher_score == pytest.approx(sum(looks) / 2, abs=3e-3)
 
 
 @pytest.mark.parametrize("aside", [(3.0, 1.0), (-2.0, 4.0), (0.5, -3.5)])
-def test_the_teacher_steps_closer_to_the_camera(from_standpoints, tiny_teacher, aside):
+def test_the_teacher_steps_closer_to_the_camera(from_viewpoints, tiny_teacher, aside):
     """Only in the first place; the student alone stays where it believes the camera."""
-    gallery = from_standpoints.gallery
+    gallery = from_viewpoints.gallery
     own = gallery.tile(ROW)
     camera = gallery.frame.to_place(own.east_m + aside[0], own.north_m + aside[1])
     photo = tile_to_polar(gallery.tile_image_at(camera))
-    student = from_standpoints.locate(photo).candidates
+    student = from_viewpoints.locate(photo).candidates
     fitted = ViewCalibration(32, 1.0, 1.0, 1.0, 0.0, radius_m=5.0, closer_m=2.0)
-    model = (from_standpoints.student, tiny_teacher, Calibration((fitted,)))
+    model = (from_viewpoints.student, tiny_teacher, Calibration((fitted,)))
     both = Localizer(gallery, *model).locate(photo).candidates
     assert [candidate.radius_m for candidate in both[:3]] == [2.0, 5.0, 5.0]
     assert both[0].row == student[0].row
@@ -406,20 +405,20 @@ def test_only_the_best_at_first_sight_are_looked_at_in_the_mirror(
     """Among twenty tiles: the six best have the mean of both looks, the others that of the first."""
     view = ground_batch([panorama_at(tiny_gallery, ROW)], (64, 256))
     tiles = to_batch([tiny_gallery.tile_image(row) for row in range(20)], (128, 128))
-    rolls = np.arange(20, dtype=np.float32) % 32
+    azimuth_shifts = np.arange(20, dtype=np.float32) % 32
     shown = []
-    original = ranking._scores
+    original = alignment._scores
 
     def counting(teacher, view, tiles, near, turns):
         found = original(teacher, view, tiles, near, turns)
         shown.append(found[0].numpy())
         return found
 
-    monkeypatch.setattr(ranking, "_scores", counting)
-    scores, _ = ranking.score_tiles(tiny_teacher, view, tiles, rolls)
+    monkeypatch.setattr(alignment, "_scores", counting)
+    scores, _ = alignment.aligned_scores(tiny_teacher, view, tiles, azimuth_shifts)
     plain, mirrored = shown
-    assert (len(plain), len(mirrored)) == (20, ranking.TWICE)
+    assert (len(plain), len(mirrored)) == (20, alignment.MIRRORED)
     expected = plain.copy()
-    best = np.argsort(-plain, kind="stable")[: ranking.TWICE]
+    best = np.argsort(-plain, kind="stable")[: alignment.MIRRORED]
     expected[best] = (plain[best] + mirrored) / 2
     np.testing.assert_allclose(scores, expected, atol=1e-6)

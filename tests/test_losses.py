@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 
 from core.training import losses
 from tests.parity import fill
@@ -86,24 +86,26 @@ def slow_saig_info_nce(s: Tensor, temperature: float, ignored: Tensor) -> float:
     return total / len(s)
 
 
-def slow_roll(s: Tensor, columns: Tensor, rolls: Tensor, scale: float, ignored: Tensor) -> float:
+def slow_shift(
+    s: Tensor, columns: Tensor, azimuth_shifts: Tensor, scale: float, ignored: Tensor
+) -> float:
     queries, references, k = s.shape
     total = 0.0
     for q in range(queries):
         true = int(columns[q])
-        low = math.floor(rolls[q])
-        share = float(rolls[q]) - low
+        low = math.floor(azimuth_shifts[q])
+        share = float(azimuth_shifts[q]) - low
         positive = (1 - share) * s[q, true, low % k] + share * s[q, true, (low + 1) % k]
         forward, backward = [], []
         for r in range(references):
-            for roll in range(k):
+            for azimuth_shift in range(k):
                 if r == true or not ignored[q, r]:
-                    forward.append(scale * float(s[q, r, roll]))
+                    forward.append(scale * float(s[q, r, azimuth_shift]))
         for other in range(queries):
-            for roll in range(k):
+            for azimuth_shift in range(k):
                 is_other_crop = other != q and int(columns[other]) == true
                 if other == q or not (is_other_crop or ignored[other, true]):
-                    backward.append(scale * float(s[other, true, roll]))
+                    backward.append(scale * float(s[other, true, azimuth_shift]))
         for logits in (forward, backward):
             total += (log_sum_exp(logits) - scale * float(positive)) / 2
     return total / queries
@@ -126,8 +128,8 @@ def slow_multi_positive(s: Tensor, positives: Tensor, scale: float, ignored: Ten
 
 
 def parity_similarity() -> Tensor:
-    ground = functional.normalize(fill("g", 8, 16), dim=1)
-    aerial = functional.normalize(fill("s", 8, 16), dim=1)
+    ground = F.normalize(fill("g", 8, 16), dim=1)
+    aerial = F.normalize(fill("s", 8, 16), dim=1)
     return ground @ aerial.T
 
 
@@ -155,58 +157,60 @@ def test_square_losses_equal_their_slow_loops(size: int, share: float) -> None:
         slow_mined(s, 10, hidden, mildest=False),
         slow_mined(s, 10, hidden, mildest=True),
         slow_saig_info_nce(s, 0.02, hidden),
-        slow_roll(s[:, :, None], torch.arange(size), torch.zeros(size), 20, hidden),
+        slow_shift(s[:, :, None], torch.arange(size), torch.zeros(size), 20, hidden),
     ]
     assert got == pytest.approx(expected, rel=1e-9)
 
 
 def test_symmetric_info_nce_is_two_cross_entropies() -> None:
     s, target = random_similarity(7, 7), torch.arange(7)
-    rows = functional.cross_entropy(20 * s, target)
-    columns = functional.cross_entropy(20 * s.T, target)
+    rows = F.cross_entropy(20 * s, target)
+    columns = F.cross_entropy(20 * s.T, target)
     torch.testing.assert_close(losses.symmetric_info_nce(s, 20.0), (rows + columns) / 2)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_roll_info_nce_equals_the_triple_loop(seed: int) -> None:
+def test_shift_info_nce_equals_the_triple_loop(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     s = random_similarity(6, 4, 8, seed=seed)
     columns = torch.tensor([0, 0, 1, 2, 3, 2])
-    rolls = 8 * torch.rand(6, generator=generator, dtype=torch.float64)
-    rolls[0], rolls[1] = 7.75, 3.0
+    azimuth_shifts = 8 * torch.rand(6, generator=generator, dtype=torch.float64)
+    azimuth_shifts[0], azimuth_shifts[1] = 7.75, 3.0
     ignored = random_mask(6, 4, seed=seed)
-    got = losses.roll_info_nce(s, columns, rolls, torch.tensor(14.0), ignored)
-    assert float(got) == pytest.approx(slow_roll(s, columns, rolls, 14.0, ignored), rel=1e-9)
+    got = losses.shift_info_nce(s, columns, azimuth_shifts, torch.tensor(14.0), ignored)
+    assert float(got) == pytest.approx(
+        slow_shift(s, columns, azimuth_shifts, 14.0, ignored), rel=1e-9
+    )
 
 
 def test_further_wrong_hypotheses_are_as_those_of_one_more_reference() -> None:
     s, columns = random_similarity(3, 4, 8), torch.arange(3)
-    rolls = torch.tensor([0.5, 3.0, 7.25])
-    whole = losses.roll_info_nce(s, columns, rolls, 10.0)
-    apart = losses.roll_info_nce(s[:, :3], columns, rolls, 10.0, wrong=s[:, 3])
+    azimuth_shifts = torch.tensor([0.5, 3.0, 7.25])
+    whole = losses.shift_info_nce(s, columns, azimuth_shifts, 10.0)
+    apart = losses.shift_info_nce(s[:, :3], columns, azimuth_shifts, 10.0, wrong=s[:, 3])
     torch.testing.assert_close(apart, whole)
     none = torch.full((3, 5), -torch.inf, dtype=s.dtype)
-    alone = losses.roll_info_nce(s[:, :3], columns, rolls, 10.0)
+    alone = losses.shift_info_nce(s[:, :3], columns, azimuth_shifts, 10.0)
     torch.testing.assert_close(
-        losses.roll_info_nce(s[:, :3], columns, rolls, 10.0, wrong=none), alone
+        losses.shift_info_nce(s[:, :3], columns, azimuth_shifts, 10.0, wrong=none), alone
     )
     assert alone < whole
 
 
-def test_roll_is_taken_modulo_its_count() -> None:
+def test_shift_is_taken_modulo_its_count() -> None:
     s, columns = random_similarity(3, 3, 8), torch.arange(3)
-    rolls = torch.tensor([-0.25, 7.75, 3.5])
+    azimuth_shifts = torch.tensor([-0.25, 7.75, 3.5])
     wrapped = torch.tensor([7.75, 15.75, -4.5])
-    first = losses.roll_info_nce(s, columns, rolls, 10.0)
-    torch.testing.assert_close(first, losses.roll_info_nce(s, columns, wrapped, 10.0))
+    first = losses.shift_info_nce(s, columns, azimuth_shifts, 10.0)
+    torch.testing.assert_close(first, losses.shift_info_nce(s, columns, wrapped, 10.0))
 
 
-def test_roll_info_nce_tells_the_heading_apart() -> None:
+def test_shift_info_nce_tells_the_heading_apart() -> None:
     s = torch.zeros(2, 2, 4)
     s[0, 0, 1] = s[1, 1, 3] = 1.0
     columns = torch.arange(2)
-    right = losses.roll_info_nce(s, columns, torch.tensor([1.0, 3.0]), 10.0)
-    wrong = losses.roll_info_nce(s, columns, torch.tensor([2.0, 3.0]), 10.0)
+    right = losses.shift_info_nce(s, columns, torch.tensor([1.0, 3.0]), 10.0)
+    wrong = losses.shift_info_nce(s, columns, torch.tensor([2.0, 3.0]), 10.0)
     assert right < 0.01
     assert wrong > 1
 
@@ -284,14 +288,14 @@ def test_gradients_are_exact(loss) -> None:
     assert torch.autograd.gradcheck(loss, (s,))
 
 
-def test_roll_gradients_are_exact_and_reach_the_scale() -> None:
+def test_shift_gradients_are_exact_and_reach_the_scale() -> None:
     scale = losses.LearnedScale(0.1).double()
     s = random_similarity(3, 2, 4).requires_grad_()
-    rolls = torch.tensor([0.25, 3.5, 2.0], dtype=torch.float64)
+    azimuth_shifts = torch.tensor([0.25, 3.5, 2.0], dtype=torch.float64)
     columns = torch.tensor([0, 0, 1])
 
     def loss(similarity: Tensor, log_scale: Tensor) -> Tensor:
-        return losses.roll_info_nce(similarity, columns, rolls, log_scale.exp())
+        return losses.shift_info_nce(similarity, columns, azimuth_shifts, log_scale.exp())
 
     assert torch.autograd.gradcheck(loss, (s, scale.log_scale))
 

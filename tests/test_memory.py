@@ -41,8 +41,8 @@ def test_wrong_hypotheses_equal_the_slow_loop(bins: int) -> None:
             if (centres[r] - places[q]).norm() < 15:
                 continue
             laid = known[r].view(BINS, SIZE)
-            for roll in range(BINS):
-                met = torch.stack([laid[(roll + i) % BINS] for i in range(bins)]).flatten()
+            for azimuth_shift in range(BINS):
+                met = torch.stack([laid[(azimuth_shift + i) % BINS] for i in range(bins)]).flatten()
                 slow.append(float(asked[q].detach() @ met) * (BINS / bins) ** 0.5)
         got = told[q][told[q].isfinite()].detach().sort().values
         torch.testing.assert_close(got, torch.tensor(sorted(slow)), atol=1e-5, rtol=0)

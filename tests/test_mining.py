@@ -30,8 +30,8 @@ def slow_likeness(student, town, grid: np.ndarray, bins: int) -> np.ndarray:
         asked = bins_seen / np.linalg.norm(bins_seen)
         for j, told in enumerate(tile):
             sums = [
-                sum(float(asked[b] @ told[(roll + b) % BINS]) for b in range(bins))
-                for roll in range(BINS)
+                sum(float(asked[b] @ told[(azimuth_shift + b) % BINS]) for b in range(bins))
+                for azimuth_shift in range(BINS)
             ]
             alike[i, j] = max(sums)
     return alike

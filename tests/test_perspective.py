@@ -18,7 +18,7 @@ from core.evaluation.pools import DescribedTown
 from core.imagery.raster import RasterSource
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
-from core.polar import roll_canvas, tile_to_polar
+from core.polar import shift_canvas, tile_to_polar
 from core.results.perspective import perspective_section
 
 FOCAL_MM = (9, 9, 9, 9, 14, 14, 14)
@@ -53,7 +53,7 @@ def world(tiny_world: Path, tmp_path_factory) -> Path:
         places, turned, FOCAL_MM, FOV_DEG, files, strict=True
     ):
         tile = ground.read_tile(east, north, 76.8, 128)[0]
-        canvas = roll_canvas(tile_to_polar(tile, 128, 512), int(turn))
+        canvas = shift_canvas(tile_to_polar(tile, 128, 512), int(turn))
         exif = Image.Exif()
         exif[0x0110] = "pinhole"
         exif.get_ifd(IFD.Exif)[0xA405] = focal
@@ -83,7 +83,7 @@ def test_photos_of_one_width_are_asked_together(world: Path, tiny_world: Path) -
 def test_a_model_that_knows_every_photo_places_them_all(
     world: Path, tiny_student: TwoBranch, tiny_teacher: GeoSSK
 ) -> None:
-    described = DescribedTown(tiny_student, tiny_teacher, load_town(world), standpoints=1)
+    described = DescribedTown(tiny_student, tiny_teacher, load_town(world), viewpoints=1)
     rows = photo_rows(described, load_photos(world))
     assert [(row["radius_m"], row["reranked"]) for row in rows] == [
         (None, False), (None, True), (200.0, False), (200.0, True),
@@ -98,14 +98,14 @@ def test_a_model_that_knows_every_photo_places_them_all(
 def test_photos_of_elsewhere_are_not_placed(world: Path, tiny_student: TwoBranch) -> None:
     photos = load_photos(world)
     moved = PhotoQueries(photos.files, photos.places + 5000, photos.heading_deg, photos.fov_deg)
-    described = DescribedTown(tiny_student, None, load_town(world), standpoints=1)
+    described = DescribedTown(tiny_student, None, load_town(world), viewpoints=1)
     everywhere, near = photo_rows(described, moved)
     assert everywhere["within_50_m"] == near["within_50_m"] == 0
     assert everywhere["median_heading_error_located_deg"] is None
 
 
 def test_the_table_has_a_line_for_each_kind_of_help(world: Path, tiny_student: TwoBranch) -> None:
-    described = DescribedTown(tiny_student, None, load_town(world), standpoints=1)
+    described = DescribedTown(tiny_student, None, load_town(world), viewpoints=1)
     rows = photo_rows(described, load_photos(world))
     again = [{**row, "reranked": True, "within_25_m": 0.5} for row in rows]
     report = {"data": "town", "photos": [*again, *rows], "command": "evaluate", "date": "today"}

@@ -105,10 +105,10 @@ def test_a_teacher_learns_to_point_on_a_town_that_tells() -> None:
 
 def test_passing_is_the_mean_share_of_each_kind() -> None:
     phi = torch.tensor([[0.4, 0.3, -0.1, 0.4], [0.1, 0.2, 0.3, 0.4]])
-    passing = torch.tensor([[1, 0, 1, 2], [2, 0, 0, 1]])
+    transient = torch.tensor([[1, 0, 1, 2], [2, 0, 0, 1]])
     vehicles, sky = (4 * 0.4 + 0 + 4 * 0.4) / 3, (4 * 0.4 + 4 * 0.1) / 2
-    assert float(passing_loss(phi, passing)) == pytest.approx(vehicles + sky)
-    none = passing_loss(phi.requires_grad_(), torch.zeros_like(passing))
+    assert float(passing_loss(phi, transient)) == pytest.approx(vehicles + sky)
+    none = passing_loss(phi.requires_grad_(), torch.zeros_like(transient))
     none.backward()
     assert float(none.detach()) == 0
     assert not phi.grad.any()
@@ -123,8 +123,8 @@ def test_a_teacher_learns_that_vehicles_count_for_little() -> None:
     kinds[:, 1, ::3] = 2
     truth = replace(town.truth, class_id=kinds, class_names=("sky", "wall", "vehicle"))
     batch = TownBatches([replace(town, truth=truth)], sampling, 128, 0).batch(0)
-    assert (batch.passing == 1).sum() == 8 * 11
-    taught = TeacherObjective(teacher, Lessons(passing=30.0)).train()
+    assert (batch.transient == 1).sum() == 8 * 11
+    taught = TeacherObjective(teacher, Lessons(transient=30.0)).train()
     optimizer = torch.optim.Adam(teacher.base.ground_pool.parameters(), 1e-3)
     told = figures_of_steps(taught, optimizer, batch, 8)
-    assert told[-1]["passing"] < 0.7 * told[0]["passing"]
+    assert told[-1]["transient"] < 0.7 * told[0]["transient"]

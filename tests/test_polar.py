@@ -10,11 +10,11 @@ from core.errors import SettingError
 from core.polar import (
     BINS,
     polar_view,
-    roll_canvas,
+    rotated_back,
     sector_map,
+    shift_canvas,
     tile_to_polar,
     to_batch,
-    turned_back,
 )
 
 
@@ -42,19 +42,19 @@ def test_rows_are_radius_with_the_edge_on_top() -> None:
     assert abs(row - 0.25 * 128) < 3
 
 
-def test_a_tile_turned_counter_clockwise_is_its_polar_view_rolled_left_by_a_quarter() -> None:
+def test_a_tile_turned_counter_clockwise_is_its_polar_view_shifted_left_by_a_quarter() -> None:
     tile = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     turned = tile_to_polar(np.rot90(tile).copy())
-    rolled = np.roll(tile_to_polar(tile), -512 // 4, axis=1)
-    assert np.abs(turned.astype(int) - rolled.astype(int)).max() <= 1
+    shifted = np.roll(tile_to_polar(tile), -512 // 4, axis=1)
+    assert np.abs(turned.astype(int) - shifted.astype(int)).max() <= 1
 
 
 def test_rolling_a_canvas_right_brings_its_left_neighbour_to_the_centre() -> None:
     canvas = np.zeros((4, 512, 3), np.uint8)
     canvas[:, 256 - 16 : 256] = 200
-    assert (roll_canvas(canvas, 1)[:, 256:272] == 200).all()
+    assert (shift_canvas(canvas, 1)[:, 256:272] == 200).all()
     with pytest.raises(SettingError, match="multiple of 32"):
-        roll_canvas(canvas[:, :500], 1)
+        shift_canvas(canvas[:, :500], 1)
 
 
 def test_sector_map_agrees_with_the_polar_view() -> None:
@@ -101,7 +101,7 @@ def test_a_turned_polar_view_begins_between_the_bins() -> None:
 
 def test_places_turn_back_as_sectors_turn() -> None:
     north = np.array([[[0.0, 10.0]]])
-    east_of_north = turned_back(north, np.array([-8.0]))  # minus a quarter of a circle
+    east_of_north = rotated_back(north, np.array([-8.0]))  # minus a quarter of a circle
     np.testing.assert_allclose(east_of_north, [[[10.0, 0.0]]], atol=1e-9)
     assert (sector_map(64, 1.0)[8, 30], sector_map(64)[8, 30]) != (-1, -1)
     moved = (sector_map(64) % BINS - 1) % BINS

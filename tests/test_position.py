@@ -19,8 +19,8 @@ def bowl(camera: np.ndarray, points: np.ndarray, width_m: float) -> np.ndarray:
     return -((points - camera) ** 2).sum(axis=-1) / (2 * width_m**2) / SHARPNESS
 
 
-def points_of(standpoints) -> np.ndarray:
-    return GRID[:, None] + np.asarray(standpoints) * SIDE_M / 2
+def points_of(viewpoints) -> np.ndarray:
+    return GRID[:, None] + np.asarray(viewpoints) * SIDE_M / 2
 
 
 def test_a_place_alone_is_its_centre() -> None:
@@ -28,12 +28,12 @@ def test_a_place_alone_is_its_centre() -> None:
     assert found == pytest.approx([5.0, -7.0])
 
 
-@pytest.mark.parametrize("standpoints", [((0.0, 0.0),), QUARTERS])
-def test_scores_that_fall_off_around_the_camera_find_it(standpoints) -> None:
+@pytest.mark.parametrize("viewpoints", [((0.0, 0.0),), QUARTERS])
+def test_scores_that_fall_off_around_the_camera_find_it(viewpoints) -> None:
     for camera in ([3.0, -6.0], [-8.0, 1.0], [0.0, 0.0]):
-        scores = bowl(np.array(camera), points_of(standpoints), 8.0)
+        scores = bowl(np.array(camera), points_of(viewpoints), 8.0)
         first = int(scores.max(axis=1).argmax())
-        found = camera_position(GRID, scores, first, SIDE_M, standpoints)
+        found = camera_position(GRID, scores, first, SIDE_M, viewpoints)
         centre_error = np.hypot(*(GRID[first] - camera))
         assert np.hypot(*(found - camera)) < max(1.0, 0.3 * centre_error)
 

@@ -40,7 +40,7 @@ def azimuth_shown(view: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("bins", [32, 8, 5])
 @pytest.mark.parametrize("mirror", [False, True])
-def test_true_rolls_say_where_the_first_bin_looks(bins: int, mirror: bool) -> None:
+def test_true_shifts_say_where_the_first_bin_looks(bins: int, mirror: bool) -> None:
     town = telling_town()
     config = SamplingConfig(batch=12, widths=((bins, 1.0),), mirror=mirror)
     for seed in range(6):
@@ -49,10 +49,10 @@ def test_true_rolls_say_where_the_first_bin_looks(bins: int, mirror: bool) -> No
         column = WIDTH // BINS
         flipped = batch.tiles[0][0, 0, 0] > batch.tiles[0][0, -1, 0]  # red falls to the east
         assert mirror or not flipped
-        for view, roll in zip(batch.views, batch.true_rolls, strict=True):
+        for view, azimuth_shift in zip(batch.views, batch.true_shifts, strict=True):
             middle = azimuth_shown(view)[column // 2 : column // 2 + 1].mean()
             shown = -middle if flipped else middle
-            expected = -180 + (roll + 0.5) * 360 / BINS
+            expected = -180 + (azimuth_shift + 0.5) * 360 / BINS
             assert abs((shown - expected + 180) % 360 - 180) < 3
 
 
@@ -67,13 +67,13 @@ def test_turned_tiles_lie_under_their_views(bins: int, mirror: bool) -> None:
     whole = replace(config, turn_error=None)
     for seed in range(6):
         batch = sample_batch(town, config, 128, np.random.default_rng(seed))
-        off = batch.true_rolls - np.rint(batch.true_rolls)
+        off = batch.true_shifts - np.rint(batch.true_shifts)
         assert np.abs(off).max() <= 0.1 + 1e-5
         assert batch.turns is not None
         assert np.abs(batch.turns).max() <= 0.6
-        north_up = sample_batch(town, whole, 128, np.random.default_rng(seed)).true_rolls
+        north_up = sample_batch(town, whole, 128, np.random.default_rng(seed)).true_shifts
         expected = north_up - batch.turns[batch.true_columns]
-        apart = (batch.true_rolls - expected + BINS / 2) % BINS - BINS / 2
+        apart = (batch.true_shifts - expected + BINS / 2) % BINS - BINS / 2
         np.testing.assert_allclose(apart, 0, atol=1e-4)
 
 
@@ -135,10 +135,10 @@ def test_vehicles_turn_and_are_cut_with_the_views(bins: int) -> None:
     config = SamplingConfig(batch=9, widths=((bins, 1.0),), offset_m=0.0, photo_share=0.0)
     for step in range(4):
         batch = sample_batch(replace(town, truth=truth), config, 128, np.random.default_rng(step))
-        assert (batch.passing == 1).sum() == 9
-        passing = (batch.passing == 1).reshape(-1, 4, bins)
-        assert not passing[:, :3].any()
-        for view, shown in zip(batch.views, passing[:, 3], strict=True):
+        assert (batch.transient == 1).sum() == 9
+        transient = (batch.transient == 1).reshape(-1, 4, bins)
+        assert not transient[:, :3].any()
+        for view, shown in zip(batch.views, transient[:, 3], strict=True):
             azimuth = azimuth_shown(view).reshape(bins, -1)[:, WIDTH // BINS // 2]
             assert np.abs((azimuth[shown] + 180) % 360 - 180).max(initial=0) <= 360 / BINS / 2 + 3
 
@@ -151,7 +151,7 @@ def test_what_a_photo_does_not_show_is_not_told() -> None:
     batch = sample_batch(replace(town, truth=truth), config, 128, np.random.default_rng(1))
     shares = batch.seen.reshape(len(batch.seen), 4, 16, 8, 8).mean(axis=(2, 4)).reshape(-1, 32)
     assert 0.1 < (shares < 0.5).mean() < 0.9
-    np.testing.assert_array_equal(batch.passing == 1, shares >= 0.5)
+    np.testing.assert_array_equal(batch.transient == 1, shares >= 0.5)
     assert np.isnan(batch.content[shares < 0.5]).all()
     lowest = np.arange(32) >= 24  # sky, in this town
     assert not np.isnan(batch.content[(shares >= 0.5) & ~lowest]).any()
@@ -200,7 +200,7 @@ def test_same_seed_and_step_give_the_same_batch() -> None:
         for _ in range(2)
     )
     assert (first.views == second.views).all()
-    assert (first.true_rolls == second.true_rolls).all()
+    assert (first.true_shifts == second.true_shifts).all()
 
 
 def test_crops_of_a_town_are_cut_to_its_border() -> None:
@@ -246,7 +246,7 @@ def test_a_tilted_canvas_is_what_a_tilted_camera_takes_for_level() -> None:
     rows = np.arange(900, dtype=np.uint16)
     canvas = np.stack([rows // 256, rows % 256, 0 * rows], axis=1).astype(np.uint8)
     canvas = np.broadcast_to(canvas[:, None], (900, 90, 3))
-    pitch, roll = np.radians([4.0, 3.0])
+    pitch, azimuth_shift = np.radians([4.0, 3.0])
     got = tilted(canvas, 90.0, 4.0, 3.0)
     found = 45 - (got[..., 0] * 256.0 + got[..., 1] + 0.5) / 10
     azimuth, elevation = np.meshgrid(
@@ -258,7 +258,10 @@ def test_a_tilted_canvas_is_what_a_tilted_camera_takes_for_level() -> None:
         np.cos(elevation) * np.cos(azimuth),
     )
     # Right side down: what is on the right of the picture lies lower; then lifted.
-    up, right = up * np.cos(roll) - right * np.sin(roll), right * np.cos(roll) + up * np.sin(roll)
+    up, right = (
+        up * np.cos(azimuth_shift) - right * np.sin(azimuth_shift),
+        right * np.cos(azimuth_shift) + up * np.sin(azimuth_shift),
+    )
     up = up * np.cos(pitch) + ahead * np.sin(pitch)
     seen = np.degrees(np.arcsin(up))
     middle = (np.abs(np.degrees(elevation)) < 35) & (np.abs(seen) < 40)
@@ -328,7 +331,7 @@ def test_wrong_labels_exchange_views_and_leave_the_labels() -> None:
     right = sample_batch(town, config, 128, np.random.default_rng(4))
     wrong = sample_batch(town, replace(config, noise=0.3), 128, np.random.default_rng(4))
     np.testing.assert_array_equal(wrong.true_columns, right.true_columns)
-    np.testing.assert_array_equal(wrong.true_rolls, right.true_rolls)
+    np.testing.assert_array_equal(wrong.true_shifts, right.true_shifts)
     np.testing.assert_array_equal(wrong.tiles, right.tiles)
     camera = [int(view[0, 0, 2]) for view in right.views]
     shown = [int(view[0, 0, 2]) for view in wrong.views]

@@ -29,9 +29,9 @@ from core.evaluation.pools import DescribedTown, town_queries
 from core.evaluation.trust import Answers, ask_town, measure_trust, trust_row
 from core.explain.figures import trust_figure
 from core.gallery.folder import Gallery, GallerySettings, build_gallery
-from core.localization import ranking
 from core.localization.calibration import RERANKED, Calibration, ViewCalibration
 from core.localization.localizer import Localizer, tile_describer
+from core.models import alignment
 from core.photos.canvas import GroundCanvas
 from core.photos.opening import open_photo
 from core.results.pages import END, START, write_results
@@ -182,8 +182,8 @@ def described(tiny_student, tiny_teacher, tiny_world) -> DescribedTown:
 
 @pytest.fixture(scope="module")
 def gallery(tiny_raster, tiny_student, tmp_path_factory) -> Gallery:
-    """Described from four standpoints, as towns are."""
-    out, settings = tmp_path_factory.mktemp("standpoints"), GallerySettings(tile_pixels=128)
+    """Described from four viewpoints, as towns are."""
+    out, settings = tmp_path_factory.mktemp("viewpoints"), GallerySettings(tile_pixels=128)
     build_gallery(tiny_raster, out, tile_describer(tiny_student), "tiny", MODEL_HASH, settings)
     return Gallery.open(out)
 
@@ -202,9 +202,9 @@ def test_confidence_is_what_the_localizer_says(bins, described, gallery, monkeyp
     held = gallery.index.reconstruct(np.arange(len(gallery.index))).reshape(len(gallery), 4, -1)
     monkeypatch.setattr(described, "descriptors", torch.from_numpy(held))
     # Which tile is the tenth best, and looked at twice, may hang on the half metre told of below.
-    monkeypatch.setattr(ranking, "TWICE", RERANKED)
+    monkeypatch.setattr(alignment, "MIRRORED", RERANKED)
     localizer = Localizer(
-        gallery, described.student, described.looker.teacher, calibration=CALIBRATION
+        gallery, described.student, described.reranker.teacher, calibration=CALIBRATION
     )
     answers = ask_town(described, described.town, CALIBRATION, bins, 4, 0)
     queries = town_queries(described.town, bins, 4, 0)

@@ -75,7 +75,7 @@ def test_training_evaluation_and_answers_see_one_view(
         seen=np.ones((1, 128, 16 * n_bins), np.bool_),
         tiles=np.zeros((1, 128, 128, 3), np.uint8),
         true_columns=np.zeros(1, np.int64),
-        true_rolls=np.zeros(1, np.float32),
+        true_shifts=np.zeros(1, np.float32),
         ignored=np.zeros((1, 1), np.bool_),
     )
     sizes = student.ground_size, student.aerial_size

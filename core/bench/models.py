@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -63,7 +63,7 @@ class Pair:
 
 
 def _mean(encoder: Saig, images: Tensor) -> Tensor:
-    return functional.normalize(encoder.feature_map(images).flatten(2).mean(dim=2), dim=1)
+    return F.normalize(encoder.feature_map(images).flatten(2).mean(dim=2), dim=1)
 
 
 def _class_token(encoder: L2ltr, images: Tensor) -> Tensor:
@@ -233,7 +233,7 @@ def _fastest_product(device: str, context: Callable[[], AbstractContextManager[A
     kernel = torch.randn(128, 128, 3, 3, device=device).to(memory_format=torch.channels_last)
     products: list[Callable[[], Tensor]] = [
         lambda: left @ right,
-        lambda: functional.conv2d(views, kernel, padding=1),
+        lambda: F.conv2d(views, kernel, padding=1),
     ]
     fastest = 0.0
     for product in products:
@@ -258,7 +258,7 @@ def _bound(describe: Callable[[str], Tensor], precision: str) -> Callable[[], Te
 def _errors(descriptors: Tensor, expected: Tensor) -> tuple[float, float]:
     """Largest difference of an entry, largest 1 - cosine of a row."""
     got, wanted = descriptors.double(), expected.double()
-    cosine = functional.cosine_similarity(got, wanted, dim=1)
+    cosine = F.cosine_similarity(got, wanted, dim=1)
     return float((got - wanted).abs().max()), float((1 - cosine).max().clamp(min=0))
 
 

@@ -26,7 +26,7 @@ def calibrate(
     ] = None,
     queries: Annotated[int, typer.Option(min=10, help="Queries per town and width.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Of the queries.")] = 1,
-    standpoints: Annotated[
+    viewpoints: Annotated[
         int,
         typer.Option(help="From how many points a place is described: as in the galleries."),
     ] = 4,
@@ -44,7 +44,7 @@ def calibrate(
     models = open_models(student, teacher, is_calibrated=False)
     towns = load_towns(validation, tile_pixels=models.student.aerial_size[0])
     alone, paired = fit_calibration(
-        models.student, models.teacher, towns, queries, seed, standpoints=standpoints
+        models.student, models.teacher, towns, queries, seed, viewpoints=viewpoints
     )
     fitted: dict[str, Any] = {"towns": [town.name for town in towns], "queries": queries}
     _note(student, models.student, models.student_config, {**alone.to_config(), **fitted})

@@ -14,7 +14,7 @@ from core.commands.benchmarks import benchmark_report, benchmark_text
 from core.commands.provenance import provenance
 from core.commands.typed import refuse_beside
 from core.errors import SettingError
-from core.gallery.viewpoints import STANDPOINTS
+from core.gallery.viewpoints import VIEWPOINTS
 from core.results.tables import aligned
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["OpenModels", "check_out", "evaluate", "evaluation_table", "open_mode
 
 PROTOCOL = (
     "Crops of panoramas at random headings against all places of a 19.2 m grid, each described from "
-    "{} standpoints of its cell; shares in 0..1; "
+    "{} viewpoints of its cell; shares in 0..1; "
     "the first place counts, ties against the model."
 )
 COLUMNS = (
@@ -45,7 +45,7 @@ COLUMNS = (
 )
 
 
-OF_TOWNS = ("teacher", "reranked", "queries", "seed", "standpoints")
+OF_TOWNS = ("teacher", "reranked", "queries", "seed", "viewpoints")
 OF_BENCHMARKS = ("polar_root", "device", "batch")
 
 
@@ -78,7 +78,7 @@ def evaluate(
     reranked: Annotated[bool, typer.Option(help="Add the teacher's re-ranked rows.")] = True,
     queries: Annotated[int, typer.Option(min=1, help="Panoramas asked, at most.")] = 600,
     seed: Annotated[int, typer.Option(min=0, help="Of the crops' headings.")] = 0,
-    standpoints: Annotated[
+    viewpoints: Annotated[
         int, typer.Option(help="From how many points of its cell a place is described: 1, 4 or 9.")
     ] = 4,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
@@ -98,7 +98,7 @@ def evaluate(
         tell(report, benchmark_text(report), json, out)
         return
     refuse_beside(context, "a town", OF_BENCHMARKS, "it is for --benchmark")
-    report = _town_report(student, teacher, data, reranked, queries, seed, standpoints)
+    report = _town_report(student, teacher, data, reranked, queries, seed, viewpoints)
     tell(report, evaluation_table(report["rows"]), json, out)
 
 
@@ -109,7 +109,7 @@ def _town_report(
     reranked: bool,
     queries: int,
     seed: int,
-    standpoints: int,
+    viewpoints: int,
 ) -> dict[str, Any]:
     """All rows of one town, with the protocol and the command that measured them."""
     from core.data.worlds import has_photos, load_photos, load_town
@@ -124,17 +124,17 @@ def _town_report(
     town = load_town(data, tile_pixels=models.student.aerial_size[0])
     fitted = models.teacher_config.get("calibration")
     calibration = Calibration.from_config(fitted) if fitted else None
-    described = DescribedTown(models.student, models.teacher, town, standpoints)
+    described = DescribedTown(models.student, models.teacher, town, viewpoints)
     rows = town_rows(described, calibration, count=queries, seed=seed)
     photos = []
     if has_photos(data) and models.student.bins is not None:
         photos = photo_rows(described, load_photos(data), calibration)
     command = f"evaluate {student} --data {data} --queries {queries} --seed {seed}"
     command += "" if reranked else " --no-reranked"
-    command += "" if standpoints == STANDPOINTS else f" --standpoints {standpoints}"
+    command += "" if viewpoints == VIEWPOINTS else f" --viewpoints {viewpoints}"
     return {
-        "protocol": PROTOCOL.format(standpoints),
-        "standpoints": standpoints,
+        "protocol": PROTOCOL.format(viewpoints),
+        "viewpoints": viewpoints,
         "model": str(student),
         "data": str(data),
         "seed": seed,

@@ -41,7 +41,7 @@ def build(
     index_kind: Annotated[
         str, typer.Option(help="flat-8bit, or a string for faiss.index_factory.")
     ] = "flat-8bit",
-    standpoints: Annotated[
+    viewpoints: Annotated[
         int,
         typer.Option(
             help="From how many points of its grid cell a place is described: 1, 4 or 9; so many "
@@ -59,7 +59,7 @@ def build(
     from core.localization.localizer import tile_describer
 
     settings = GallerySettings(
-        tile_side_m, tile_pixels, step_m, min_coverage, index_kind, standpoints
+        tile_side_m, tile_pixels, step_m, min_coverage, index_kind, viewpoints
     )
     device = checked_device(device)
     student, _ = load_student(model)

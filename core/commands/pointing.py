@@ -15,8 +15,8 @@ __all__ = ["pointing"]
 PROTOCOL = (
     "Crops of panoramas at random headings. The true nearest place of a 19.2 m grid is given; the "
     "tile is cut around the point in it where student and teacher put the camera. For pointing the true "
-    "roll is given too, to the nearest of 32 bins; contribution depends on no tile; of each heading "
-    "it is said which roll was given. Medians and means over patches; equally strong sectors count "
+    "azimuth shift is given too, to the nearest of 32 bins; contribution depends on no tile; of each heading "
+    "it is said which azimuth shift was given. Medians and means over patches; equally strong sectors count "
     "against attention."
 )
 

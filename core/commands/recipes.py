@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["check_options", "run_recipe"]
 
 SAID_BY_RECIPE = (
-    "worlds", "validation", "interaction", "contribution", "heads", "pointing", "passing", "aligned",
+    "worlds", "validation", "interaction", "contribution", "heads", "pointing", "transient", "aligned",
     "model", "pooling", "ground_size", "aerial_size", "dim", "relation", "local", "descriptors", "filter",
     "blend", "rate", "batch", "validate_every", "bfloat16", "workers",
 )  # fmt: skip

@@ -117,7 +117,7 @@ def train(
     contribution: Contribution = True,
     heads: Heads = 2,
     pointing: Pointing = 0.0,
-    passing: Passing = 0.0,
+    transient: Passing = 0.0,
     aligned: Aligned = False,
     blend: Blend = 1.0,
     model: Model = "convnet-s",
@@ -153,7 +153,7 @@ def train(
     from core.training.pointing import Lessons
     from core.training.recipes import ModelConfig, train_student, train_teacher
 
-    lessons = Lessons(pointing, passing)
+    lessons = Lessons(pointing, transient)
     _check_teacher(teacher, start, lessons, aligned)
     _check_blend(teacher, start, blend)
     config = ModelConfig(model, pooling, parse_canvas(ground_size), parse_canvas(aerial_size), dim)
@@ -235,7 +235,7 @@ def _check_teacher(teacher: bool, start: Path | None, lessons: Lessons, aligned:
         )
     if lessons and not teacher:
         raise SettingError(
-            "Options --pointing and --passing: got one without --teacher, expected both: a student's "
+            "Options --pointing and --transient: got one without --teacher, expected both: a student's "
             "attention is not taught. Leave it out, or train a teacher."
         )
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from core.checkpoints import CONFIG, save_model
 from core.convert.official_files import read_official
 from core.errors import CheckpointError, SettingError
-from core.gallery.manifest import file_hash
+from core.files import file_hash
 from core.models import build_model
 from core.models.pretrained import OfficialWeights, load_official, split_official
 from core.models.two_branch import TwoBranch

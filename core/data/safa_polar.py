@@ -11,8 +11,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from core.arrays import Float64Array, Int64Array, UInt8Array
 from core.errors import SettingError
 
 __all__ = ["POLAR_HEIGHT", "POLAR_WIDTH", "safa_polar"]
@@ -20,10 +20,8 @@ __all__ = ["POLAR_HEIGHT", "POLAR_WIDTH", "safa_polar"]
 POLAR_HEIGHT = 112
 POLAR_WIDTH = 616
 
-Float = npt.NDArray[np.float64]
 
-
-def safa_polar(tile: npt.NDArray[np.uint8]) -> Float:
+def safa_polar(tile: UInt8Array) -> Float64Array:
     """Polar view (112, 616, 3) of one north-up tile (S, S, 3), float64 in [0, 255].
 
     Column 0 looks south and columns run clockwise, so the middle one looks north; the top row is
@@ -46,7 +44,7 @@ def safa_polar(tile: npt.NDArray[np.uint8]) -> Float:
 
 
 @lru_cache(maxsize=4)
-def _neighbours(side: int) -> tuple[npt.NDArray[np.int64], Float]:
+def _neighbours(side: int) -> tuple[Int64Array, Float64Array]:
     """The four neighbours of every sample: flat pixel indices and weights, both (4, 112 * 616)."""
     radius = side / (2 * POLAR_HEIGHT) * (POLAR_HEIGHT - 1 - np.arange(POLAR_HEIGHT))[:, None]
     angle = 2 * np.pi * np.arange(POLAR_WIDTH)[None, :] / POLAR_WIDTH

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from core.arrays import BoolArray, UInt8Array
 
 __all__ = ["change_light", "photo_mask", "soften", "tilted"]
 
 
 def photo_mask(
     height: int, width: int, span_deg: float, fov_deg: float, aspect: float
-) -> npt.NDArray[np.bool_]:
+) -> BoolArray:
     """Canvas pixels (height, width) inside the frame of a pinhole photo that is taken to be level.
 
     The canvas spans ``span_deg`` over its columns and +-45 degrees over its rows, the photo ``fov_deg``
@@ -26,9 +27,7 @@ def photo_mask(
     return np.asarray(inside & (np.abs(azimuth) <= np.radians(fov_deg / 2)))
 
 
-def tilted(
-    canvas: npt.NDArray[np.uint8], span_deg: float, pitch_deg: float, roll_deg: float
-) -> npt.NDArray[np.uint8]:
+def tilted(canvas: UInt8Array, span_deg: float, pitch_deg: float, roll_deg: float) -> UInt8Array:
     """A level canvas (h, w, 3) as it looks where a camera was not level and nobody knows.
 
     The canvas spans ``span_deg`` over its columns and +-45 degrees over its rows. A camera lifted by

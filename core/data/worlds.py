@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import rasterio
 from PIL import Image
 from pyarrow import parquet
 from rasterio.enums import Resampling
 
+from core.arrays import Float64Array, UInt8Array
 from core.errors import WorldError
 
 __all__ = [
@@ -41,9 +41,6 @@ GRID_STEP_M = 19.2
 PATCHES = (4, 32)
 """Rows and columns of patches of a full canvas."""
 
-UInt8 = npt.NDArray[np.uint8]
-Float = npt.NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Town:
@@ -57,10 +54,10 @@ class Town:
 
     name: str
     size_m: float
-    panoramas: UInt8
-    places: Float
-    heading_deg: Float
-    mosaic: UInt8
+    panoramas: UInt8Array
+    places: Float64Array
+    heading_deg: Float64Array
+    mosaic: UInt8Array
     pixel_m: float
     truth: PatchTruth | None = None
 
@@ -69,7 +66,7 @@ class Town:
         """Greatest |east| or |north| at which a whole tile can be cut."""
         return self.size_m / 2 - TILE_SIDE_M / 2
 
-    def crop_tiles(self, centres: Float, pixels: int) -> UInt8:
+    def crop_tiles(self, centres: Float64Array, pixels: int) -> UInt8Array:
         """North-up tiles (n, pixels, pixels, 3) around centres (n, 2), to the nearest pixel.
 
         Centres nearer to the border than half a tile are moved inwards.
@@ -92,9 +89,9 @@ class PhotoQueries:
     """Perspective photos of a town: files, places (n, 2) in metres, headings and fields of view."""
 
     files: tuple[Path, ...]
-    places: Float
-    heading_deg: Float
-    fov_deg: Float
+    places: Float64Array
+    heading_deg: Float64Array
+    fov_deg: Float64Array
 
 
 @dataclass(frozen=True)
@@ -108,8 +105,8 @@ class PatchTruth:
     camera); nan where it is sky.
     """
 
-    class_id: UInt8
-    places: Float
+    class_id: UInt8Array
+    places: Float64Array
     class_names: tuple[str, ...]
 
 
@@ -130,7 +127,7 @@ def _read_world_json(folder: Path) -> dict[str, object]:
     return record
 
 
-def _read_panoramas(folder: Path, files: list[str]) -> UInt8:
+def _read_panoramas(folder: Path, files: list[str]) -> UInt8Array:
     packed = folder / "panoramas.npy"
     try:
         if packed.is_file():
@@ -140,7 +137,7 @@ def _read_panoramas(folder: Path, files: list[str]) -> UInt8:
         raise WorldError(f"World {folder}: its panoramas cannot be read ({error}).") from error
 
 
-def _read_mosaic(folder: Path, size_m: float, pixels: int) -> tuple[UInt8, float]:
+def _read_mosaic(folder: Path, size_m: float, pixels: int) -> tuple[UInt8Array, float]:
     side = round(size_m / TILE_SIDE_M * pixels)
     try:
         # The file's reduced copies were compressed a second time: a gallery is not cut from them.

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from core.arrays import Float32Array
 from core.data.benchmarks import Benchmark, ImageFiles
 from core.data.benchmarks.cvact import HIT_RADIUS_M
 from core.data.benchmarks.views import open_views
@@ -43,7 +43,6 @@ __all__ = [
     "score_benchmark",
 ]
 
-Descriptors = npt.NDArray[np.float32]
 Size = tuple[int, int]
 Describe = Callable[[Tensor], Tensor]
 
@@ -113,7 +112,7 @@ def _stages(record: Mapping[str, Any]) -> list[str]:
 @torch.inference_mode()
 def describe_images(
     describe: Describe, images: ImageFiles, size: Size, device: str = "cpu", batch: int = 32
-) -> Descriptors:
+) -> Float32Array:
     """Descriptors (N, D) float32 of pictures, ``batch`` of them at a time.
 
     Args:
@@ -141,7 +140,7 @@ def describe_images(
 
 
 def score_benchmark(
-    benchmark: Benchmark, queries: Descriptors, references: Descriptors
+    benchmark: Benchmark, queries: Float32Array, references: Float32Array
 ) -> tuple[dict[str, float], list[str]]:
     """The figures that a benchmark is reported with, and the rules behind them.
 
@@ -174,7 +173,7 @@ def score_benchmark(
     return values, [scores.protocol for scores in found]
 
 
-def _vigor(benchmark: Benchmark, queries: Descriptors, references: Descriptors) -> list[Scores]:
+def _vigor(benchmark: Benchmark, queries: Float32Array, references: Float32Array) -> list[Scores]:
     places = benchmark.places
     assert places is not None
     cameras = np.stack([places.query_lat_deg, places.query_lon_deg], axis=1)
@@ -197,7 +196,7 @@ def evaluate_benchmark(
     """Measure a model; returns what ``evaluate --benchmark`` reports, without provenance.
 
     An azimuth model is met at the data set's own heading, north in the middle column: one descriptor
-    for a picture, no search over rolls.
+    for a picture, no search over azimuth shifts.
 
     Args:
         model: any two-branch model.

@@ -19,15 +19,12 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
+from core.arrays import Float64Array, FloatArray, Int64Array
 from core.errors import SettingError
 
 __all__ = ["CHUNK_MB", "check_descriptors", "pair_similarity", "similarity_chunks"]
 
-Descriptors = npt.NDArray[np.floating]
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 CHUNK_MB = 128.0
 """Working memory in MB (10^6 bytes) unless told otherwise; descriptors come on top."""
@@ -37,7 +34,7 @@ CELL_BYTES = 9  # of a chunk: a float64 similarity and the bool of one compariso
 LENGTH_TOLERANCE = 1e-3  # half precision passes; raw network output does not
 
 
-def check_descriptors(queries: Descriptors, references: Descriptors) -> None:
+def check_descriptors(queries: FloatArray, references: FloatArray) -> None:
     """Refuse descriptors that are not (Q, D) and (R, D), finite and of length 1.
 
     Raises:
@@ -58,7 +55,7 @@ def check_descriptors(queries: Descriptors, references: Descriptors) -> None:
         )
 
 
-def _check_lengths(name: str, values: Descriptors) -> None:
+def _check_lengths(name: str, values: FloatArray) -> None:
     lengths = np.sqrt(np.einsum("nd,nd->n", values, values, dtype=np.float64))
     wrong = np.flatnonzero(~(np.abs(lengths - 1) <= LENGTH_TOLERANCE))
     if not len(wrong):
@@ -72,8 +69,8 @@ def _check_lengths(name: str, values: Descriptors) -> None:
 
 
 def similarity_chunks(
-    queries: Descriptors, references: Descriptors, chunk_mb: float = CHUNK_MB
-) -> Iterator[tuple[slice, slice, FloatArray]]:
+    queries: FloatArray, references: FloatArray, chunk_mb: float = CHUNK_MB
+) -> Iterator[tuple[slice, slice, Float64Array]]:
     """Yield (rows, columns, similarity) until all of the (Q, R) matrix has been seen.
 
     ``similarity``: float64, in units of 2^-52, comparable with ``pair_similarity``; it is
@@ -102,12 +99,12 @@ def similarity_chunks(
 
 
 def pair_similarity(
-    queries: Descriptors,
-    references: Descriptors,
-    rows: IntArray,
-    columns: IntArray,
+    queries: FloatArray,
+    references: FloatArray,
+    rows: Int64Array,
+    columns: Int64Array,
     chunk_mb: float = CHUNK_MB,
-) -> FloatArray:
+) -> Float64Array:
     """Similarity (P,) of the pairs (rows[i], columns[i]), in units of 2^-52.
 
     Equal, bit by bit, to the cells of ``similarity_chunks``, whose arguments it shares.
@@ -127,7 +124,7 @@ def pair_similarity(
     return similarity
 
 
-def _fixed_point(descriptors: Descriptors) -> FloatArray:
+def _fixed_point(descriptors: FloatArray) -> Float64Array:
     """Whole numbers, float64: the descriptors in units of 2^-26."""
     fixed = descriptors.astype(np.float64)
     fixed *= SCALE

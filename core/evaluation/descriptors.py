@@ -1,9 +1,9 @@
 """Describe a town's grid of places and its queries with a model; find first places.
 
-The protocol: a query is matched with every place of the grid, from all its standpoints, at every roll
+The protocol: a query is matched with every place of the grid, from all its viewpoints, at every azimuth shift
 where the model keeps azimuth; nothing is known of its heading unless a row says so.
 
-Q queries, R places, S standpoints of a place, D values of a descriptor.
+Q queries, R places, S viewpoints of a place, D values of a descriptor.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from core.arrays import Float32Array, Float64Array, Int64Array, UInt8Array
 from core.data.transforms import photo_mask
 from core.data.worlds import GRID_STEP_M, TILE_SIDE_M, Town
-from core.gallery.viewpoints import STANDPOINTS, cell_standpoints, over_standpoints
+from core.gallery.viewpoints import VIEWPOINTS, cell_viewpoints, over_viewpoints
 from core.geo import grid_centres
-from core.models.azimuth import roll_similarity
+from core.models.azimuth import shift_similarity
 from core.models.two_branch import TwoBranch
 from core.photos.canvas import UNSEEN
 from core.photos.views import ground_batch
@@ -38,11 +38,9 @@ __all__ = [
     "match",
     "place_offsets",
     "town_grid",
-    "town_standpoints",
+    "town_viewpoints",
 ]
 
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 CHUNK = 64
 FRAMED_BINS = 10
 """Views up to so many bins are asked as photo frames too, as visitors' photos are."""
@@ -52,52 +50,52 @@ FRAMED_BINS = 10
 class Queries:
     """Views (Q, H, w, 3) uint8 of n whole bins, with the places (Q, 2) in metres and headings."""
 
-    views: npt.NDArray[np.uint8]
+    views: UInt8Array
     bins: int
-    places: Float
-    heading_deg: Float
+    places: Float64Array
+    heading_deg: Float64Array
 
 
 @dataclass(frozen=True)
 class Matches:
-    """Similarities (Q, R) of places, over their standpoints (Q, R, S), each at its best roll, and the
-    roll (Q, R) in bins, fractional, of the best standpoint.
+    """Similarities (Q, R) of places, over their viewpoints (Q, R, S), each at its best azimuth shift, and the
+    azimuth shift (Q, R) in bins, fractional, of the best viewpoint.
 
-    A global model knows no rolls: they are nan.
+    A global model knows no azimuth shifts: they are nan.
     """
 
-    similarity: npt.NDArray[np.float32]
-    roll: npt.NDArray[np.float32]
-    from_each: npt.NDArray[np.float32]
+    similarity: Float32Array
+    azimuth_shift: Float32Array
+    viewpoint_similarities: Float32Array
 
 
-def town_grid(town: Town, step_m: float = GRID_STEP_M) -> Float:
+def town_grid(town: Town, step_m: float = GRID_STEP_M) -> Float64Array:
     """Places (R, 2) of a town's gallery, metres east and north; rows north to south."""
     limit = town.half_extent_m
     return grid_centres(-limit, -limit, limit, limit, step_m)
 
 
-def place_offsets(standpoints: int) -> Float:
-    """So many standpoints (S, 2) of a place of the grid, east and north, in half sides of its tile."""
-    return cell_standpoints(standpoints) * GRID_STEP_M / (TILE_SIDE_M / 2)
+def place_offsets(viewpoints: int) -> Float64Array:
+    """So many viewpoints (S, 2) of a place of the grid, east and north, in half sides of its tile."""
+    return cell_viewpoints(viewpoints) * GRID_STEP_M / (TILE_SIDE_M / 2)
 
 
-def town_standpoints(centres: Float, standpoints: int = STANDPOINTS) -> Float:
+def town_viewpoints(centres: Float64Array, viewpoints: int = VIEWPOINTS) -> Float64Array:
     """Points (R, S, 2) from which a town's places (R, 2) are described, as ``build_gallery`` has them:
     none beyond the outermost places.
     """
     low, high = centres.min(axis=0), centres.max(axis=0)
-    return np.clip(centres[:, None] + cell_standpoints(standpoints) * GRID_STEP_M, low, high)
+    return np.clip(centres[:, None] + cell_viewpoints(viewpoints) * GRID_STEP_M, low, high)
 
 
-def draw_crops(town: Town, bins: int, count: int, seed: int) -> tuple[Int, Int]:
+def draw_crops(town: Town, bins: int, count: int, seed: int) -> tuple[Int64Array, Int64Array]:
     """Which panoramas (Q,) are asked, and at which pixel column (Q,) of each the crop starts."""
     random = np.random.default_rng((seed, bins))
     chosen = np.sort(random.permutation(len(town.places))[:count])
     return chosen, random.integers(0, town.panoramas.shape[2], len(chosen))
 
 
-def cut_queries(town: Town, bins: int, chosen: Int, start: Int) -> Queries:
+def cut_queries(town: Town, bins: int, chosen: Int64Array, start: Int64Array) -> Queries:
     """Crops of ``bins`` whole bins of the panoramas (Q,), each from its pixel column (Q,) on."""
     width = town.panoramas.shape[2]
     span = bins * width // BINS
@@ -125,8 +123,10 @@ def framed(queries: Queries) -> Queries:
 
 
 @torch.inference_mode()
-def describe_places(model: TwoBranch, town: Town, points: Float, device: str = "cpu") -> Tensor:
-    """Descriptors (R, S, D) float32 of the tiles around the standpoints (R, S, 2) of places."""
+def describe_places(
+    model: TwoBranch, town: Town, points: Float64Array, device: str = "cpu"
+) -> Tensor:
+    """Descriptors (R, S, D) float32 of the tiles around the viewpoints (R, S, 2) of places."""
     model.eval()
     pixels = model.aerial_size[0]
     flat = points.reshape(-1, 2)
@@ -151,35 +151,42 @@ def describe_views(model: TwoBranch, queries: Queries, device: str = "cpu") -> T
 
 
 def match(
-    queries: Tensor, places: Tensor, heading_deg: Float | None = None, bins: int | None = BINS
+    queries: Tensor,
+    places: Tensor,
+    heading_deg: Float64Array | None = None,
+    bins: int | None = BINS,
 ) -> Matches:
-    """Best similarity over all rolls, or at the known heading (linear between its two rolls).
+    """Best similarity over all azimuth shifts, or at the known heading (linear between its two azimuth shifts).
 
     ``places``: descriptors (R, S, D). ``bins``: azimuth bins of each; None for global ones, which are
     compared as they are and for which a heading says nothing.
     """
-    stands = places.shape[1]
+    viewpoints = places.shape[1]
     flat = places.flatten(0, 1)
     if bins is None:
-        from_each = (queries @ flat.T).unflatten(1, (-1, stands)).numpy()
-        similarity = over_standpoints(from_each)
-        return Matches(similarity, np.full_like(similarity, np.nan), from_each)
+        viewpoint_similarities = (queries @ flat.T).unflatten(1, (-1, viewpoints)).numpy()
+        similarity = over_viewpoints(viewpoint_similarities)
+        return Matches(similarity, np.full_like(similarity, np.nan), viewpoint_similarities)
     count = queries.shape[1] * bins // flat.shape[1]
-    best, roll = [], []
+    best, azimuth_shift = [], []
     for start in range(0, len(queries), 16):
-        curve = roll_similarity(queries[start : start + 16], flat, bins)
+        curve = shift_similarity(queries[start : start + 16], flat, bins)
         if heading_deg is None:
             top, at = _peak(curve)
         else:
             wanted = torch.as_tensor(heading_deg[start : start + 16], dtype=torch.float32)
             at = ((wanted + 180.0) * bins / 360.0 - count / 2) % bins
-            top = _at_roll(curve, at)
+            top = _at_shift(curve, at)
             at = at[:, None].expand_as(top)
-        top, at = (told.unflatten(1, (-1, stands)) for told in (top, at))
+        top, at = (told.unflatten(1, (-1, viewpoints)) for told in (top, at))
         best.append(top.numpy())
-        roll.append(at.gather(2, top.argmax(dim=2, keepdim=True))[..., 0].numpy())
-    from_each = np.concatenate(best)
-    return Matches(over_standpoints(from_each), np.concatenate(roll).astype(np.float32), from_each)
+        azimuth_shift.append(at.gather(2, top.argmax(dim=2, keepdim=True))[..., 0].numpy())
+    viewpoint_similarities = np.concatenate(best)
+    return Matches(
+        over_viewpoints(viewpoint_similarities),
+        np.concatenate(azimuth_shift).astype(np.float32),
+        viewpoint_similarities,
+    )
 
 
 def _peak(curve: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,9 +199,9 @@ def _peak(curve: Tensor) -> tuple[Tensor, Tensor]:
     return top, (at + shift) % bins
 
 
-def _at_roll(curve: Tensor, roll: Tensor) -> Tensor:
-    low = roll.floor().long() % curve.shape[2]
-    share = (roll - roll.floor())[:, None]
+def _at_shift(curve: Tensor, azimuth_shift: Tensor) -> Tensor:
+    low = azimuth_shift.floor().long() % curve.shape[2]
+    share = (azimuth_shift - azimuth_shift.floor())[:, None]
     rows = torch.arange(len(curve))
     high = (low + 1) % curve.shape[2]
     return curve[rows, :, low] * (1 - share) + curve[rows, :, high] * share

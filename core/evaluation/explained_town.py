@@ -3,7 +3,7 @@
 A photo is a crop of a panorama that starts at the border of a patch, so that each of its patches is
 one whose truth is known; the panorama's own heading is anything, so the crop's is too. The nearest
 place of the grid, which is the right answer, is given. The tile is cut as the page cuts it: around
-the point in that place where student and teacher put the camera, which they are not told. The roll it
+the point in that place where student and teacher put the camera, which they are not told. The azimuth shift it
 is met at is the true one for pointing; the contribution factors of a photo
 depend on no tile. How far the heading is known without being told is measured by itself.
 """
@@ -14,16 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from core.arrays import Float32Array, Float64Array, Int64Array, UInt8Array
 from core.data.worlds import TILE_SIDE_M, PatchTruth, Town, with_truth_of
 from core.errors import SettingError
 from core.evaluation.descriptors import (
-    Float,
-    Int,
     Queries,
     cut_queries,
     describe_places,
@@ -31,7 +29,7 @@ from core.evaluation.descriptors import (
     draw_crops,
     match,
     town_grid,
-    town_standpoints,
+    town_viewpoints,
 )
 from core.evaluation.explanations import (
     Looks,
@@ -41,14 +39,22 @@ from core.evaluation.explanations import (
     heading_figures,
     pointing_figures,
 )
-from core.evaluation.rerank import Looker, believed_camera
+from core.evaluation.rerank import Reranker, believed_camera
 from core.explain.pair import heading_from_attention
 from core.localization.refinement import REACH
-from core.localization.search import heading_from_roll, roll_from_heading, turn_at
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.photos.views import ground_batch
-from core.polar import BIN_DEG, BINS, RINGS, to_batch, turned_back
+from core.polar import (
+    BIN_DEG,
+    BINS,
+    RINGS,
+    heading_from_shift,
+    residual_rotation,
+    rotated_back,
+    shift_from_heading,
+    to_batch,
+)
 
 __all__ = ["CHANCE_DEG", "FIELDS_OF_VIEW", "explain_town"]
 
@@ -58,26 +64,23 @@ FIELDS_OF_VIEW = (32, 16, 8)
 CHANCE_DEG = 90.0
 """Median error of a heading that is guessed."""
 
-UInt8 = npt.NDArray[np.uint8]
-Attention = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class _Asked:
     """Q photos with all that is known of them; tiles uint8 (Q, S, S, 3), places (Q, 2) in metres."""
 
     queries: Queries
-    tiles: UInt8
-    centres: Float
-    other_tiles: UInt8
-    kinds: Int
-    content: Float
-    rolls: Float
+    tiles: UInt8Array
+    centres: Float64Array
+    other_tiles: UInt8Array
+    kinds: Int64Array
+    content: Float64Array
+    azimuth_shifts: Float64Array
 
     @property
-    def turns(self) -> Float:
-        """By how many bins (Q,) the tiles are turned to meet the photos at whole rolls."""
-        return np.asarray(self.rolls - np.rint(self.rolls))
+    def turns(self) -> Float64Array:
+        """By how many bins (Q,) the tiles are turned to meet the photos at whole azimuth shifts."""
+        return np.asarray(self.azimuth_shifts - np.rint(self.azimuth_shifts))
 
 
 def explain_town(
@@ -96,7 +99,7 @@ def explain_town(
         town: with its imagery.
         truth: what the patches of this very town's panoramas show.
         teacher: with azimuth bins, in evaluation mode.
-        student: finds where the camera stood, from where the teacher steps closer, and its own roll
+        student: finds where the camera stood, from where the teacher steps closer, and its own azimuth shift
             of the true pair; a global one finds none and has no heading.
         fields: bins of the photos, 1 to 32.
         count: photos of each field of view, at most as many as there are panoramas.
@@ -114,15 +117,15 @@ def explain_town(
             "Measure such a teacher."
         )
     with_truth_of(town, truth)  # refuses another town's
-    looker = Looker(teacher, town, town_grid(town))
-    return [_row(looker, truth, student, bins, count, seed) for bins in fields]
+    reranker = Reranker(teacher, town, town_grid(town))
+    return [_row(reranker, truth, student, bins, count, seed) for bins in fields]
 
 
 def _row(
-    looker: Looker, truth: PatchTruth, student: TwoBranch, bins: int, count: int, seed: int
+    reranker: Reranker, truth: PatchTruth, student: TwoBranch, bins: int, count: int, seed: int
 ) -> Row:
-    asked = _ask(looker, truth, student, bins, count, seed)
-    looks, headings = _look(looker.teacher, student, asked, truth.class_names)
+    asked = _ask(reranker, truth, student, bins, count, seed)
+    looks, headings = _look(reranker.teacher, student, asked, truth.class_names)
     return {
         "fov_deg": bins * BIN_DEG,
         "queries": len(asked.tiles),
@@ -136,16 +139,16 @@ def _row(
 
 
 def _ask(
-    looker: Looker, truth: PatchTruth, student: TwoBranch, bins: int, count: int, seed: int
+    reranker: Reranker, truth: PatchTruth, student: TwoBranch, bins: int, count: int, seed: int
 ) -> _Asked:
-    town, grid = looker.town, looker.centres
+    town, grid = reranker.town, reranker.centres
     chosen, start = draw_crops(town, bins, count, seed)
     column = start * BINS // town.panoramas.shape[2]
     queries = cut_queries(town, bins, chosen, column * (town.panoramas.shape[2] // BINS))
     columns = (column[:, None] + np.arange(bins)) % BINS
     # The tiles of all panoramas: a foreign one must show streets too, as every true one does.
     nearest = np.linalg.norm(town.places[:, None] - grid[None], axis=2).argmin(axis=1)
-    centres = _answered_cameras(looker, student, queries, nearest[chosen])
+    centres = _answered_cameras(reranker, student, queries, nearest[chosen])
     others = _far_from(grid[nearest], chosen, np.random.default_rng((seed, bins, 1)))
     pixels = round(TILE_SIDE_M / town.pixel_m)
     rows = np.arange(truth.class_id.shape[1])
@@ -157,30 +160,34 @@ def _ask(
         other_tiles=town.crop_tiles(grid[nearest[others]], pixels),
         kinds=truth.class_id[at].reshape(len(chosen), -1).astype(np.int64),
         content=truth.places[at].reshape(len(chosen), -1, 2),
-        rolls=np.array([roll_from_heading(heading, bins) for heading in queries.heading_deg]),
+        azimuth_shifts=np.array(
+            [shift_from_heading(heading, bins) for heading in queries.heading_deg]
+        ),
     )
 
 
-def _answered_cameras(looker: Looker, student: TwoBranch, queries: Queries, rows: Int) -> Float:
+def _answered_cameras(
+    reranker: Reranker, student: TwoBranch, queries: Queries, rows: Int64Array
+) -> Float64Array:
     """Where (Q, 2) student and teacher put the cameras in places that are given by their grid rows.
 
     As the Localizer answers, but that it is told the place and looks at all of its neighbours. Points
     are moved inwards to where whole tiles can be cut.
     """
-    town, grid = looker.town, looker.centres
-    points = town_standpoints(grid)
+    town, grid = reranker.town, reranker.centres
+    points = town_viewpoints(grid)
     found = []
     for index, (row, view) in enumerate(zip(rows, describe_views(student, queries), strict=True)):
         near = np.flatnonzero(np.hypot(*(grid - grid[row]).T) <= REACH * TILE_SIDE_M + 1e-6)
         matches = match(view[None], describe_places(student, town, points[near]), bins=student.bins)
         first = int(np.flatnonzero(near == row)[0])
-        believed = believed_camera(grid[near], matches.from_each[0], first)
-        roll = float(matches.roll[0, first])
-        found.append(looker.step_closer(queries.views[index], roll, believed))
+        believed = believed_camera(grid[near], matches.viewpoint_similarities[0], first)
+        azimuth_shift = float(matches.azimuth_shift[0, first])
+        found.append(reranker.refine_position(queries.views[index], azimuth_shift, believed))
     return np.clip(np.stack(found), -town.half_extent_m, town.half_extent_m)
 
 
-def _far_from(centres: Float, chosen: Int, random: np.random.Generator) -> Int:
+def _far_from(centres: Float64Array, chosen: Int64Array, random: np.random.Generator) -> Int64Array:
     """For each chosen place another one whose tile has no part in common; the farthest if none."""
     found = []
     for own in chosen:
@@ -194,22 +201,25 @@ def _far_from(centres: Float, chosen: Int, random: np.random.Generator) -> Int:
 class _Said:
     """What the teacher said of one photo: attention (N, M), factors (N,), headings in degrees."""
 
-    attention: Attention
-    elsewhere: Attention
-    phi: Attention
+    attention: Float32Array
+    elsewhere: Float32Array
+    phi: Float32Array
     heading_deg: float
     helped_deg: float
 
 
 def _look(
     teacher: GeoSSK, student: TwoBranch, asked: _Asked, class_names: tuple[str, ...]
-) -> tuple[Looks, dict[str, Float]]:
+) -> tuple[Looks, dict[str, Float64Array]]:
     """What the teacher says of every photo, and headings (Q,) by their source."""
     teacher.eval()
     queries = asked.queries
-    rolls = _student_rolls(student, asked)
+    azimuth_shifts = _student_shifts(student, asked)
     title = f"{queries.bins * BIN_DEG:g} degrees"
-    said = [_hear(teacher, asked, i, rolls) for i in tqdm(range(len(rolls)), title, leave=False)]
+    said = [
+        _hear(teacher, asked, i, azimuth_shifts)
+        for i in tqdm(range(len(azimuth_shifts)), title, leave=False)
+    ]
     # Everything as it lies from tiles that are turned: distances are the same.
     headings_deg = queries.heading_deg - asked.turns * BIN_DEG
     looks = Looks(
@@ -217,19 +227,21 @@ def _look(
         elsewhere=np.stack([one.elsewhere for one in said]),
         phi=np.stack([one.phi for one in said]),
         groups=group_of(class_names)[asked.kinds],
-        offsets_m=turned_back(asked.content - asked.centres[:, None], asked.turns),
+        offsets_m=rotated_back(asked.content - asked.centres[:, None], asked.turns),
         azimuth_deg=headings_deg[:, None]
         + (np.arange(queries.bins) + 0.5 - queries.bins / 2) * BIN_DEG,
     )
     headings = {
-        "student's roll": [heading_from_roll(roll, queries.bins) for roll in rolls],
-        "attention at the student's roll": [one.helped_deg for one in said],
+        "student's azimuth shift": [
+            heading_from_shift(azimuth_shift, queries.bins) for azimuth_shift in azimuth_shifts
+        ],
+        "attention at the student's azimuth shift": [one.helped_deg for one in said],
         "attention alone": [one.heading_deg for one in said],
-        "attention at the true roll": [
+        "attention at the true azimuth shift": [
             heading_from_attention(one.attention, turn)
             for one, turn in zip(said, asked.turns, strict=True)
         ],
-        "another tile at the true roll": [
+        "another tile at the true azimuth shift": [
             heading_from_attention(one.elsewhere, turn)
             for one, turn in zip(said, asked.turns, strict=True)
         ],
@@ -239,7 +251,7 @@ def _look(
 
 
 @torch.inference_mode()
-def _hear(teacher: GeoSSK, asked: _Asked, index: int, student_rolls: Float) -> _Said:
+def _hear(teacher: GeoSSK, asked: _Asked, index: int, student_shifts: Float64Array) -> _Said:
     """What the teacher says of one photo, met with its own tile and with a foreign one."""
     view = asked.queries.views[index : index + 1]
     ground = teacher.ground_tokens(ground_batch(view, teacher.ground_size))
@@ -247,39 +259,41 @@ def _hear(teacher: GeoSSK, asked: _Asked, index: int, student_rolls: Float) -> _
         to_batch(tiles[index : index + 1], teacher.aerial_size)
         for tiles in (asked.tiles, asked.other_tiles)
     )
-    roll, found = float(asked.rolls[index]), float(student_rolls[index])
+    azimuth_shift, found = float(asked.azimuth_shifts[index]), float(student_shifts[index])
     north_up = teacher.aerial_tokens(tile)
     every = teacher.attention(ground, north_up, torch.arange(BINS)).mean(dim=(0, 1))
     helped_deg = np.nan
     if not np.isnan(found):
         attention = _attention(teacher, ground, tile, found)
-        helped_deg = heading_from_attention(attention, turn_at(found))
+        helped_deg = heading_from_attention(attention, residual_rotation(found))
     return _Said(
-        attention=_attention(teacher, ground, tile, roll),
-        elsewhere=_attention(teacher, ground, other, roll),
+        attention=_attention(teacher, ground, tile, azimuth_shift),
+        elsewhere=_attention(teacher, ground, other, azimuth_shift),
         phi=teacher.factors(ground, north_up)[0][0].numpy(),
-        # A learned bias knows the roll a pair is met at; met at all of them, none is given away.
+        # A learned bias knows the azimuth shift a pair is met at; met at all of them, none is given away.
         heading_deg=heading_from_attention(every.cpu().float().numpy()),
         helped_deg=helped_deg,
     )
 
 
-def _attention(teacher: GeoSSK, ground: Tensor, tile: Tensor, roll: float) -> Attention:
-    """Attention (N, M) from ground to a tile that is turned to meet it at a roll, heads averaged, as
+def _attention(teacher: GeoSSK, ground: Tensor, tile: Tensor, azimuth_shift: float) -> Float32Array:
+    """Attention (N, M) from ground to a tile that is turned to meet it at an azimuth shift, heads averaged, as
     shown.
     """
-    turns = tile.new_tensor([turn_at(roll)])
-    rolls = torch.tensor([round(roll) % BINS])
-    attention = teacher.attention(ground, teacher.aerial_tokens(tile, turns), rolls)
+    turns = tile.new_tensor([residual_rotation(azimuth_shift)])
+    azimuth_shifts = torch.tensor([round(azimuth_shift) % BINS])
+    attention = teacher.attention(ground, teacher.aerial_tokens(tile, turns), azimuth_shifts)
     return attention.mean(dim=1)[0].cpu().float().numpy()
 
 
-def _student_rolls(student: TwoBranch, asked: _Asked) -> Float:
-    """Rolls (Q,) in bins, refined, that the student finds for the true pairs; nan: a global one."""
+def _student_shifts(student: TwoBranch, asked: _Asked) -> Float64Array:
+    """Azimuth shifts (Q,) in bins, refined, that the student finds for the true pairs; nan: a global one."""
     views = describe_views(student, asked.queries)
     found = []
     for view, tile in zip(views, asked.tiles, strict=True):
         with torch.inference_mode():
             place = student.describe_aerial(to_batch(tile[None], student.aerial_size)).float()
-        found.append(float(match(view[None], place[:, None], bins=student.bins).roll[0, 0]))
+        found.append(
+            float(match(view[None], place[:, None], bins=student.bins).azimuth_shift[0, 0])
+        )
     return np.array(found)

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from core.arrays import BoolArray, FloatArray, IntArray
 from core.explain.pair import sector_offsets_m
 from core.geo import angle_difference_deg
 from core.polar import BIN_DEG, RINGS
@@ -31,9 +31,6 @@ __all__ = [
     "strongest_error",
 ]
 
-Float = npt.NDArray[np.floating]
-Int = npt.NDArray[np.integer]
-Mask = npt.NDArray[np.bool_]
 Row = dict[str, object]
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -51,11 +48,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Looks:
-    """Q photos, each met with its true tile at its true roll, and the truth about their patches.
+    """Q photos, each met with its true tile at its true azimuth shift, and the truth about their patches.
 
     Attributes:
         attention: (Q, N, M), ground to aerial, rows summing to 1.
-        elsewhere: (Q, N, M), the same photos at the same rolls met with a tile of another place:
+        elsewhere: (Q, N, M), the same photos at the same azimuth shifts met with a tile of another place:
             what remains of attention when there is nothing to be found.
         phi: (Q, N), contribution factors, summing to 1 over a photo.
         groups: (Q, N), index into the names of ``GROUPS``.
@@ -64,40 +61,40 @@ class Looks:
 
     """
 
-    attention: Float
-    elsewhere: Float
-    phi: Float
-    groups: Int
-    offsets_m: Float
-    azimuth_deg: Float
+    attention: FloatArray
+    elsewhere: FloatArray
+    phi: FloatArray
+    groups: IntArray
+    offsets_m: FloatArray
+    azimuth_deg: FloatArray
 
-    def inside(self, side_m: float) -> Mask:
+    def inside(self, side_m: float) -> BoolArray:
         """Patches (Q, N) whose content lies within the circle of the tile's polar view."""
         return np.asarray(_length(self.offsets_m) < side_m / 2)  # nan is not less: sky is out
 
 
-def group_of(class_names: tuple[str, ...]) -> Int:
+def group_of(class_names: tuple[str, ...]) -> IntArray:
     """Index into the names of ``GROUPS`` of each class of a world (classes,)."""
     names = list(GROUPS)
     known = {name: names.index(group) for group, parts in GROUPS.items() for name in parts}
     return np.array([known.get(name, names.index("other")) for name in class_names])
 
 
-def _length(vectors: Float) -> Float:
+def _length(vectors: FloatArray) -> FloatArray:
     return np.asarray(np.linalg.norm(vectors, axis=-1))
 
 
-def expected_error(attention: Float, offsets_m: Float, side_m: float) -> Float:
+def expected_error(attention: FloatArray, offsets_m: FloatArray, side_m: float) -> FloatArray:
     """Distance (..., N) from the expected place under attention (..., N, M) to the true one."""
     return _length(attention @ sector_offsets_m(side_m).astype(np.float64) - offsets_m)
 
 
-def _sector_distance(offsets_m: Float, side_m: float) -> Float:
+def _sector_distance(offsets_m: FloatArray, side_m: float) -> FloatArray:
     """Distance (..., N, M) from every sector's centre to the true place (..., N, 2)."""
     return _length(sector_offsets_m(side_m) - offsets_m[..., None, :])
 
 
-def strongest_error(attention: Float, offsets_m: Float, side_m: float) -> Float:
+def strongest_error(attention: FloatArray, offsets_m: FloatArray, side_m: float) -> FloatArray:
     """Distance (..., N) from the centre of the strongest sector to the true place.
 
     Ties count against attention: of equally strong sectors the farthest is taken.
@@ -107,7 +104,7 @@ def strongest_error(attention: Float, offsets_m: Float, side_m: float) -> Float:
     return np.asarray(np.where(strongest, distance, -np.inf).max(axis=-1))
 
 
-def _bearing_error(looks: Looks, inside: Mask) -> Float:
+def _bearing_error(looks: Looks, inside: BoolArray) -> FloatArray:
     """Error (Q, N) of who knows each patch's azimuth and how far its row of patches looks on average.
 
     The average distance of a row is taken from the truth of these very patches, which favours
@@ -124,7 +121,7 @@ def _bearing_error(looks: Looks, inside: Mask) -> Float:
     return _length(guess - looks.offsets_m)
 
 
-def _guesses(looks: Looks, side_m: float, inside: Mask) -> dict[str, Float]:
+def _guesses(looks: Looks, side_m: float, inside: BoolArray) -> dict[str, FloatArray]:
     """Errors (Q, N) of attention and of what it must beat, by name; nan where there is no truth."""
     truth = looks.offsets_m
     # Floats as exact as the tile is symmetric: an even share then points at its very centre.
@@ -144,7 +141,7 @@ def _guesses(looks: Looks, side_m: float, inside: Mask) -> dict[str, Float]:
     }
 
 
-def _mean_and_error(values: Float, chosen: Mask) -> tuple[float, float | None]:
+def _mean_and_error(values: FloatArray, chosen: BoolArray) -> tuple[float, float | None]:
     """Mean over chosen patches (Q, N), and its standard error with photos as the sampling unit.
 
     Patches of one photo are alike, so the error is that of a ratio of sums over photos (Cochran,
@@ -209,7 +206,7 @@ def class_figures(looks: Looks, side_m: float) -> list[Row]:
     return rows
 
 
-def heading_figures(truth_deg: Float, found_deg: Mapping[str, Float]) -> list[Row]:
+def heading_figures(truth_deg: FloatArray, found_deg: Mapping[str, FloatArray]) -> list[Row]:
     """Median error and share within one bin (11.25 degrees) of headings (Q,) by their source.
 
     ``truth_deg``: (Q,). A guess that knows nothing has a median of 90 degrees.

@@ -17,7 +17,7 @@ from core.evaluation.pools import (
     first_places,
     joined,
 )
-from core.gallery.viewpoints import STANDPOINTS
+from core.gallery.viewpoints import VIEWPOINTS
 from core.localization.calibration import (
     Calibration,
     ViewCalibration,
@@ -78,7 +78,7 @@ def fit_calibration(
     count: int = 300,
     seed: int = 1,
     bins: Sequence[int] = FITTED_BINS,
-    standpoints: int = STANDPOINTS,
+    viewpoints: int = VIEWPOINTS,
 ) -> tuple[Calibration, Calibration | None]:
     """Calibration of the student alone, and with the teacher re-ranking.
 
@@ -93,9 +93,9 @@ def fit_calibration(
         count: queries per town and width.
         seed: of the queries; not the one of the evaluation.
         bins: widths to fit.
-        standpoints: from how many each place is described; as the galleries to be searched.
+        viewpoints: from how many each place is described; as the galleries to be searched.
     """
-    described = [DescribedTown(student, teacher, town, standpoints) for town in towns]
+    described = [DescribedTown(student, teacher, town, viewpoints) for town in towns]
     alone: list[ViewCalibration] = []
     paired: list[ViewCalibration] = []
     for width in tqdm(bins, desc="calibrate"):
@@ -110,5 +110,5 @@ def fit_calibration(
         alone.append(_fit_view(own, foreign, width, paired=False))
         if teacher is not None:
             paired.append(_fit_view(own, foreign, width, paired=True))
-    together = Calibration(tuple(paired), standpoints) if paired else None
-    return Calibration(tuple(alone), standpoints), together
+    together = Calibration(tuple(paired), viewpoints) if paired else None
+    return Calibration(tuple(alone), viewpoints), together

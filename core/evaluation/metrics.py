@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from core.arrays import BoolArray, FloatArray, Int64Array
 
 __all__ = [
     "ReliabilityPoint",
@@ -30,12 +31,8 @@ __all__ = [
     "worst_first_place",
 ]
 
-FloatArray = npt.NDArray[np.floating]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
-
-def rank_of_truth(similarity: FloatArray, truth: IntArray) -> IntArray:
+def rank_of_truth(similarity: FloatArray, truth: Int64Array) -> Int64Array:
     """Rank (Q,) of the true reference in each row of similarities (Q, R); ties count against.
 
     ``truth``: (Q,) column of the true reference.
@@ -45,17 +42,17 @@ def rank_of_truth(similarity: FloatArray, truth: IntArray) -> IntArray:
     return np.asarray((~(similarity < own)).sum(axis=1) - 1, dtype=np.int64)
 
 
-def recall_at(ranks: IntArray, k: int) -> float:
+def recall_at(ranks: Int64Array, k: int) -> float:
     """Share of queries whose truth has rank < k, in [0, 1]."""
     return float(np.mean(ranks < k))
 
 
-def recall_at_one_percent(ranks: IntArray, references: int) -> float:
+def recall_at_one_percent(ranks: Int64Array, references: int) -> float:
     """Recall with k = R // 100 + 1 (published code differs: 88 or 89 of 8,884)."""
     return recall_at(ranks, references // 100 + 1)
 
 
-def worst_first_place(similarity: FloatArray, distance: FloatArray) -> IntArray:
+def worst_first_place(similarity: FloatArray, distance: FloatArray) -> Int64Array:
     """Column (Q,) of the first place; of several equally good ones the farthest from the truth.
 
     similarity, distance: (Q, R); distance in metres from the query's camera.

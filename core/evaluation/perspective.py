@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from core.arrays import Float32Array, Float64Array, Int64Array
 from core.data.worlds import PhotoQueries
 from core.evaluation.descriptors import Matches, Queries, describe_views, match
 from core.evaluation.metrics import share_within, standard_error, worst_first_place
@@ -34,8 +34,8 @@ NEAR_M = 200.0
 class _First:
     """First places of many photos: metres from their cameras, and degrees from their headings."""
 
-    error_m: npt.NDArray[np.float64]
-    heading_error_deg: npt.NDArray[np.float64]
+    error_m: Float64Array
+    heading_error_deg: Float64Array
 
 
 def photo_queries(photos: PhotoQueries) -> list[Queries]:
@@ -48,23 +48,21 @@ def photo_queries(photos: PhotoQueries) -> list[Queries]:
     ]
 
 
-def _of_width(
-    photos: PhotoQueries, canvases: list[GroundCanvas], chosen: npt.NDArray[np.int64]
-) -> Queries:
+def _of_width(photos: PhotoQueries, canvases: list[GroundCanvas], chosen: Int64Array) -> Queries:
     views = np.stack([canvases[at].image for at in chosen])
     bins = canvases[chosen[0]].n_bins
     return Queries(views, bins, photos.places[chosen], photos.heading_deg[chosen])
 
 
 def _first(
-    scores: npt.NDArray[np.float32],
+    scores: Float32Array,
     matches: Matches,
-    distance: npt.NDArray[np.float64],
+    distance: Float64Array,
     queries: Queries,
 ) -> _First:
     index = np.arange(len(scores))
     first = worst_first_place(scores, distance)
-    turned = -180.0 + (matches.roll[index, first] + queries.bins / 2) * 360.0 / BINS
+    turned = -180.0 + (matches.azimuth_shift[index, first] + queries.bins / 2) * 360.0 / BINS
     wrong = np.asarray(angle_difference_deg(turned, queries.heading_deg), np.float64)
     return _First(distance[index, first], wrong)
 
@@ -81,9 +79,9 @@ def _answers(
     matches = match(describe_views(student, queries), described.descriptors, bins=student.bins)
     matches = within_radius(matches, distance, radius_m)
     yield _first(matches.similarity, matches, distance, queries)
-    if described.looker is not None:
+    if described.reranker is not None:
         view = EQUAL if calibration is None else calibration.at(queries.bins)
-        scores = combined(matches.similarity, rerank(queries, matches, described.looker), view)
+        scores = combined(matches.similarity, rerank(queries, matches, described.reranker), view)
         yield _first(scores, matches, distance, queries)
 
 

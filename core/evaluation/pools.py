@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from core.arrays import Float32Array, Float64Array, Int64Array
 from core.data.worlds import TILE_SIDE_M, Town
 from core.evaluation.descriptors import (
     FRAMED_BINS,
-    Float,
     Queries,
     crop_queries,
     describe_places,
@@ -25,10 +24,10 @@ from core.evaluation.descriptors import (
     framed,
     match,
     town_grid,
-    town_standpoints,
+    town_viewpoints,
 )
-from core.evaluation.rerank import Looker, believed_camera, rerank
-from core.gallery.viewpoints import STANDPOINTS
+from core.evaluation.rerank import Reranker, believed_camera, rerank
+from core.gallery.viewpoints import VIEWPOINTS
 from core.geo import group_places
 from core.localization.calibration import POOL, ViewCalibration, probabilities
 from core.models.geossk import GeoSSK
@@ -51,19 +50,19 @@ RIGHT_M = 25.0
 @dataclass(frozen=True)
 class Pools:
     """The pools of many queries: similarities (Q, K), teacher (Q, T), distances to the camera
-    (Q, K), places (Q, K, 2) and cameras (Q, 2), all in metres; from_each (Q, K, S), what the
+    (Q, K), places (Q, K, 2) and cameras (Q, 2), all in metres; viewpoint_similarities (Q, K, S), what the
     similarities were made of. The teacher stepped closer in one place of each pool, before anybody
     knows how much its word will count: closer_in (Q,), -1 for none, and where it came to (Q, 2).
     """
 
-    similarities: npt.NDArray[np.float64]
-    teacher: npt.NDArray[np.float64]
-    distances: npt.NDArray[np.float64]
-    places: npt.NDArray[np.float64]
-    cameras: npt.NDArray[np.float64]
-    from_each: npt.NDArray[np.float64]
-    closer_in: npt.NDArray[np.int64]
-    closer: npt.NDArray[np.float64]
+    similarities: Float64Array
+    teacher: Float64Array
+    distances: Float64Array
+    places: Float64Array
+    cameras: Float64Array
+    viewpoint_similarities: Float64Array
+    closer_in: Int64Array
+    closer: Float64Array
 
 
 def town_queries(town: Town, bins: int, count: int, seed: int) -> Queries:
@@ -80,13 +79,13 @@ class DescribedTown:
         student: TwoBranch,
         teacher: GeoSSK | None,
         town: Town,
-        standpoints: int = STANDPOINTS,
+        viewpoints: int = VIEWPOINTS,
     ) -> None:
         self.student, self.town = student, town
         self.centres = town_grid(town)
-        points = town_standpoints(self.centres, standpoints)
+        points = town_viewpoints(self.centres, viewpoints)
         self.descriptors = describe_places(student, town, points)
-        self.looker = None if teacher is None else Looker(teacher, town, self.centres)
+        self.reranker = None if teacher is None else Reranker(teacher, town, self.centres)
 
     def pools(self, asked: Town, bins: int, count: int, seed: int) -> Pools:
         """The pools of ``count`` queries of one width, taken from this town or from another.
@@ -99,8 +98,8 @@ class DescribedTown:
         )
         order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :POOL]
         seen = np.empty((len(order), 0))
-        if self.looker is not None:
-            scores = np.take_along_axis(rerank(queries, matches, self.looker), order, axis=1)
+        if self.reranker is not None:
+            scores = np.take_along_axis(rerank(queries, matches, self.reranker), order, axis=1)
             looked = int(np.isfinite(scores[0]).sum())
             seen = scores[:, :looked].astype(np.float64)
         places = self.centres[order]
@@ -114,37 +113,39 @@ class DescribedTown:
             distance,
             places,
             queries.places,
-            np.take_along_axis(matches.from_each, order[:, :, None], axis=1).astype(np.float64),
+            np.take_along_axis(matches.viewpoint_similarities, order[:, :, None], axis=1).astype(
+                np.float64
+            ),
             np.full(len(order), -1),
             np.full((len(order), 2), np.nan),
         )
-        if self.looker is None or asked is not self.town:
+        if self.reranker is None or asked is not self.town:
             return pools
         return _stepped(
-            pools, queries, np.take_along_axis(matches.roll, order, axis=1), self.looker
+            pools, queries, np.take_along_axis(matches.azimuth_shift, order, axis=1), self.reranker
         )
 
 
 def _stepped(
-    pools: Pools, queries: Queries, rolls: npt.NDArray[np.float32], looker: Looker
+    pools: Pools, queries: Queries, azimuth_shifts: Float32Array, reranker: Reranker
 ) -> Pools:
     """The pools, the teacher having stepped closer in the place that is best by similarity and score
-    alike; ``rolls``: (Q, K).
+    alike; ``azimuth_shifts``: (Q, K).
     """
     looked = pools.teacher.shape[1]
     best = (pools.similarities[:, :looked] + pools.teacher).argmax(axis=1)
     closer = [
-        looker.step_closer(
-            queries.views[query], float(rolls[query, at]), _believed(pools, query, at)
+        reranker.refine_position(
+            queries.views[query], float(azimuth_shifts[query, at]), _believed(pools, query, at)
         )
         for query, at in enumerate(best)
     ]
     return replace(pools, closer_in=best, closer=np.stack(closer))
 
 
-def _believed(pools: Pools, query: int, at: int) -> Float:
+def _believed(pools: Pools, query: int, at: int) -> Float64Array:
     """Where (2,) the student believes a query's camera in one place of its pool."""
-    return believed_camera(pools.places[query], pools.from_each[query], at)
+    return believed_camera(pools.places[query], pools.viewpoint_similarities[query], at)
 
 
 def joined(parts: Sequence[Pools]) -> Pools:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from core.arrays import Float64Array, FloatArray, Int64Array
 from core.errors import SettingError
 from core.evaluation.chunks import (
     CHUNK_MB,
@@ -35,11 +36,8 @@ __all__ = [
     "truth_ranks",
 ]
 
-Descriptors = npt.NDArray[np.floating]
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 Lists = Sequence[npt.ArrayLike]
-Distance = Callable[[FloatArray, FloatArray], FloatArray]
+Distance = Callable[[Float64Array, Float64Array], Float64Array]
 """Metres (n,) from one place (2,) to places (n, 2)."""
 
 
@@ -47,13 +45,13 @@ Distance = Callable[[FloatArray, FloatArray], FloatArray]
 class TruthRanks:
     """Ranks (Q,) of the true reference: ``among_all``, and ``without_ignored`` ones."""
 
-    among_all: IntArray
-    without_ignored: IntArray
+    among_all: Int64Array
+    without_ignored: Int64Array
 
 
 def truth_ranks(
-    queries: Descriptors,
-    references: Descriptors,
+    queries: FloatArray,
+    references: FloatArray,
     positives: Lists,
     ignored: Lists | None = None,
     chunk_mb: float = CHUNK_MB,
@@ -83,12 +81,12 @@ def truth_ranks(
 
 
 def best_ranks(
-    queries: Descriptors,
-    references: Descriptors,
+    queries: FloatArray,
+    references: FloatArray,
     positives: Lists,
     ignored: Lists | None = None,
     chunk_mb: float = CHUNK_MB,
-) -> IntArray:
+) -> Int64Array:
     """Rank (Q,) of each query's best positive: how many wrong references are at least as good.
 
     Wrong is what is neither positive nor ignored. Arguments and errors as for ``truth_ranks``; the
@@ -105,12 +103,12 @@ def best_ranks(
 
 
 def positive_places(
-    queries: Descriptors,
-    references: Descriptors,
+    queries: FloatArray,
+    references: FloatArray,
     positives: Lists,
     ignored: Lists | None = None,
     chunk_mb: float = CHUNK_MB,
-) -> list[IntArray]:
+) -> list[Int64Array]:
     """Places of all positives of each query in its ranking, ascending, 0 the first.
 
     Ignored references have no place; wrong ones stand before positives as good as they. Arguments
@@ -136,13 +134,13 @@ def positive_places(
 
 
 def first_place_errors_m(
-    queries: Descriptors,
-    references: Descriptors,
-    query_places: FloatArray,
-    reference_places: FloatArray,
+    queries: FloatArray,
+    references: FloatArray,
+    query_places: Float64Array,
+    reference_places: Float64Array,
     distance: Distance,
     chunk_mb: float = CHUNK_MB,
-) -> FloatArray:
+) -> Float64Array:
     """Metres (Q,) from each query to its first place; of tied first places, to the farthest.
 
     Args:
@@ -174,7 +172,7 @@ def first_place_errors_m(
 
 
 def check_places(
-    query_places: FloatArray, reference_places: FloatArray, queries: int, references: int
+    query_places: Float64Array, reference_places: Float64Array, queries: int, references: int
 ) -> None:
     """Refuse places that are not (Q, 2) and (R, 2) finite numbers.
 
@@ -197,9 +195,9 @@ def check_places(
 class _Flat:
     """Ragged lists end to end: pair i is (rows[i], columns[i]); query q has starts[q]:starts[q + 1]."""
 
-    rows: IntArray
-    columns: IntArray
-    starts: IntArray
+    rows: Int64Array
+    columns: Int64Array
+    starts: Int64Array
 
 
 class _Case:
@@ -207,8 +205,8 @@ class _Case:
 
     def __init__(
         self,
-        queries: Descriptors,
-        references: Descriptors,
+        queries: FloatArray,
+        references: FloatArray,
         positives: Lists,
         ignored: Lists | None,
         chunk_mb: float,
@@ -229,13 +227,13 @@ class _Case:
         )
         _check_apart(self.positives, self.ignored, len(references))
 
-    def similarity(self, lists: _Flat) -> FloatArray:
+    def similarity(self, lists: _Flat) -> Float64Array:
         """Similarity (P,) of each listed pair."""
         return pair_similarity(
             self._queries, self._references, lists.rows, lists.columns, self._chunk_mb
         )
 
-    def at_least(self, thresholds: FloatArray, starts: IntArray) -> IntArray:
+    def at_least(self, thresholds: Float64Array, starts: Int64Array) -> Int64Array:
         """How many of all R references are at least as similar as each threshold, (P,).
 
         Query q owns thresholds starts[q]:starts[q + 1].

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from core.arrays import Float32Array, Float64Array
 from core.data.worlds import Town
 from core.evaluation.descriptors import (
     FRAMED_BINS,
-    Float,
     Matches,
     Queries,
     crop_queries,
@@ -33,8 +32,8 @@ from core.evaluation.metrics import (
     worst_first_place,
 )
 from core.evaluation.pools import DescribedTown
-from core.evaluation.rerank import Looker, believed_camera, combined, rerank
-from core.gallery.viewpoints import STANDPOINTS
+from core.evaluation.rerank import Reranker, believed_camera, combined, rerank
+from core.gallery.viewpoints import VIEWPOINTS
 from core.geo import angle_difference_deg
 from core.localization.calibration import POOL, Calibration, ViewCalibration
 from core.models.geossk import GeoSSK
@@ -87,7 +86,7 @@ def settings_for(fields: Sequence[int] = FIELDS_OF_VIEW) -> list[Setting]:
     return rows + [Setting(bins, "photo", True, 200.0) for bins in framed_fields]
 
 
-def within_radius(matches: Matches, distance: Float, radius_m: float | None) -> Matches:
+def within_radius(matches: Matches, distance: Float64Array, radius_m: float | None) -> Matches:
     """The matches without places farther than ``radius_m`` from each camera; all of them for None."""
     if radius_m is None:
         return matches
@@ -95,18 +94,18 @@ def within_radius(matches: Matches, distance: Float, radius_m: float | None) -> 
     return replace(
         matches,
         similarity=np.where(near, matches.similarity, -np.inf),
-        from_each=np.where(near[..., None], matches.from_each, -np.inf),
+        viewpoint_similarities=np.where(near[..., None], matches.viewpoint_similarities, -np.inf),
     )
 
 
 def _figures(
     setting: Setting,
-    scores: npt.NDArray[np.float32],
-    rolls: npt.NDArray[np.float32],
-    distance: Float,
+    scores: Float32Array,
+    azimuth_shifts: Float32Array,
+    distance: Float64Array,
     queries: Queries,
 ) -> Row:
-    """Everything a row says, from final scores, rolls and distances, each (Q, R)."""
+    """Everything a row says, from final scores, azimuth shifts and distances, each (Q, R)."""
     index = np.arange(len(scores))
     truth = distance.argmin(axis=1)
     ranks = rank_of_truth(scores, truth)
@@ -120,10 +119,10 @@ def _figures(
     figures["standard_error_hit@1"] = standard_error(recall_at(ranks, 1), len(scores))
     figures["standard_error_25_m"] = standard_error(share_within(error, 25), len(scores))
     figures["median_error_m"] = float(np.median(error))
-    # Of the first place; nothing to say if it is known, or if the model knows no rolls.
+    # Of the first place; nothing to say if it is known, or if the model knows no azimuth shifts.
     figures["median_heading_error_deg"] = None
-    if not setting.heading_known and not np.isnan(rolls).all():
-        turned = -180.0 + (rolls[index, first] + queries.bins / 2) * 360.0 / BINS
+    if not setting.heading_known and not np.isnan(azimuth_shifts).all():
+        turned = -180.0 + (azimuth_shifts[index, first] + queries.bins / 2) * 360.0 / BINS
         wrong = angle_difference_deg(turned, queries.heading_deg)
         figures["median_heading_error_deg"] = float(np.median(wrong))
         right = error <= 25
@@ -134,15 +133,15 @@ def _figures(
 
 
 def _position_figures(
-    scores: npt.NDArray[np.float32],
+    scores: Float32Array,
     matches: Matches,
-    centres: Float,
-    distance: Float,
+    centres: Float64Array,
+    distance: Float64Array,
     queries: Queries,
-    looker: Looker | None = None,
+    reranker: Reranker | None = None,
 ) -> Row:
     """How far the answered point is from the camera, where the first place is right: median and
-    ninth decile in metres. ``looker``: steps closer, as the Localizer lets a teacher do.
+    ninth decile in metres. ``reranker``: steps closer, as the Localizer lets a teacher do.
     """
     first = worst_first_place(scores, distance)
     errors = []
@@ -150,10 +149,10 @@ def _position_figures(
         if distance[query, place] <= 25:
             pool = np.argsort(-scores[query], kind="stable")[:POOL]
             at = int(np.flatnonzero(pool == place)[0])
-            found = believed_camera(centres[pool], matches.from_each[query, pool], at)
-            if looker is not None:
-                roll = float(matches.roll[query, place])
-                found = looker.step_closer(queries.views[query], roll, found)
+            found = believed_camera(centres[pool], matches.viewpoint_similarities[query, pool], at)
+            if reranker is not None:
+                azimuth_shift = float(matches.azimuth_shift[query, place])
+                found = reranker.refine_position(queries.views[query], azimuth_shift, found)
             errors.append(float(np.hypot(*(found - queries.places[query]))))
     return {
         "median_position_error_m": float(np.median(errors)) if errors else None,
@@ -161,7 +160,7 @@ def _position_figures(
     }
 
 
-def _chance(distance: Float, radius_m: float | None) -> float:
+def _chance(distance: Float64Array, radius_m: float | None) -> float:
     allowed = distance <= (radius_m or np.inf)
     return float((((distance <= 25) & allowed).sum(axis=1) / allowed.sum(axis=1)).mean())
 
@@ -196,15 +195,20 @@ def _rows_of(
     chance = {"chance_25_m": _chance(distance, setting.radius_m)}
     row = _row(setting, queries, len(centres), False)
     found = _position_figures(matches.similarity, matches, centres, distance, queries)
-    figures = _figures(setting, matches.similarity, matches.roll, distance, queries)
+    figures = _figures(setting, matches.similarity, matches.azimuth_shift, distance, queries)
     yield row | figures | found | chance
-    looker = described.looker
-    if looker is not None:
+    reranker = described.reranker
+    if reranker is not None:
         view = EQUAL if calibration is None else calibration.at(setting.bins)
-        scores = combined(matches.similarity, rerank(queries, matches, looker), view)
+        scores = combined(matches.similarity, rerank(queries, matches, reranker), view)
         row = _row(setting, queries, len(centres), True)
-        found = _position_figures(scores, matches, centres, distance, queries, looker)
-        yield row | _figures(setting, scores, matches.roll, distance, queries) | found | chance
+        found = _position_figures(scores, matches, centres, distance, queries, reranker)
+        yield (
+            row
+            | _figures(setting, scores, matches.azimuth_shift, distance, queries)
+            | found
+            | chance
+        )
 
 
 def town_rows(
@@ -236,8 +240,8 @@ def evaluate_town(
     settings: Sequence[Setting] | None = None,
     count: int = 600,
     seed: int = 0,
-    standpoints: int = STANDPOINTS,
+    viewpoints: int = VIEWPOINTS,
 ) -> list[Row]:
-    """Describe a town, each place from so many ``standpoints``, and give its rows: see ``town_rows``."""
-    described = DescribedTown(student, teacher, town, standpoints)
+    """Describe a town, each place from so many ``viewpoints``, and give its rows: see ``town_rows``."""
+    described = DescribedTown(student, teacher, town, viewpoints)
     return town_rows(described, calibration, settings, count, seed)

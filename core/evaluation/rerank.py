@@ -5,49 +5,52 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from core.arrays import Float32Array, Float64Array, Int64Array, UInt8Array
 from core.data.worlds import TILE_SIDE_M, Town
-from core.evaluation.descriptors import Float, Int, Matches, Queries, place_offsets
+from core.evaluation.descriptors import Matches, Queries, place_offsets
 from core.localization.calibration import POOL, RERANKED, ViewCalibration
-from core.localization.ranking import score_tiles, step_closer
+from core.localization.ranking import refine_position
 from core.localization.refinement import camera_position, steps_around
+from core.models.alignment import aligned_scores
 from core.models.geossk import GeoSSK
 from core.photos.views import ground_batch
 from core.polar import to_batch
 
-__all__ = ["Looker", "believed_camera", "combined", "rerank"]
+__all__ = ["Reranker", "believed_camera", "combined", "rerank"]
 
 
 @dataclass(frozen=True)
-class Looker:
+class Reranker:
     """Who looks again, and at what: a teacher, a town's imagery, and its places (R, 2) in metres."""
 
     teacher: GeoSSK
     town: Town
-    centres: Float
+    centres: Float64Array
 
-    def step_closer(self, view: npt.NDArray[np.uint8], roll: float, point: Float) -> Float:
+    def refine_position(
+        self, view: UInt8Array, azimuth_shift: float, point: Float64Array
+    ) -> Float64Array:
         """Where (2,) the camera of a view (h, w, 3) stood, from where the student believes it; the same
-        point where nobody knows the roll, or the teacher has no azimuth.
+        point where nobody knows the azimuth shift, or the teacher has no azimuth.
         """
-        if np.isnan(roll) or self.teacher.base.bins is None:
+        if np.isnan(azimuth_shift) or self.teacher.base.bins is None:
             return point
         points = np.clip(steps_around(point), self.centres.min(axis=0), self.centres.max(axis=0))
         tiles = self.town.crop_tiles(points, self.teacher.aerial_size[0])
-        return step_closer(self.teacher.eval(), view, roll, points, tiles)
+        return refine_position(self.teacher.eval(), view, azimuth_shift, points, tiles)
 
 
 @torch.inference_mode()
 def rerank(
-    queries: Queries, matches: Matches, looker: Looker, first: int = RERANKED
-) -> npt.NDArray[np.float32]:
+    queries: Queries, matches: Matches, reranker: Reranker, first: int = RERANKED
+) -> Float32Array:
     """What a teacher says of the student's first places of each query: scores (Q, R) of all places,
     -inf where it did not look. As the Localizer asks it: each tile is cut around the point where the
-    student believes the camera in it, and met at the student's roll.
+    student believes the camera in it, and met at the student's azimuth shift.
     """
-    teacher = looker.teacher.eval()
+    teacher = reranker.teacher.eval()
     is_global = teacher.base.bins is None
     scores = np.full(matches.similarity.shape, -np.inf, np.float32)
     order = np.argsort(-matches.similarity, axis=1, kind="stable")[:, :POOL]
@@ -55,36 +58,46 @@ def rerank(
         pool = best[np.isfinite(matches.similarity[index, best])]
         rows = pool[:first]
         view = queries.views[index : index + 1]
-        points = _believed_cameras(matches, looker.centres, index, pool, len(rows))
-        tiles = looker.town.crop_tiles(points, teacher.aerial_size[0])
+        points = _believed_cameras(matches, reranker.centres, index, pool, len(rows))
+        tiles = reranker.town.crop_tiles(points, teacher.aerial_size[0])
         seen = to_batch(tiles, teacher.aerial_size)
         asked = ground_batch(view, teacher.ground_size, whole=is_global)
-        rolls = matches.roll[index, rows]
-        near = None if np.isnan(rolls).any() else rolls
-        scores[index, rows] = score_tiles(teacher, asked, seen, near)[0]
+        azimuth_shifts = matches.azimuth_shift[index, rows]
+        near = None if np.isnan(azimuth_shifts).any() else azimuth_shifts
+        scores[index, rows] = aligned_scores(teacher, asked, seen, near)[0]
     return scores
 
 
-def believed_camera(places: Float, from_each: Float, at: int) -> Float:
+def believed_camera(
+    places: Float64Array, viewpoint_similarities: Float64Array, at: int
+) -> Float64Array:
     """Where (2,) a student believes the camera in one of the places (K, 2) of a pool, in metres;
-    ``from_each``: (K, S), its similarities of their standpoints.
+    ``viewpoint_similarities``: (K, S), its similarities of their viewpoints.
     """
-    return camera_position(places, from_each, at, TILE_SIDE_M, place_offsets(from_each.shape[1]))
+    return camera_position(
+        places,
+        viewpoint_similarities,
+        at,
+        TILE_SIDE_M,
+        place_offsets(viewpoint_similarities.shape[1]),
+    )
 
 
-def _believed_cameras(matches: Matches, centres: Float, query: int, pool: Int, count: int) -> Float:
+def _believed_cameras(
+    matches: Matches, centres: Float64Array, query: int, pool: Int64Array, count: int
+) -> Float64Array:
     """Where (count, 2) the student believes a query's camera in the first places of its pool (K,)."""
-    told = matches.from_each[query, pool]
+    told = matches.viewpoint_similarities[query, pool]
     found = [believed_camera(centres[pool], told, place) for place in range(count)]
     inside = np.clip(np.stack(found), centres.min(axis=0), centres.max(axis=0))
     return np.asarray(inside)
 
 
 def combined(
-    similarity: npt.NDArray[np.float32],
-    teacher: npt.NDArray[np.float32],
+    similarity: Float32Array,
+    teacher: Float32Array,
     view: ViewCalibration,
-) -> npt.NDArray[np.float32]:
+) -> Float32Array:
     """Final scores (Q, R): the logits that the Localizer orders by.
 
     ``teacher``: (Q, R), -inf where it did not look; such places count as if they had the lowest

@@ -2,7 +2,7 @@
 
 Each figure carries its protocol as text, since published code differs in it. Ties count against
 the model throughout, and working memory is bounded (``core.evaluation.ranks``). A view that is
-searched under several rolls has no single descriptor and is measured by
+searched under several azimuth shifts has no single descriptor and is measured by
 ``core.evaluation.descriptors`` instead.
 
 Q queries, R references, D values of a descriptor.
@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from core.arrays import Float64Array, FloatArray, Int64Array
 from core.errors import SettingError
 from core.evaluation.chunks import CHUNK_MB
 from core.evaluation.metrics import recall_at, recall_at_one_percent, share_within
@@ -43,9 +43,6 @@ __all__ = [
     "score_within",
 ]
 
-Descriptors = npt.NDArray[np.floating]
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 RECALLS = (1, 5, 10)
 CLASS_RECALLS = (1, 2, 4, 8)
@@ -70,8 +67,8 @@ class Scores:
 
 
 def score_truth(
-    queries: Descriptors,
-    references: Descriptors,
+    queries: FloatArray,
+    references: FloatArray,
     positives: Lists,
     ignored: Lists | None = None,
     chunk_mb: float = CHUNK_MB,
@@ -104,8 +101,8 @@ def score_truth(
 
 
 def score_positives(
-    queries: Descriptors,
-    references: Descriptors,
+    queries: FloatArray,
+    references: FloatArray,
     positives: Lists,
     ignored: Lists | None = None,
     chunk_mb: float = CHUNK_MB,
@@ -126,7 +123,7 @@ def score_positives(
     return Scores(values, protocol, len(queries), len(references))
 
 
-def average_precision(places: IntArray) -> float:
+def average_precision(places: Int64Array) -> float:
     """Average precision in (0, 1] of one query as University-1652 publishes it.
 
     Each positive adds a trapezoid of width 1 / P between the precision just before it and the one
@@ -144,10 +141,10 @@ def average_precision(places: IntArray) -> float:
 
 
 def score_within(
-    queries: Descriptors,
-    references: Descriptors,
-    query_xy_m: FloatArray,
-    reference_xy_m: FloatArray,
+    queries: FloatArray,
+    references: FloatArray,
+    query_xy_m: Float64Array,
+    reference_xy_m: Float64Array,
     radius_m: float = 5.0,
     chunk_mb: float = CHUNK_MB,
 ) -> Scores:
@@ -184,7 +181,9 @@ def score_within(
     return Scores(_recalls(ranks, len(references)), protocol, len(queries), len(references))
 
 
-def score_classes(descriptors: Descriptors, labels: IntArray, chunk_mb: float = CHUNK_MB) -> Scores:
+def score_classes(
+    descriptors: FloatArray, labels: Int64Array, chunk_mb: float = CHUNK_MB
+) -> Scores:
     """R@1, 2, 4 and 8 where each picture is sought among all others (CUB-200, Cars-196, SOP).
 
     A query is found where another picture of its class is; it is itself no answer. (Oh Song et al.,
@@ -208,10 +207,10 @@ def score_classes(descriptors: Descriptors, labels: IntArray, chunk_mb: float = 
 
 
 def score_metres(
-    queries: Descriptors,
-    references: Descriptors,
-    query_places: FloatArray,
-    reference_places: FloatArray,
+    queries: FloatArray,
+    references: FloatArray,
+    query_places: Float64Array,
+    reference_places: Float64Array,
     distance: Distance,
     radii_m: Sequence[float] = (10, 25, 50),
     chunk_mb: float = CHUNK_MB,
@@ -240,13 +239,13 @@ def score_metres(
     return Scores(values, protocol, len(queries), len(references))
 
 
-def plane_metres(place: FloatArray, places: FloatArray) -> FloatArray:
+def plane_metres(place: Float64Array, places: Float64Array) -> Float64Array:
     """Distances (n,) in a plane, from (2,) to (n, 2) metres east and north."""
     offset = places - place
     return np.asarray(np.hypot(offset[:, 0], offset[:, 1]))
 
 
-def earth_metres(place: FloatArray, places: FloatArray) -> FloatArray:
+def earth_metres(place: Float64Array, places: Float64Array) -> Float64Array:
     """Geodesic distances (n,) in metres on WGS 84, from (2,) to (n, 2) latitude and longitude.
 
     Degrees. For galleries of several cities, which no plane holds.
@@ -255,7 +254,7 @@ def earth_metres(place: FloatArray, places: FloatArray) -> FloatArray:
     return np.asarray(EARTH.inv(lon_deg, lat_deg, places[:, 1], places[:, 0])[2])
 
 
-def _recalls(ranks: IntArray, references: int) -> dict[str, float]:
+def _recalls(ranks: Int64Array, references: int) -> dict[str, float]:
     values = {f"recall@{k}": recall_at(ranks, k) for k in RECALLS}
     return values | {"recall@1%": recall_at_one_percent(ranks, references)}
 
@@ -264,19 +263,19 @@ def _protocol(*rules: str) -> str:
     return "; ".join([*rules, "ties against the model"])
 
 
-def _one_percent(references: Descriptors) -> str:
+def _one_percent(references: FloatArray) -> str:
     count = len(references)
     return f"k for 1 % = {count // 100 + 1:,} of {count:,}"
 
 
-def _others_of_class(labels: IntArray, count: int) -> list[IntArray]:
+def _others_of_class(labels: Int64Array, count: int) -> list[Int64Array]:
     if labels.shape != (count,):
         raise SettingError(
             f"Labels: got shape {labels.shape}, expected ({count},), one for each descriptor."
         )
     order = np.argsort(labels, kind="stable")
     edges = np.flatnonzero(labels[order][1:] != labels[order][:-1]) + 1
-    others: dict[int, IntArray] = {}
+    others: dict[int, Int64Array] = {}
     for members in np.split(order, edges):
         if len(members) < 2:
             raise SettingError(

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from core.arrays import BoolArray, Float64Array, UInt8Array
 from core.data.worlds import PatchTruth, Town, with_truth_of
 from core.evaluation.descriptors import (
     Queries,
@@ -26,7 +26,7 @@ from core.evaluation.descriptors import (
     draw_crops,
     match,
     town_grid,
-    town_standpoints,
+    town_viewpoints,
 )
 from core.evaluation.metrics import (
     rank_of_truth,
@@ -41,40 +41,38 @@ from core.polar import BINS
 
 __all__ = ["OF_PHOTOS", "OF_TILES", "measure_shortcuts"]
 
-UInt8 = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 Random = np.random.Generator
 Row = dict[str, object]
 
 
-def _pixels(patches: Mask, views: UInt8) -> Mask:
+def _pixels(patches: BoolArray, views: UInt8Array) -> BoolArray:
     """Patches (Q, 4, 32) as pixels (Q, h, w, 1) of their photos."""
     height, width = views.shape[1] // patches.shape[1], views.shape[2] // patches.shape[2]
     return patches.repeat(height, axis=1).repeat(width, axis=2)[..., None]
 
 
-def _keep(views: UInt8, patches: Mask) -> UInt8:
+def _keep(views: UInt8Array, patches: BoolArray) -> UInt8Array:
     return np.where(_pixels(patches, views), views, np.uint8(UNSEEN))
 
 
-def _outline(views: UInt8, patches: Mask) -> UInt8:
+def _outline(views: UInt8Array, patches: BoolArray) -> UInt8Array:
     return np.where(_pixels(patches, views), np.uint8(255), np.uint8(UNSEEN)).repeat(3, axis=3)
 
 
-def _shuffled(views: UInt8, random: Random) -> UInt8:
+def _shuffled(views: UInt8Array, random: Random) -> UInt8Array:
     """All pixels of each picture at places drawn by lot."""
     flat = views.reshape(len(views), -1, 3)
     order = np.stack([random.permutation(flat.shape[1]) for _ in flat])
     return np.take_along_axis(flat, order[..., None], axis=1).reshape(views.shape)
 
 
-def _shuffled_rows(views: UInt8, random: Random) -> UInt8:
+def _shuffled_rows(views: UInt8Array, random: Random) -> UInt8Array:
     """The pixels of each row of each picture at places drawn by lot: no azimuth is left."""
     order = np.argsort(random.random(views.shape[:3]), axis=2)
     return np.take_along_axis(views, order[..., None], axis=2)
 
 
-OF_PHOTOS: Mapping[str, Callable[[UInt8, Mask, Mask, Random], UInt8]] = {
+OF_PHOTOS: Mapping[str, Callable[[UInt8Array, BoolArray, BoolArray, Random], UInt8Array]] = {
     "whole": lambda views, sky, cars, random: views,
     "sky only": lambda views, sky, cars, random: _keep(views, sky),
     "outline of the sky only": lambda views, sky, cars, random: _outline(views, sky),
@@ -88,7 +86,7 @@ OF_PHOTOS: Mapping[str, Callable[[UInt8, Mask, Mask, Random], UInt8]] = {
 """What is left of photos: of views, where they show sky, where vehicles, and a generator."""
 
 
-def _corners(tiles: UInt8, random: Random) -> UInt8:
+def _corners(tiles: UInt8Array, random: Random) -> UInt8Array:
     """Only what lies outside the circle of the polar view."""
     side = tiles.shape[1]
     axis = (np.arange(side) + 0.5) / side * 2 - 1
@@ -96,7 +94,7 @@ def _corners(tiles: UInt8, random: Random) -> UInt8:
     return np.where(outside[None, ..., None], tiles, np.uint8(UNSEEN))
 
 
-OF_TILES: Mapping[str, Callable[[UInt8, Random], UInt8]] = {
+OF_TILES: Mapping[str, Callable[[UInt8Array, Random], UInt8Array]] = {
     "corners only": _corners,
     "colours only": _shuffled,
 }
@@ -106,11 +104,13 @@ OF_TILES: Mapping[str, Callable[[UInt8, Random], UInt8]] = {
 class _Changed:
     """A town whose tiles are changed as they are cut."""
 
-    def __init__(self, town: Town, change: Callable[[UInt8, Random], UInt8], seed: int) -> None:
+    def __init__(
+        self, town: Town, change: Callable[[UInt8Array, Random], UInt8Array], seed: int
+    ) -> None:
         self._town, self._change = town, change
         self._random = np.random.default_rng(seed)
 
-    def crop_tiles(self, centres: npt.NDArray[np.float64], pixels: int) -> UInt8:
+    def crop_tiles(self, centres: Float64Array, pixels: int) -> UInt8Array:
         return self._change(self._town.crop_tiles(centres, pixels), self._random)
 
 
@@ -138,7 +138,7 @@ def measure_shortcuts(
     names = np.array(truth.class_names)[truth.class_id[chosen]]
     sky, cars = names == "sky", names == "vehicle"
     centres = town_grid(town)
-    points = town_standpoints(centres)
+    points = town_viewpoints(centres)
     places = describe_places(student, town, points)
     rows = []
     for name, change in tqdm(OF_PHOTOS.items(), desc="shortcuts", leave=False):
@@ -155,7 +155,7 @@ def measure_shortcuts(
     return rows
 
 
-def _some(queries: Queries, shown: Mask) -> Queries:
+def _some(queries: Queries, shown: BoolArray) -> Queries:
     return replace(
         queries,
         views=queries.views[shown],
@@ -164,9 +164,7 @@ def _some(queries: Queries, shown: Mask) -> Queries:
     )
 
 
-def _figures(
-    student: TwoBranch, queries: Queries, places: object, centres: npt.NDArray[np.float64]
-) -> Row:
+def _figures(student: TwoBranch, queries: Queries, places: object, centres: Float64Array) -> Row:
     if not len(queries.views):
         empty = ("hit@1", "within_25_m", "standard_error_25_m", "chance_25_m")
         return {"queries": 0, "gallery": len(centres), **dict.fromkeys(empty)}

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
+from core.arrays import BoolArray, Float64Array
 from core.data.worlds import Town
 from core.evaluation.fit import STRANGERS
 from core.evaluation.metrics import (
@@ -39,7 +39,6 @@ ASKED_BINS = (32, 16, 10, 8, 6)
 COVERAGES = tuple(share / 10 for share in range(1, 11))
 
 Figures = dict[str, object]
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,10 @@ class Answers:
     to be a match. own: bool (Q,), photo of the town that was searched, not a stranger.
     """
 
-    confidence: FloatArray
-    right: npt.NDArray[np.bool_]
-    confident: npt.NDArray[np.bool_]
-    own: npt.NDArray[np.bool_]
+    confidence: Float64Array
+    right: BoolArray
+    confident: BoolArray
+    own: BoolArray
 
     @classmethod
     def joined(cls, parts: Sequence[Answers]) -> Answers:
@@ -61,7 +60,7 @@ class Answers:
         names = ("confidence", "right", "confident", "own")
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
-    def weights(self) -> FloatArray:
+    def weights(self) -> Float64Array:
         """Weights (Q,) that make strangers ``STRANGERS`` of all; own photos weigh 1 each."""
         own, strangers = int(self.own.sum()), int((~self.own).sum())
         each = STRANGERS / (1 - STRANGERS) * own / max(strangers, 1)
@@ -112,10 +111,10 @@ def trust_row(answers: Answers, fov_deg: float | None, seed: int = 0) -> Figures
 
 
 def _quality(
-    confidence: FloatArray,
-    right: npt.NDArray[np.bool_],
-    confident: npt.NDArray[np.bool_],
-    weights: FloatArray | None,
+    confidence: Float64Array,
+    right: BoolArray,
+    confident: BoolArray,
+    weights: Float64Array | None,
     seed: int,
 ) -> Figures:
     weight = np.ones(len(confidence)) if weights is None else weights
@@ -146,7 +145,7 @@ def _quality(
     }
 
 
-def _told_apart(positive: FloatArray, negative: FloatArray) -> Figures | None:
+def _told_apart(positive: Float64Array, negative: Float64Array) -> Figures | None:
     if not len(positive) or not len(negative):
         return None
     area = auroc(positive, negative)

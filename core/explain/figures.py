@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
+
+from core.arrays import BoolArray, FloatArray, IntArray, UInt8Array
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,9 +32,6 @@ __all__ = [
     "trust_figure",
 ]
 
-UInt8Image = npt.NDArray[np.uint8]
-FloatArray = npt.NDArray[np.floating[Any]]
-RegionMap = npt.NDArray[np.integer[Any]]
 
 # Dark violet to pale yellow: lightness rises all the way, so it reads without colour.
 _HEAT = np.array([[43, 11, 87], [148, 28, 129], [225, 78, 84], [251, 158, 59], [252, 240, 160]])
@@ -42,7 +40,7 @@ _INK = "#808894"
 _SERIES = ("#3b82f6", "#f97316", "#10b981", "#d946ef", "#eab308", "#64748b")
 
 
-def canvas_regions(grid: tuple[int, int], size: tuple[int, int]) -> RegionMap:
+def canvas_regions(grid: tuple[int, int], size: tuple[int, int]) -> IntArray:
     """Patch index of every pixel of a canvas shown at (h, w) px; ``grid`` is (rows, columns)."""
     rows = np.arange(size[0]) * grid[0] // size[0]
     columns = np.arange(size[1]) * grid[1] // size[1]
@@ -50,7 +48,7 @@ def canvas_regions(grid: tuple[int, int], size: tuple[int, int]) -> RegionMap:
 
 
 def attention_overlay(
-    image: UInt8Image, regions: RegionMap, attention: FloatArray, opacity: float = 0.7
+    image: UInt8Array, regions: IntArray, attention: FloatArray, opacity: float = 0.7
 ) -> Image.Image:
     """Paint attention over the picture that was looked at.
 
@@ -73,7 +71,7 @@ def attention_overlay(
 
 
 def contribution_overlay(
-    image: UInt8Image, regions: RegionMap, phi: FloatArray, opacity: float = 0.75
+    image: UInt8Array, regions: IntArray, phi: FloatArray, opacity: float = 0.75
 ) -> Image.Image:
     """Paint contribution factors: orange above the even share 1 / N, blue below, clear at it.
 
@@ -93,7 +91,7 @@ def contribution_overlay(
 
 
 def _blend(
-    image: UInt8Image, regions: RegionMap, colours: FloatArray, alpha: FloatArray
+    image: UInt8Array, regions: IntArray, colours: FloatArray, alpha: FloatArray
 ) -> Image.Image:
     weight = np.clip(alpha, 0, 1)[:, None].astype(np.float32)
     # Per region, not per pixel, and region -1 takes the last entry: clear.
@@ -103,7 +101,7 @@ def _blend(
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
 
 
-def outline(picture: Image.Image, regions: RegionMap, region: int, width: int = 2) -> Image.Image:
+def outline(picture: Image.Image, regions: IntArray, region: int, width: int = 2) -> Image.Image:
     """Draw the border of one region: white within, black around, so it shows on anything.
 
     Args:
@@ -122,14 +120,14 @@ def outline(picture: Image.Image, regions: RegionMap, region: int, width: int = 
     return Image.fromarray(pixels)
 
 
-def _grow(mask: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:
+def _grow(mask: BoolArray, steps: int) -> BoolArray:
     for _ in range(steps):
         padded = np.pad(mask, 1)
         mask = mask | padded[2:, 1:-1] | padded[:-2, 1:-1] | padded[1:-1, 2:] | padded[1:-1, :-2]
     return mask
 
 
-def _shrink(mask: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:
+def _shrink(mask: BoolArray, steps: int) -> BoolArray:
     return ~_grow(~mask, steps)
 
 

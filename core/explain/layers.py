@@ -19,10 +19,10 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from core.arrays import AnyArray, Float32Array, Float64Array
 from core.errors import SettingError
 from core.models.l2ltr import CrossLayerAttention, L2ltr
 from core.models.layers import SelfAttention
@@ -38,8 +38,6 @@ __all__ = [
     "rollout",
 ]
 
-FloatArray = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class LayerAttention:
@@ -51,11 +49,11 @@ class LayerAttention:
 
     """
 
-    weights: FloatArray
+    weights: Float32Array
     grid: tuple[int, int]
 
 
-def position_similarity(encoder: nn.Module) -> FloatArray:
+def position_similarity(encoder: nn.Module) -> Float32Array:
     """Cosine similarity of every learned position with every other (L2LTR, Figure 3).
 
     L2LTR's class token has a position too; it stands nowhere in the picture and is left out. SAIG
@@ -83,7 +81,7 @@ def position_similarity(encoder: nn.Module) -> FloatArray:
     return similarity.reshape(*grid, *grid).astype(np.float32)
 
 
-def _positions(encoder: nn.Module) -> tuple[npt.NDArray[np.float64], tuple[int, int]]:
+def _positions(encoder: nn.Module) -> tuple[Float64Array, tuple[int, int]]:
     """Table (h * w, C) and its (h, w)."""
     if isinstance(encoder, Saig):
         return _to_numpy(encoder.pos_embed[0], np.float64), encoder.table
@@ -181,7 +179,7 @@ _QUERY_AND_KEY: dict[type, Any] = {
 }
 
 
-def rollout(weights: FloatArray) -> FloatArray:
+def rollout(weights: Float32Array) -> Float32Array:
     """How much of each input token is in each output token, if attention were all there is.
 
     Each layer mixes tokens by half its attention and half the residual path, 0.5 A + 0.5 I, and the
@@ -217,7 +215,7 @@ def rollout(weights: FloatArray) -> FloatArray:
     return mixed.astype(np.float32)
 
 
-def descriptor_map(weights: FloatArray, grid: tuple[int, int]) -> FloatArray:
+def descriptor_map(weights: Float32Array, grid: tuple[int, int]) -> Float32Array:
     """Share of every token of the picture in what the descriptor is made of.
 
     With a class token (L2LTR) that is the token's own row, and the map sums to 1 less the share of
@@ -245,5 +243,5 @@ def descriptor_map(weights: FloatArray, grid: tuple[int, int]) -> FloatArray:
     return shares.reshape(grid).astype(np.float32)
 
 
-def _to_numpy(values: Tensor, dtype: type[np.floating]) -> npt.NDArray[Any]:
+def _to_numpy(values: Tensor, dtype: type[np.floating]) -> AnyArray:
     return values.detach().cpu().double().numpy().astype(dtype)

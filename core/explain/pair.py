@@ -13,16 +13,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from core.arrays import BoolArray, Float32Array, UInt8Array
 from core.errors import SettingError
-from core.localization.ranking import score_tiles
-from core.localization.search import heading_from_roll, refine_roll, turn_at
+from core.models.alignment import aligned_scores
 from core.models.geossk import GeoSSK
 from core.photos.views import canvas_bins, ground_batch
-from core.polar import BINS, RINGS, sector_map, to_batch
+from core.polar import (
+    BINS,
+    RINGS,
+    heading_from_shift,
+    refine_shift,
+    residual_rotation,
+    sector_map,
+    to_batch,
+)
 
 __all__ = [
     "Explanation",
@@ -35,10 +42,6 @@ __all__ = [
     "sector_offsets_m",
 ]
 
-UInt8Image = npt.NDArray[np.uint8]
-BoolMask = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Explanation:
@@ -48,8 +51,8 @@ class Explanation:
         canvas: uint8 (128, w, 3), the photo as the models see it, w = 16 n.
         mask: bool (128, w), where the photo shows something.
         tile: uint8 (S, S, 3), north up.
-        roll: polar bin of the canvas's first bin, in [0, 32), seldom whole.
-        heading_deg: heading of the canvas's centre at that roll, in [0, 360).
+        azimuth_shift: polar bin of the canvas's first bin, in [0, 32), seldom whole.
+        heading_deg: heading of the canvas's centre at that azimuth shift, in [0, 360).
         ground_grid: (4, n) rows and columns of canvas patches.
         aerial_grid: (4, 32) rings, outermost first, and azimuth bins, from south clockwise; they are
             turned by ``turn`` bins, so that they lie under those of the canvas.
@@ -57,39 +60,39 @@ class Explanation:
         aerial_to_ground: float32 (128, 4 n), heads averaged, rows sum to 1.
         phi_ground: float32 (4 n,), contribution factors, sum 1; even share 1 / (4 n).
         phi_aerial: float32 (128,), contribution factors, sum 1; even share 1 / 128.
-        teacher_score: the pair's cosine in [-1, 1], as ``core.localization.ranking.score_tiles`` has it.
-        attention_heading_deg: heading that attention alone suggests, met at all rolls alike, in
+        teacher_score: the pair's cosine in [-1, 1], as ``core.localization.ranking.aligned_scores`` has it.
+        attention_heading_deg: heading that attention alone suggests, met at all azimuth shifts alike, in
             [0, 360).
 
     """
 
-    canvas: UInt8Image
-    mask: BoolMask
-    tile: UInt8Image
-    roll: float
+    canvas: UInt8Array
+    mask: BoolArray
+    tile: UInt8Array
+    azimuth_shift: float
     heading_deg: float
     ground_grid: tuple[int, int]
     aerial_grid: tuple[int, int]
-    ground_to_aerial: FloatArray
-    aerial_to_ground: FloatArray
-    phi_ground: FloatArray
-    phi_aerial: FloatArray
+    ground_to_aerial: Float32Array
+    aerial_to_ground: Float32Array
+    phi_ground: Float32Array
+    phi_aerial: Float32Array
     teacher_score: float
     attention_heading_deg: float
 
     @property
     def turn(self) -> float:
         """By how many bins, at most half of one, the sectors are turned clockwise."""
-        return turn_at(self.roll)
+        return residual_rotation(self.azimuth_shift)
 
 
 @torch.inference_mode()
 def explain_pair(
     teacher: GeoSSK,
-    canvas: UInt8Image,
-    tile: UInt8Image,
-    roll: float,
-    mask: BoolMask | None = None,
+    canvas: UInt8Array,
+    tile: UInt8Array,
+    azimuth_shift: float,
+    mask: BoolArray | None = None,
     device: str = "cpu",
 ) -> Explanation:
     """Let the teacher look at one pair.
@@ -98,7 +101,7 @@ def explain_pair(
         teacher: in evaluation mode; its tokens must be 4 rows of bins and 4 rings of sectors.
         canvas: uint8 (128, 16 n, 3).
         tile: uint8 (S, S, 3), north up.
-        roll: roll in bins at which to look at the pair, taken modulo 32.
+        azimuth_shift: azimuth shift in bins at which to look at the pair, taken modulo 32.
         mask: bool (128, 16 n), where the canvas shows the photo; everywhere by default.
         device: where the teacher is.
 
@@ -106,43 +109,47 @@ def explain_pair(
         SettingError: a canvas that is no whole number of bins, or a teacher whose tokens are none.
 
     """
-    bins, roll = canvas_bins(canvas), float(roll) % BINS
+    bins, azimuth_shift = canvas_bins(canvas), float(azimuth_shift) % BINS
     view = ground_batch([canvas], teacher.ground_size, device)
     ground = teacher.ground_tokens(view)
     tiles = to_batch([tile], teacher.aerial_size, device)
-    aerial = teacher.aerial_tokens(tiles, tiles.new_tensor([turn_at(roll)]))
+    aerial = teacher.aerial_tokens(tiles, tiles.new_tensor([residual_rotation(azimuth_shift)]))
     if ground.shape[1] != RINGS * bins or aerial.shape[1] != RINGS * BINS:
         raise SettingError(
             f"Teacher: got {ground.shape[1]} canvas and {aerial.shape[1]} tile tokens, expected "
             f"{RINGS * bins} and {RINGS * BINS}. Explain with an azimuth teacher."
         )
-    seen = teacher.interact(ground, aerial, round(roll))
+    seen = teacher.interact(ground, aerial, round(azimuth_shift))
     ground_to_aerial = _to_numpy(seen.ground_to_aerial.mean(dim=0))
-    # Its position bias knows at which roll a pair is met; met at all of them, it is told none.
-    at_all_rolls = teacher.attention(ground, aerial, torch.arange(BINS)).mean(dim=(0, 1))
+    # Its position bias knows at which azimuth shift a pair is met; met at all of them, it is told none.
+    at_all_shifts = teacher.attention(ground, aerial, torch.arange(BINS)).mean(dim=(0, 1))
     return Explanation(
         canvas=canvas,
         mask=np.ones(canvas.shape[:2], dtype=np.bool_) if mask is None else mask,
         tile=tile,
-        roll=roll,
-        heading_deg=heading_from_roll(roll, bins),
+        azimuth_shift=azimuth_shift,
+        heading_deg=heading_from_shift(azimuth_shift, bins),
         ground_grid=(RINGS, bins),
         aerial_grid=(RINGS, BINS),
         ground_to_aerial=ground_to_aerial,
         aerial_to_ground=_to_numpy(seen.aerial_to_ground.mean(dim=0)),
         phi_ground=_to_numpy(seen.phi_ground.flatten()),
         phi_aerial=_to_numpy(seen.phi_aerial.flatten()),
-        teacher_score=float(score_tiles(teacher, view, tiles, np.array([roll], np.float32))[0][0]),
-        attention_heading_deg=heading_from_attention(_to_numpy(at_all_rolls), turn_at(roll)),
+        teacher_score=float(
+            aligned_scores(teacher, view, tiles, np.array([azimuth_shift], np.float32))[0][0]
+        ),
+        attention_heading_deg=heading_from_attention(
+            _to_numpy(at_all_shifts), residual_rotation(azimuth_shift)
+        ),
     )
 
 
-def _to_numpy(values: Tensor) -> FloatArray:
+def _to_numpy(values: Tensor) -> Float32Array:
     return values.detach().to("cpu", torch.float32).numpy()
 
 
-def heading_from_attention(ground_to_aerial: FloatArray, turn: float = 0.0) -> float:
-    """Heading in [0, 360) that attention (4 n, 128) suggests, without knowing a roll.
+def heading_from_attention(ground_to_aerial: Float32Array, turn: float = 0.0) -> float:
+    """Heading in [0, 360) that attention (4 n, 128) suggests, without knowing an azimuth shift.
 
     ``turn``: bins by which the sectors are turned.
 
@@ -153,8 +160,8 @@ def heading_from_attention(ground_to_aerial: FloatArray, turn: float = 0.0) -> f
     attention = np.asarray(ground_to_aerial, dtype=np.float64)
     by_azimuth = attention.reshape(RINGS, -1, RINGS, BINS).sum(axis=(0, 2))
     bins = np.arange(len(by_azimuth))
-    curve = [by_azimuth[bins, (roll + bins) % BINS].sum() for roll in range(BINS)]
-    return heading_from_roll(refine_roll(curve) + turn, len(by_azimuth))
+    curve = [by_azimuth[bins, (azimuth_shift + bins) % BINS].sum() for azimuth_shift in range(BINS)]
+    return heading_from_shift(refine_shift(curve) + turn, len(by_azimuth))
 
 
 def ground_patch_at(x: float, y: float, size: tuple[int, int], n_bins: int) -> int:
@@ -192,12 +199,12 @@ def sector_at(x: float, y: float, side: int = 256, turn: float = 0.0) -> int | N
     return sector if sector >= 0 else None
 
 
-def sector_mask(sector: int, side: int = 256) -> BoolMask:
+def sector_mask(sector: int, side: int = 256) -> BoolArray:
     """Pixels (side, side) of one sector of a tile."""
     return np.asarray(sector_map(side) == sector)
 
 
-def sector_offsets_m(side_m: float) -> FloatArray:
+def sector_offsets_m(side_m: float) -> Float32Array:
     """Centres (128, 2) of the sectors, metres east and north of the centre of a tile, not turned."""
     ring, column = np.divmod(np.arange(RINGS * BINS), BINS)
     radius = (1 - (ring + 0.5) / RINGS) * side_m / 2

@@ -18,17 +18,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import rasterio
 
+from core.arrays import (
+    AnyArray,
+    BoolArray,
+    Float16Array,
+    Float32Array,
+    Float64Array,
+    Int64Array,
+    UInt8Array,
+)
 from core.errors import GalleryError, RasterError, SettingError
+from core.files import file_hash, folder_lock, write_text
 from core.gallery.index import FLAT_8BIT, TileIndex
-from core.gallery.journal import CHUNK_TILES, Chunk, Journal, Plan, write_text
-from core.gallery.manifest import BUILDING, FORMAT, INDEX, MANIFEST, TILES, Manifest, file_hash
-from core.gallery.viewpoints import STANDPOINTS, cell_standpoints
+from core.gallery.journal import CHUNK_TILES, Chunk, Journal, Plan
+from core.gallery.manifest import BUILDING, FORMAT, INDEX, MANIFEST, TILES, Manifest
+from core.gallery.viewpoints import VIEWPOINTS, cell_viewpoints
 from core.geo import grid_centres
 from core.imagery.raster import RasterSource
-from core.locks import alone_in
 
 __all__ = ["BuildReport", "GallerySettings", "SkippedTile", "build_gallery"]
 
@@ -36,7 +44,7 @@ COPIED_BYTES = 200 * 1024 * 1024
 """Imagery up to this size is copied into the gallery; larger is referred to."""
 _COPY = "aerial.tif"
 
-Describe = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+Describe = Callable[[UInt8Array], Float32Array]
 Progress = Callable[[int, int], None]
 
 
@@ -45,7 +53,7 @@ class GallerySettings:
     """The geometry of a gallery, lengths in metres.
 
     ``min_coverage``: a tile with a smaller share of seen imagery is skipped, in (0, 1].
-    ``standpoints``: from how many points of its grid cell a place is described: 1, 4 or 9.
+    ``viewpoints``: from how many points of its grid cell a place is described: 1, 4 or 9.
     """
 
     tile_side_m: float = 76.8
@@ -53,13 +61,13 @@ class GallerySettings:
     step_m: float = 19.2
     min_coverage: float = 0.7
     index_kind: str = FLAT_8BIT
-    standpoints: int = STANDPOINTS
+    viewpoints: int = VIEWPOINTS
 
     def __post_init__(self) -> None:
         """Refuse impossible geometry.
 
         Raises:
-            SettingError: a length is not positive, the coverage not in (0, 1], or the standpoints
+            SettingError: a length is not positive, the coverage not in (0, 1], or the viewpoints
                 not 1, 4 or 9.
 
         """
@@ -73,7 +81,7 @@ class GallerySettings:
             raise SettingError(
                 f"Smallest coverage: got {self.min_coverage}, expected more than 0 and at most 1."
             )
-        cell_standpoints(self.standpoints)
+        cell_viewpoints(self.viewpoints)
 
     @property
     def gsd_m(self) -> float:
@@ -129,7 +137,7 @@ def build_gallery(
             build is at work in it.
 
     """
-    with alone_in(Path(out), GalleryError, f"Gallery {out}"):
+    with folder_lock(Path(out), GalleryError, f"Gallery {out}"):
         return _build(source, out, describe, model_id, model_hash, settings, on_progress)
 
 
@@ -174,7 +182,7 @@ class _Descriptors:
     journal: Journal
     plan: Plan
 
-    def __iter__(self) -> Iterator[npt.NDArray[np.float16]]:
+    def __iter__(self) -> Iterator[Float16Array]:
         return (
             chunk.descriptors for chunk in self.journal.all(self.plan) if len(chunk.descriptors)
         )
@@ -241,55 +249,51 @@ def _fingerprint(raster: Path, model_id: str, model_hash: str, settings: Gallery
 def _described(
     raster: RasterSource, plan: Plan, points: range, describe: Describe, settings: GallerySettings
 ) -> Chunk:
-    """Describe those places of one chunk whose own tiles show enough, from all their standpoints."""
+    """Describe those places of one chunk whose own tiles show enough, from all their viewpoints."""
     side_m, pixels = settings.tile_side_m, settings.tile_pixels
     coverage, places = [], []
     for centre in plan.centres[points.start : points.stop]:
         _, seen = raster.read_tile(float(centre[0]), float(centre[1]), side_m, pixels)
         coverage.append(seen)
         if seen >= settings.min_coverage:
-            places.append(
-                _seen_from(raster, centre, _standpoints(centre, plan, settings), settings)
-            )
+            places.append(_seen_from(raster, centre, _viewpoints(centre, plan, settings), settings))
     if not places:
         return Chunk(np.array(coverage), np.empty((0, 0), np.float16))
-    # One standpoint at a time: the tiles of a place overlap in one picture, stacked they would not.
+    # One viewpoint at a time: the tiles of a place overlap in one picture, stacked they would not.
     described = []
-    for at in range(settings.standpoints):
+    for at in range(settings.viewpoints):
         tiles = np.stack([place[at] for place in places])
         described.append(_unit(np.asarray(describe(tiles)), len(tiles)))
     descriptors = np.stack(described, axis=1).reshape(-1, described[0].shape[1])
     return Chunk(np.array(coverage), descriptors)
 
 
-def _standpoints(
-    centre: npt.NDArray[np.float64], plan: Plan, settings: GallerySettings
-) -> npt.NDArray[np.int64]:
+def _viewpoints(centre: Float64Array, plan: Plan, settings: GallerySettings) -> Int64Array:
     """Where a place is described from: (S, 2) whole pixels east and north of its centre."""
     # Beyond the outermost places one would see beyond the imagery.
     low, high = plan.centres.min(axis=0), plan.centres.max(axis=0)
-    stands = centre + cell_standpoints(settings.standpoints) * settings.step_m
-    return np.rint((np.clip(stands, low, high) - centre) / settings.gsd_m).astype(np.int64)
+    viewpoints = centre + cell_viewpoints(settings.viewpoints) * settings.step_m
+    return np.rint((np.clip(viewpoints, low, high) - centre) / settings.gsd_m).astype(np.int64)
 
 
 def _seen_from(
     raster: RasterSource,
-    centre: npt.NDArray[np.float64],
-    stands: npt.NDArray[np.int64],
+    centre: Float64Array,
+    viewpoints: Int64Array,
     settings: GallerySettings,
-) -> list[npt.NDArray[np.uint8]]:
-    """The tiles around a place's standpoints, cut from one picture that holds them all."""
-    reach = int(np.abs(stands).max())
+) -> list[UInt8Array]:
+    """The tiles around a place's viewpoints, cut from one picture that holds them all."""
+    reach = int(np.abs(viewpoints).max())
     side_m = settings.tile_side_m + 2 * reach * settings.gsd_m
     pixels = settings.tile_pixels + 2 * reach
     picture, _ = raster.read_tile(float(centre[0]), float(centre[1]), side_m, pixels)
     return [
         picture[reach - north :, reach + east :][: settings.tile_pixels, : settings.tile_pixels]
-        for east, north in stands
+        for east, north in viewpoints
     ]
 
 
-def _unit(descriptors: npt.NDArray[Any], tiles: int) -> npt.NDArray[np.float16]:
+def _unit(descriptors: AnyArray, tiles: int) -> Float16Array:
     """A model's descriptors of so many tiles, refused if they are no unit vectors."""
     is_matrix = descriptors.ndim == 2 and descriptors.shape[0] == tiles
     lengths = np.linalg.norm(descriptors.astype(np.float64), axis=-1) if is_matrix else np.zeros(1)
@@ -305,8 +309,8 @@ def _write_tiles(
     path: Path,
     raster: RasterSource,
     plan: Plan,
-    coverage: npt.NDArray[np.float64],
-    kept: npt.NDArray[np.bool_],
+    coverage: Float64Array,
+    kept: BoolArray,
     settings: GallerySettings,
 ) -> None:
     """GeoParquet in WGS 84, a row per tile in the index's order; the geometry is the footprint."""
@@ -376,13 +380,13 @@ def _manifest(
         hashes[imagery] = file_hash(raster.path)
     return Manifest(
         format=FORMAT,
-        tiles=len(index) // settings.standpoints,
-        skipped=points - len(index) // settings.standpoints,
+        tiles=len(index) // settings.viewpoints,
+        skipped=points - len(index) // settings.viewpoints,
         tile_side_m=settings.tile_side_m,
         tile_pixels=settings.tile_pixels,
         gsd_m=settings.gsd_m,
         step_m=settings.step_m,
-        standpoints=settings.standpoints,
+        viewpoints=settings.viewpoints,
         min_coverage=settings.min_coverage,
         origin_lat_deg=raster.frame.origin.lat_deg,
         origin_lon_deg=raster.frame.origin.lon_deg,
@@ -419,8 +423,8 @@ def _move_into_place(files: Path, out: Path, manifest: Manifest) -> None:
 def _skipped(
     raster: RasterSource,
     plan: Plan,
-    coverage: npt.NDArray[np.float64],
-    kept: npt.NDArray[np.bool_],
+    coverage: Float64Array,
+    kept: BoolArray,
 ) -> tuple[SkippedTile, ...]:
     left_out = np.flatnonzero(~kept)
     centres = plan.centres[left_out]
@@ -440,9 +444,7 @@ def _notes(raster: RasterSource, settings: GallerySettings) -> tuple[str, ...]:
     )
 
 
-def _no_tile_sentence(
-    raster: Path, settings: GallerySettings, coverage: npt.NDArray[np.float64]
-) -> str:
+def _no_tile_sentence(raster: Path, settings: GallerySettings, coverage: Float64Array) -> str:
     return (
         f"Raster {raster.name}: got no tile of {settings.tile_side_m:g} m with imagery on "
         f"{settings.min_coverage:.0%} of it (best of {len(coverage)}: {coverage.max():.0%}), "

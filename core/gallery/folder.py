@@ -3,7 +3,7 @@
     manifest.json    what it is, how it was made, checksums
     tiles.parquet    GeoParquet: a row per tile with id, centre and footprint
     index.faiss      the descriptors, 8 bits a number, in the order of the tiles; of each tile those
-                     from all its standpoints, one after another
+                     from all its viewpoints, one after another
     aerial.tif       the imagery, or the manifest's relative path to it
 
 The flat kind of index *is* the store of the descriptors: a second copy would only be a second
@@ -23,11 +23,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet
 
+from core.arrays import Float64Array, Int64Array, UInt8Array
 from core.errors import GalleryError, SettingError
+from core.files import file_hash
 from core.gallery.build import BuildReport, GallerySettings, SkippedTile, build_gallery
 from core.gallery.index import TileIndex
-from core.gallery.manifest import INDEX, TILES, Manifest, file_hash
-from core.gallery.viewpoints import cell_standpoints
+from core.gallery.manifest import INDEX, TILES, Manifest
+from core.gallery.viewpoints import cell_viewpoints
 from core.geo import LocalFrame, group_places
 from core.imagery.raster import RasterSource
 from core.records import Place, SearchArea, Tile
@@ -44,8 +46,6 @@ __all__ = [
 
 _COLUMNS = ["tile_id", "east_m", "north_m", "lat_deg", "lon_deg"]
 
-RowArray = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class PlaceGroup:
@@ -59,7 +59,7 @@ class PlaceGroup:
     members: tuple[int, ...]
 
 
-def _column(table: Any, name: str) -> npt.NDArray[np.float64]:
+def _column(table: Any, name: str) -> Float64Array:
     """A column as numbers; by way of a list, because pyarrow's own way imports pandas."""
     return np.array(table[name].to_pylist(), np.float64)
 
@@ -108,7 +108,7 @@ class Gallery:
         index = TileIndex.open(folder / INDEX, manifest.index_kind)
         with pyarrow.parquet.ParquetFile(folder / TILES) as file:
             table = file.read(columns=_COLUMNS)
-        described = manifest.tiles * manifest.standpoints
+        described = manifest.tiles * manifest.viewpoints
         got = (len(index), index.size, table.num_rows)
         if got != (described, manifest.descriptor_size, manifest.tiles):
             raise GalleryError(
@@ -126,12 +126,12 @@ class Gallery:
         return len(self.tile_ids)
 
     @property
-    def standpoints(self) -> npt.NDArray[np.float64]:
+    def viewpoints(self) -> Float64Array:
         """Where places are described from: (S, 2), east and north of their centres in half sides of a
         tile. Those of the first place are the first S rows of ``index``, and so on.
         """
         manifest = self.manifest
-        cell = cell_standpoints(manifest.standpoints)
+        cell = cell_viewpoints(manifest.viewpoints)
         return np.asarray(cell * manifest.step_m / (manifest.tile_side_m / 2))
 
     @cached_property
@@ -162,7 +162,7 @@ class Gallery:
             side_m=self.manifest.tile_side_m,
         )
 
-    def tile_image(self, row: int) -> npt.NDArray[np.uint8]:
+    def tile_image(self, row: int) -> UInt8Array:
         """The imagery of one tile, uint8 (pixels, pixels, 3), north up.
 
         Raises:
@@ -173,7 +173,7 @@ class Gallery:
         self._check_row(row)
         return self._cut(self.centres_m[row])
 
-    def tile_image_at(self, place: Place) -> npt.NDArray[np.uint8]:
+    def tile_image_at(self, place: Place) -> UInt8Array:
         """The imagery around a place, as ``tile_image``; the place is moved to between the outermost
         ones of the gallery.
 
@@ -183,7 +183,7 @@ class Gallery:
         """
         return self._cut(self.inside(np.array(self.frame.to_metres(place))))
 
-    def tile_images_at(self, points_m: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    def tile_images_at(self, points_m: Float64Array) -> UInt8Array:
         """The imagery (P, S, S, 3) around points (P, 2) that lie near one another, to the nearest pixel:
         read in one piece, which takes little longer than one tile of it. See ``inside`` for the points.
 
@@ -210,18 +210,18 @@ class Gallery:
             ]
         )
 
-    def inside(self, point_m: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def inside(self, point_m: Float64Array) -> Float64Array:
         """Points (..., 2) of the local frame, moved to between the outermost places."""
         return np.clip(point_m, self.centres_m.min(axis=0), self.centres_m.max(axis=0))
 
-    def _cut(self, centre_m: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    def _cut(self, centre_m: Float64Array) -> UInt8Array:
         east_m, north_m = centre_m
         side_m, pixels = self.manifest.tile_side_m, self.manifest.tile_pixels
         return self._imagery.read_tile(float(east_m), float(north_m), side_m, pixels)[0]
 
     def overview(
         self, max_side: int = 2048
-    ) -> tuple[npt.NDArray[np.uint8], tuple[float, float, float, float]]:
+    ) -> tuple[UInt8Array, tuple[float, float, float, float]]:
         """The whole imagery for a web map.
 
         Returns:
@@ -234,7 +234,7 @@ class Gallery:
         """
         return self._imagery.overview(max_side)
 
-    def rows_within(self, area: SearchArea) -> RowArray:
+    def rows_within(self, area: SearchArea) -> Int64Array:
         """Rows, int64 (n,), of the tiles whose centres lie in a circle; may be none.
 
         Raises:

@@ -17,6 +17,7 @@ import faiss as typed_faiss
 import numpy as np
 import numpy.typing as npt
 
+from core.arrays import AnyArray, Float32Array, Int64Array
 from core.errors import GalleryError, SettingError
 
 __all__ = ["FLAT_8BIT", "TileIndex"]
@@ -25,8 +26,6 @@ __all__ = ["FLAT_8BIT", "TileIndex"]
 faiss: Any = typed_faiss
 
 FLAT_8BIT = "flat-8bit"
-FloatArray = npt.NDArray[np.float32]
-RowArray = npt.NDArray[np.int64]
 
 
 class TileIndex:
@@ -42,7 +41,7 @@ class TileIndex:
         return cls.from_chunks([np.asarray(descriptors)], kind)
 
     @classmethod
-    def from_chunks(cls, chunks: Iterable[npt.NDArray[Any]], kind: str = FLAT_8BIT) -> TileIndex:
+    def from_chunks(cls, chunks: Iterable[AnyArray], kind: str = FLAT_8BIT) -> TileIndex:
         """Index descriptors that arrive as several arrays (r, D) of floats.
 
         The chunks are gone through twice. ``kind``: ``flat-8bit``, or a string for
@@ -101,7 +100,7 @@ class TileIndex:
 
     def search(
         self, queries: npt.ArrayLike, k: int, rows: npt.ArrayLike | None = None
-    ) -> tuple[FloatArray, RowArray]:
+    ) -> tuple[Float32Array, Int64Array]:
         """The best rows for each query, best first; equal similarities in the order of their rows.
 
         Args:
@@ -142,7 +141,7 @@ class TileIndex:
             np.take_along_axis(hits, order, axis=1),
         )
 
-    def reconstruct(self, rows: npt.ArrayLike) -> FloatArray:
+    def reconstruct(self, rows: npt.ArrayLike) -> Float32Array:
         """The stored descriptors of some rows, float32 (n, D), as rounded to 8 bits.
 
         Raises:
@@ -156,8 +155,8 @@ class TileIndex:
         return np.asarray(stored, np.float32).reshape(len(chosen), self.size)
 
     def _all_at_least(
-        self, query: FloatArray, similarity: np.float32, parameters: Any
-    ) -> tuple[FloatArray, RowArray]:
+        self, query: Float32Array, similarity: np.float32, parameters: Any
+    ) -> tuple[Float32Array, Int64Array]:
         """Every row that comes near a similarity, best first and then by row.
 
         FAISS's two kinds of search may differ in the last bit, hence the margin; the order is that
@@ -168,7 +167,7 @@ class TileIndex:
         order = np.lexsort((rows, -similarities))
         return similarities[order], rows[order]
 
-    def _parameters(self, subset: RowArray | None) -> Any:
+    def _parameters(self, subset: Int64Array | None) -> Any:
         """FAISS's search parameters: none, or a bitmap of the rows to look at."""
         if subset is None:
             return None
@@ -181,7 +180,7 @@ class TileIndex:
             return faiss.SearchParametersHNSW(sel=selector)
         return faiss.SearchParameters(sel=selector)
 
-    def _checked_queries(self, queries: npt.ArrayLike) -> FloatArray:
+    def _checked_queries(self, queries: npt.ArrayLike) -> Float32Array:
         wanted = np.ascontiguousarray(queries, np.float32)
         if wanted.ndim != 2 or wanted.shape[1] != self.size or not np.isfinite(wanted).all():
             raise SettingError(
@@ -190,20 +189,20 @@ class TileIndex:
             )
         return wanted
 
-    def _checked_rows(self, rows: npt.ArrayLike) -> RowArray:
+    def _checked_rows(self, rows: npt.ArrayLike) -> Int64Array:
         chosen = np.unique(np.asarray(rows, np.int64))
         if len(chosen) and (chosen[0] < 0 or chosen[-1] >= len(self)):
             raise SettingError(_rows_sentence(chosen, len(self)))
         return chosen
 
 
-def _rows_sentence(rows: RowArray, count: int) -> str:
+def _rows_sentence(rows: Int64Array, count: int) -> str:
     return f"Gallery rows: got {rows.min()} to {rows.max()}, expected 0 to {count - 1}."
 
 
-def _extent(chunks: Iterable[npt.NDArray[Any]]) -> FloatArray:
+def _extent(chunks: Iterable[AnyArray]) -> Float32Array:
     """The least and the greatest value of each number of the descriptors: (2, D)."""
-    extent: FloatArray | None = None
+    extent: Float32Array | None = None
     for chunk in map(_checked, chunks):
         if extent is not None and chunk.shape[1] != extent.shape[1]:
             raise GalleryError(
@@ -218,7 +217,7 @@ def _extent(chunks: Iterable[npt.NDArray[Any]]) -> FloatArray:
     return extent
 
 
-def _checked(chunk: npt.NDArray[Any]) -> FloatArray:
+def _checked(chunk: AnyArray) -> Float32Array:
     """A chunk of finite descriptors (r, D) as float32."""
     if chunk.ndim != 2 or not np.isfinite(chunk).all():
         raise GalleryError(
@@ -228,7 +227,7 @@ def _checked(chunk: npt.NDArray[Any]) -> FloatArray:
     return np.ascontiguousarray(chunk, np.float32)
 
 
-def _factory_index(descriptors: FloatArray, kind: str) -> Any:
+def _factory_index(descriptors: Float32Array, kind: str) -> Any:
     try:
         index = faiss.index_factory(descriptors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from core.arrays import Float16Array, Float64Array
 from core.errors import GalleryError
+from core.files import write_text
 
-__all__ = ["CHUNK_TILES", "Chunk", "Journal", "Plan", "write_text"]
+__all__ = ["CHUNK_TILES", "Chunk", "Journal", "Plan"]
 
 CHUNK_TILES = 64
 """Grid points per chunk; also the largest batch a model is given."""
@@ -28,7 +29,7 @@ CHUNK_TILES = 64
 class Plan:
     """The grid: centres (n, 2) in metres east and north, and an id for each."""
 
-    centres: npt.NDArray[np.float64]
+    centres: Float64Array
     ids: tuple[str, ...]
 
     def chunks(self) -> list[range]:
@@ -42,8 +43,8 @@ class Plan:
 class Chunk:
     """Coverage (n,) of a chunk's grid points, and float16 (kept, D) of those described."""
 
-    coverage: npt.NDArray[np.float64]
-    descriptors: npt.NDArray[np.float16]
+    coverage: Float64Array
+    descriptors: Float16Array
 
 
 class Journal:
@@ -104,10 +105,3 @@ class Journal:
 
     def _file(self, number: int) -> Path:
         return self.folder / f"chunk-{number:06d}.npz"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file beside its place and rename it."""
-    beside = path.with_suffix(".part")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,7 @@ from core.errors import GalleryError
 from core.gallery.viewpoints import COUNTS
 from core.records import Place
 
-__all__ = ["BUILDING", "FORMAT", "INDEX", "MANIFEST", "TILES", "Manifest", "file_hash"]
+__all__ = ["BUILDING", "FORMAT", "INDEX", "MANIFEST", "TILES", "Manifest"]
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -27,7 +26,7 @@ class Manifest:
     """What ``manifest.json`` says; readable as attributes and as ``manifest["tiles"]``.
 
     Lengths in metres, angles in degrees. ``imagery``: path of the raster, relative to the gallery.
-    ``standpoints``: descriptors of a place (``core.gallery.viewpoints``).
+    ``viewpoints``: descriptors of a place (``core.gallery.viewpoints``).
     ``model_hash``: of the model folder that described the tiles. ``checksums``: SHA-256 by file.
     ``synthetic``: the imagery is of a rendered world.
     """
@@ -39,7 +38,7 @@ class Manifest:
     tile_pixels: int
     gsd_m: float
     step_m: float
-    standpoints: int
+    viewpoints: int
     min_coverage: float
     origin_lat_deg: float
     origin_lon_deg: float
@@ -100,19 +99,13 @@ class Manifest:
             value = values.get(field.name)
             if not isinstance(value, expected) or (field.type == "int" and value is True):
                 raise GalleryError(_damaged_sentence(folder, f"no usable {field.name!r}"))
-        if values["standpoints"] not in COUNTS:
-            raise GalleryError(_damaged_sentence(folder, "no usable 'standpoints'"))
+        if values["viewpoints"] not in COUNTS:
+            raise GalleryError(_damaged_sentence(folder, "no usable 'viewpoints'"))
         # A path from a downloaded manifest must not reach another drive or GDAL's network drivers.
         imagery = PurePosixPath(values["imagery"])
         if imagery.is_absolute() or ":" in values["imagery"] or "\\" in values["imagery"]:
             raise GalleryError(_damaged_sentence(folder, "imagery outside a relative path"))
         return cls(**{field.name: values[field.name] for field in fields(cls)})
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits; reads it in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _no_manifest_sentence(folder: Path) -> str:

@@ -1,35 +1,33 @@
-"""Standpoints: a place of the grid is described as seen from several points of its cell.
+"""Viewpoints: a place of the grid is described as seen from several points of its cell.
 
 A camera stands anywhere in a cell of 19.2 m, and a few metres turn and move all that is near. So a
 gallery holds the descriptors of the tiles around the middles of each cell's quarters, not of its own
 centre alone, and a place scores by all of them. The answer is still one of the grid's places.
 
-Numpy only; S is the number of standpoints.
+Numpy only; S is the number of viewpoints.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from core.arrays import AnyArray, Float64Array
 from core.errors import SettingError
 
-__all__ = ["COUNTS", "SHARPNESS", "STANDPOINTS", "cell_standpoints", "over_standpoints"]
+__all__ = ["COUNTS", "SHARPNESS", "VIEWPOINTS", "cell_viewpoints", "over_viewpoints"]
 
-STANDPOINTS = 4
+VIEWPOINTS = 4
 """How many a place has: the middles of its cell's quarters, 9.6 m apart on the usual grid."""
 COUNTS = (1, 4, 9)
 """How many it may have: the centre alone, the middles of quarters, of ninths."""
 SHARPNESS = 20.0
-"""How much a better standpoint counts more than a worse one, for which place it is and for where in it
+"""How much a better viewpoint counts more than a worse one, for which place it is and for where in it
 the camera stood; chosen on validation towns between nearest place (less sharp) and within 25 m
 (sharper)."""
 
 
-def cell_standpoints(count: int = STANDPOINTS) -> npt.NDArray[np.float64]:
-    """Standpoints (S, 2) of a cell, east and north of its centre in sides of the cell.
+def cell_viewpoints(count: int = VIEWPOINTS) -> Float64Array:
+    """Viewpoints (S, 2) of a cell, east and north of its centre in sides of the cell.
 
     The middles of its equal parts, row by row from the north-west.
 
@@ -39,7 +37,7 @@ def cell_standpoints(count: int = STANDPOINTS) -> npt.NDArray[np.float64]:
     """
     if count not in COUNTS:
         raise SettingError(
-            f"Standpoints: got {count}, expected 1, 4 or 9: the centre of a grid cell, or the "
+            f"Viewpoints: got {count}, expected 1, 4 or 9: the centre of a grid cell, or the "
             "middles of its quarters or ninths."
         )
     side = round(count**0.5)
@@ -47,13 +45,13 @@ def cell_standpoints(count: int = STANDPOINTS) -> npt.NDArray[np.float64]:
     return np.array([(east, north) for north in -middles for east in middles]) + 0.0
 
 
-def over_standpoints(scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Scores (..., S) of standpoints to those of places (...): the logarithm of the mean exponential,
-    as if each standpoint were equally likely.
+def over_viewpoints(scores: AnyArray) -> AnyArray:
+    """Scores (..., S) of viewpoints to those of places (...): the logarithm of the mean exponential,
+    as if each viewpoint were equally likely.
     """
     best = scores.max(axis=-1, keepdims=True)
     # Beside the best, so that nothing overflows and a place that is out of the question stays so.
     beside = np.subtract(scores, best, out=np.zeros_like(scores), where=np.isfinite(best))
     mean = np.exp(SHARPNESS * beside).mean(axis=-1)
-    places: npt.NDArray[Any] = best[..., 0] + np.log(mean) / SHARPNESS
+    places: AnyArray = best[..., 0] + np.log(mean) / SHARPNESS
     return places.astype(scores.dtype)

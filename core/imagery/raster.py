@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import rasterio
 from pyproj import CRS, Transformer
 from rasterio.enums import ColorInterp, Resampling
@@ -25,13 +24,13 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
 
+from core.arrays import AnyArray, BoolArray, UInt8Array
 from core.errors import RasterError
 from core.geo import LocalFrame
 from core.records import Place
 
 __all__ = ["Bounds", "RasterSource"]
 
-Pixels = npt.NDArray[np.uint8]
 _BLACK = 2
 """A pixel whose every band is at most this counts as unseen; JPEG blurs black by a step or two."""
 _THUMBNAIL = 512
@@ -53,7 +52,7 @@ class _Bands:
     """How a raster's bands become RGB: which ones, a palette if any, and the range to scale."""
 
     indexes: tuple[int, ...]
-    palette: Pixels | None
+    palette: UInt8Array | None
     low: float
     high: float
 
@@ -111,7 +110,7 @@ class RasterSource:
 
     def read_tile(
         self, east_m: float, north_m: float, side_m: float, pixels: int
-    ) -> tuple[Pixels, float]:
+    ) -> tuple[UInt8Array, float]:
         """A square of imagery, north up in the local frame.
 
         Args:
@@ -134,7 +133,7 @@ class RasterSource:
         is_flat = bool((image == image[0, 0]).all())
         return image, 0.0 if is_flat else float(seen.mean())
 
-    def overview(self, max_side: int) -> tuple[Pixels, tuple[float, float, float, float]]:
+    def overview(self, max_side: int) -> tuple[UInt8Array, tuple[float, float, float, float]]:
         """The whole raster as one picture for a web map.
 
         Args:
@@ -181,7 +180,7 @@ class RasterSource:
 
     def _warped(
         self, crs: str, transform: Any, width: int, height: int
-    ) -> tuple[Pixels, npt.NDArray[np.bool_]]:
+    ) -> tuple[UInt8Array, BoolArray]:
         """RGB (height, width, 3) and where it is seen, in another system and geometry."""
         bands = self._bands
         with self._dataset() as dataset:
@@ -300,7 +299,9 @@ def _bands_of(dataset: Any, name: str, is_known: bool) -> _Bands:
     return _scaled(dataset, name, indexes, palette)
 
 
-def _scaled(dataset: Any, name: str, indexes: tuple[int, ...], palette: Pixels | None) -> _Bands:
+def _scaled(
+    dataset: Any, name: str, indexes: tuple[int, ...], palette: UInt8Array | None
+) -> _Bands:
     """Look at a thumbnail: is there anything, and what range do deep bands fill?"""
     shrink = max(1.0, max(dataset.width, dataset.height) / _THUMBNAIL)
     shape = (max(1, round(dataset.height / shrink)), max(1, round(dataset.width / shrink)))
@@ -319,7 +320,7 @@ def _scaled(dataset: Any, name: str, indexes: tuple[int, ...], palette: Pixels |
     return _Bands(indexes, palette, float(low), float(max(high, low + 1e-6)))
 
 
-def _as_rgb(values: npt.NDArray[Any], bands: _Bands) -> Pixels:
+def _as_rgb(values: AnyArray, bands: _Bands) -> UInt8Array:
     """(bands, H, W) of any type -> uint8 (H, W, 3)."""
     if bands.palette is not None:
         return np.asarray(bands.palette[np.clip(values[0], 0, 255).astype(np.intp)])

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from core.arrays import BoolArray, Float64Array, FloatArray
 
 __all__ = [
     "POOL",
@@ -30,8 +31,6 @@ POOL = 128
 """Tiles that share the probability of an answer, when it is fitted and when it is given."""
 RERANKED = 20
 """How many of the student's first tiles the teacher looks at, likewise."""
-
-FloatArray = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -97,11 +96,11 @@ class Calibration:
     """What validation towns say of a model's scores; stands in a model's config.json.
 
     ``views``: one entry for each width that was fitted, by bins; others take the nearest.
-    ``standpoints``: from how many each place was described, if anything was fitted.
+    ``viewpoints``: from how many each place was described, if anything was fitted.
     """
 
     views: tuple[ViewCalibration, ...] = (UNFITTED,)
-    standpoints: int | None = None
+    viewpoints: int | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Calibration:
@@ -109,7 +108,7 @@ class Calibration:
         if not config:
             return cls()
         views = tuple(ViewCalibration(**view) for view in config["views"])
-        return cls(views, config.get("standpoints"))
+        return cls(views, config.get("viewpoints"))
 
     def to_config(self) -> dict[str, Any]:
         """The JSON that ``from_config`` reads."""
@@ -129,7 +128,7 @@ def probabilities(logits: FloatArray) -> FloatArray:
 def fit_factors(
     similarities: FloatArray,
     teacher_scores: FloatArray | None,
-    correct: npt.NDArray[np.bool_],
+    correct: BoolArray,
 ) -> tuple[float, float]:
     """Factors of student and teacher, by which tiles are ordered and share the probability.
 
@@ -159,7 +158,7 @@ def fit_factors(
         rest = np.repeat(seen.min(axis=1, keepdims=True), pool.shape[1] - seen.shape[1], axis=1)
         filled = np.concatenate([seen, rest], axis=1)
 
-        def lacking(wanted: npt.NDArray[np.float64]) -> float:
+        def lacking(wanted: Float64Array) -> float:
             logits = np.exp(wanted[0]) * (pool + np.exp(wanted[1]) * filled)
             pull = (wanted[0] - np.log(20)) ** 2 + wanted[1] ** 2
             return float(np.square(1 - truths(logits)).mean() + 1e-3 * pull)
@@ -169,7 +168,7 @@ def fit_factors(
         share = float(np.exp(found.x[1]))
         pool = pool + share * filled
 
-    def loss(sharpness: npt.NDArray[np.float64]) -> float:
+    def loss(sharpness: Float64Array) -> float:
         unlikely = -np.log(np.maximum(truths(np.exp(sharpness[0]) * pool), 1e-12)).mean()
         return float(unlikely + 1e-3 * (sharpness[0] - np.log(20)) ** 2)
 
@@ -205,7 +204,7 @@ def fit_confidence(
     hits, misses = weight[hit].sum(), weight[~hit].sum()
     target = np.where(hit, (hits + 1) / (hits + 2), 1 / (misses + 2))
 
-    def loss(parameters: npt.NDArray[np.float64]) -> float:
+    def loss(parameters: Float64Array) -> float:
         z = np.exp(parameters[0]) * log_odds + parameters[1] * like + parameters[2]
         pull = parameters[0] ** 2 + (parameters[1] / 20) ** 2
         return float((weight * (np.logaddexp(0, z) - target * z)).sum() + 0.1 * pull)

@@ -1,6 +1,6 @@
 """A street photo in, a Prediction out: the one object that page, command line and API talk to.
 
-The student describes the photo and searches the gallery at every roll, which also gives the
+The student describes the photo and searches the gallery at every azimuth shift, which also gives the
 heading; the teacher looks at the first pairs again and re-orders them; neighbouring tiles become
 one place; calibration says how sure the answer is. Everything loaded is read-only, so one
 Localizer serves many threads.
@@ -16,39 +16,35 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from core.arrays import Float32Array, Float64Array, Int64Array, UInt8Array
 from core.checkpoints import load_student, load_teacher, model_hash, require_calibrated_for
 from core.errors import SettingError
 from core.explain.pair import Explanation, explain_pair
 from core.gallery.folder import Gallery
 from core.geo import wrap_deg
 from core.localization.calibration import POOL, RERANKED, Calibration, probabilities
-from core.localization.ranking import Ranking, in_order, look_again, rank_tiles, step_closer
+from core.localization.ranking import Ranking, in_order, rank_tiles, refine_position, rerank
 from core.localization.refinement import camera_position, steps_around
-from core.localization.search import heading_from_roll
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.photos.canvas import GroundCanvas
 from core.photos.opening import Photo, PhotoSource, canvas_of, open_photo, with_fov
 from core.photos.views import ground_batch
-from core.polar import BINS, to_batch
+from core.polar import BINS, heading_from_shift, to_batch
 from core.records import Candidate, Place, Prediction, SearchArea
 
 __all__ = ["Localizer", "teacher_beside", "teacher_for", "tile_describer"]
 
 MAX_PLACES = 100
 
-FloatArray = npt.NDArray[np.float32]
-UInt8Image = npt.NDArray[np.uint8]
 
-
-def tile_describer(student: TwoBranch, device: str = "cpu") -> Callable[[UInt8Image], FloatArray]:
+def tile_describer(student: TwoBranch, device: str = "cpu") -> Callable[[UInt8Array], Float32Array]:
     """What ``build_gallery`` needs: tiles uint8 (B, S, S, 3) -> descriptors float32 (B, D)."""
 
     @torch.inference_mode()
-    def describe(tiles: UInt8Image) -> FloatArray:
+    def describe(tiles: UInt8Array) -> Float32Array:
         batch = to_batch(tiles, student.aerial_size, device)
         return student.describe_aerial(batch).float().cpu().numpy()
 
@@ -170,7 +166,7 @@ class Localizer:
         self,
         photo: PhotoSource | Photo,
         row: int,
-        roll: float | None = None,
+        azimuth_shift: float | None = None,
         fov_deg: float | None = None,
         camera: Place | None = None,
     ) -> Explanation:
@@ -179,7 +175,7 @@ class Localizer:
         Args:
             photo: as for ``locate``.
             row: gallery row of the tile (``Candidate.row``).
-            roll: at which roll to look (``Candidate.roll``); by default the best one for the tile.
+            azimuth_shift: at which azimuth shift to look (``Candidate.azimuth_shift``); by default the best one for the tile.
             fov_deg: as for ``locate``; give the same, else the canvas differs.
             camera: where to cut the tile (``Candidate.camera``), so that things lie where they are
                 seen; by default around the place of the row, as the gallery has it.
@@ -198,19 +194,21 @@ class Localizer:
         place = self.gallery.tile(row).place
         tile = self.gallery.tile_image_at(place if camera is None else camera)
         _, canvas = self.view(photo, fov_deg)
-        if roll is None:
+        if azimuth_shift is None:
             only = np.array([row], dtype=np.int64)
             ranking = self._rank(self._describe(canvas), canvas, None, only)
-            roll = float(self._look_again(ranking, canvas, None).rolls[0])
-        return explain_pair(self.teacher, canvas.image, tile, roll, canvas.mask, self.device)
+            azimuth_shift = float(self._look_again(ranking, canvas, None).azimuth_shifts[0])
+        return explain_pair(
+            self.teacher, canvas.image, tile, azimuth_shift, canvas.mask, self.device
+        )
 
     @property
     def _fit_notes(self) -> tuple[str, ...]:
-        fitted, own = self.calibration.standpoints, self.gallery.manifest.standpoints
+        fitted, own = self.calibration.viewpoints, self.gallery.manifest.viewpoints
         if fitted is None or fitted == own:
             return ()
         note = (
-            f"How sure is said was fitted with places described from {fitted} standpoints, this gallery "
+            f"How sure is said was fitted with places described from {fitted} viewpoints, this gallery "
             f"has {own} of each: take it as rough."
         )
         return (note,)
@@ -235,9 +233,7 @@ class Localizer:
             opened = with_fov(opened, fov_deg)
         return opened, canvas_of(opened, bins=BINS)
 
-    def _rows_near(
-        self, near: SearchArea | None
-    ) -> tuple[npt.NDArray[np.int64] | None, tuple[str, ...]]:
+    def _rows_near(self, near: SearchArea | None) -> tuple[Int64Array | None, tuple[str, ...]]:
         if near is None:
             return None, ()
         rows = self.gallery.rows_within(near)
@@ -253,7 +249,7 @@ class Localizer:
         return rows, (note,)
 
     @torch.inference_mode()
-    def _describe(self, canvas: GroundCanvas) -> FloatArray:
+    def _describe(self, canvas: GroundCanvas) -> Float32Array:
         """Descriptor (n * D,) of an azimuth student, (D,) of a global one."""
         is_global = self.student.bins is None
         size = self.student.ground_size
@@ -262,21 +258,21 @@ class Localizer:
 
     def _rank(
         self,
-        descriptor: FloatArray,
+        descriptor: Float32Array,
         canvas: GroundCanvas,
         heading: float | None,
-        rows: npt.NDArray[np.int64] | None,
+        rows: Int64Array | None,
     ) -> Ranking:
         n_bins = canvas.n_bins if self.student.bins else None
-        stands = self.gallery.manifest.standpoints
-        return rank_tiles(self.gallery.index, descriptor, n_bins, POOL, heading, rows, stands)
+        viewpoints = self.gallery.manifest.viewpoints
+        return rank_tiles(self.gallery.index, descriptor, n_bins, POOL, heading, rows, viewpoints)
 
     def _look_again(self, ranking: Ranking, canvas: GroundCanvas, heading: float | None) -> Ranking:
         if self.teacher is None:
             return ranking
         cameras = [self._camera(ranking, at) for at in range(min(RERANKED, len(ranking.rows)))]
         tiles = list(self._readers.map(self.gallery.tile_image_at, cameras))
-        return look_again(ranking, self.teacher, canvas.image, tiles, heading, self.device)
+        return rerank(ranking, self.teacher, canvas.image, tiles, heading, self.device)
 
     def _places(
         self, ranking: Ranking, n_bins: int, heading: float | None, top_k: int
@@ -316,10 +312,10 @@ class Localizer:
         n_bins: int,
         heading: float | None,
     ) -> Candidate:
-        row, roll = int(ranking.rows[position]), float(ranking.rolls[position])
+        row, azimuth_shift = int(ranking.rows[position]), float(ranking.azimuth_shifts[position])
         seen = position < len(ranking.teacher_scores)
-        if heading is None and not math.isnan(roll):
-            heading = heading_from_roll(roll, n_bins)
+        if heading is None and not math.isnan(azimuth_shift):
+            heading = heading_from_shift(azimuth_shift, n_bins)
         return Candidate(
             rank=rank,
             row=row,
@@ -328,7 +324,7 @@ class Localizer:
             teacher_score=float(ranking.teacher_scores[position]) if seen else None,
             probability=float(probability),
             heading_deg=heading,
-            roll=None if math.isnan(roll) else roll,
+            azimuth_shift=None if math.isnan(azimuth_shift) else azimuth_shift,
             camera=self._camera(ranking, position),
             radius_m=self.calibration.at(n_bins).radius_m,
         )
@@ -337,26 +333,28 @@ class Localizer:
         """Where in the tile at one position of the ranking the camera probably stood."""
         found = camera_position(
             self.gallery.centres_m[ranking.rows],
-            ranking.from_each,
+            ranking.viewpoint_similarities,
             position,
             self.gallery.manifest.tile_side_m,
-            self.gallery.standpoints,
+            self.gallery.viewpoints,
         )
         return self._place(self.gallery.inside(found))
 
     def _closer(self, candidate: Candidate, canvas: GroundCanvas) -> Candidate:
         """The candidate with the camera where the teacher sees it, if there is one with azimuth."""
-        if self.teacher is None or not self.explains or candidate.roll is None:
+        if self.teacher is None or not self.explains or candidate.azimuth_shift is None:
             return candidate
         believed = np.array(self.gallery.frame.to_metres(candidate.camera))
         points = self.gallery.inside(steps_around(believed))
         tiles = self.gallery.tile_images_at(points)
-        found = step_closer(self.teacher, canvas.image, candidate.roll, points, tiles, self.device)
+        found = refine_position(
+            self.teacher, canvas.image, candidate.azimuth_shift, points, tiles, self.device
+        )
         view = self.calibration.at(canvas.n_bins)
         radius_m = view.radius_m if view.closer_m is None else view.closer_m
         return replace(candidate, camera=self._place(found), radius_m=radius_m)
 
-    def _place(self, point_m: npt.NDArray[np.float64]) -> Place:
+    def _place(self, point_m: Float64Array) -> Place:
         return self.gallery.frame.to_place(float(point_m[0]), float(point_m[1]))
 
 

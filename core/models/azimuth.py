@@ -1,4 +1,4 @@
-"""Matching azimuth bins over circular rolls, in torch (core/localization/search.py has the numpy side)."""
+"""Matching azimuth bins over circular azimuth shifts, in torch (core/localization/search.py has the numpy side)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import Tensor
 from core.errors import SettingError
 from core.polar import BINS
 
-__all__ = ["roll_similarity"]
+__all__ = ["shift_similarity"]
 
 
-def roll_similarity(queries: Tensor, tiles: Tensor, bins: int = BINS) -> Tensor:
-    """Similarity of every query with every tile at every roll.
+def shift_similarity(queries: Tensor, tiles: Tensor, bins: int = BINS) -> Tensor:
+    """Similarity of every query with every tile at every azimuth shift.
 
     Args:
         queries: (Q, n * D) unit descriptors of views of n bins.
@@ -20,7 +20,7 @@ def roll_similarity(queries: Tensor, tiles: Tensor, bins: int = BINS) -> Tensor:
         bins: bins of a full circle, K.
 
     Returns:
-        (Q, R, K); at roll r bin i of the query meets bin (r + i) mod K of the tile. The factor
+        (Q, R, K); at azimuth shift r bin i of the query meets bin (r + i) mod K of the tile. The factor
         sqrt(K / n) makes a perfect match 1 whatever the field of view.
 
     Raises:
@@ -34,7 +34,7 @@ def roll_similarity(queries: Tensor, tiles: Tensor, bins: int = BINS) -> Tensor:
             f"Query descriptors: got {queries.shape[1]} values, expected 1 to {bins} bins of {size}."
         )
     around = torch.arange(bins, device=tiles.device)
-    if len(queries) < len(tiles):  # lay out whichever side is smaller at every roll
+    if len(queries) < len(tiles):  # lay out whichever side is smaller at every azimuth shift
         padded = queries.new_zeros(len(queries), bins, size)
         padded[:, :count] = queries.view(len(queries), count, size)
         laid = padded[:, (around[None, :] - around[:, None]) % bins].flatten(2)

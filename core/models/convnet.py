@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.models.layers import Remembered, pad_columns
+from core.models.layers import WeightCache, pad_columns
 
 __all__ = ["ConvNet", "ConvNetConfig"]
 
@@ -35,7 +35,7 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=(1, 0), bias=False)
         self.norm = nn.BatchNorm2d(outputs)
-        self._folded = Remembered()
+        self._folded = WeightCache()
 
     def forward(self, x: Tensor, circular: bool) -> Tensor:
         """(B, C, H, W) -> (B, outputs, H / stride, W / stride)."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.errors import SettingError
-from core.models.azimuth import roll_similarity
+from core.models.azimuth import shift_similarity
 from core.models.pooling import AzimuthPooling
 from core.models.two_branch import TwoBranch
 from core.polar import BINS
@@ -125,7 +125,7 @@ def _near_azimuths() -> Tensor:
 class GeoSSK(nn.Module):
     """The teacher over a two-branch model of its own (``base``); azimuth or GAP pooling.
 
-    With azimuth pooling the aerial tokens are met at the roll of each pair, so that equal content
+    With azimuth pooling the aerial tokens are met at the azimuth shift of each pair, so that equal content
     lies near equal columns and a learned bias over (ground row, aerial row, column difference) can
     hold what geometry says; attention stays free over the whole circle, because a camera off the
     tile's centre sees near things at other azimuths.
@@ -190,7 +190,7 @@ class GeoSSK(nn.Module):
         return asked, self._parts(aerial, self.base.aerial_pool).sum(1)
 
     def plain_similarity(self, ground: Tensor, aerial: Tensor) -> Tensor:
-        """Similarity before interaction: (Q, R, K) over rolls, or (Q, R) for a global base."""
+        """Similarity before interaction: (Q, R, K) over azimuth shifts, or (Q, R) for a global base."""
         return self.bin_similarity(*self.plain_bins(ground, aerial))
 
     def bin_similarity(self, asked: Tensor, told: Tensor) -> Tensor:
@@ -198,32 +198,34 @@ class GeoSSK(nn.Module):
         query = F.normalize(asked.flatten(1), dim=1)
         if self.base.bins is None:
             return query @ F.normalize(told.flatten(1), dim=1).T
-        return roll_similarity(query, (F.normalize(told, dim=2) / BINS**0.5).flatten(1))
+        return shift_similarity(query, (F.normalize(told, dim=2) / BINS**0.5).flatten(1))
 
-    def pair_scores(self, ground: Tensor, aerial: Tensor, rolls: Tensor | None = None) -> Tensor:
+    def pair_scores(
+        self, ground: Tensor, aerial: Tensor, azimuth_shifts: Tensor | None = None
+    ) -> Tensor:
         """Cosine (Q, R) of every pair after interaction.
 
         Args:
             ground: tokens (Q, N, C).
             aerial: tokens (R, M, C).
-            rolls: int (Q, R), the roll at which each pair is met; None for a global base.
+            azimuth_shifts: int (Q, R), the azimuth shift at which each pair is met; None for a global base.
 
         Raises:
-            SettingError: an azimuth teacher without a roll for each pair.
+            SettingError: an azimuth teacher without an azimuth shift for each pair.
 
         """
-        return self.scores_and_attention(ground, aerial, rolls)[0]
+        return self.scores_and_attention(ground, aerial, azimuth_shifts)[0]
 
     def scores_near(
-        self, ground: Tensor, aerial: Tensor, rolls: Tensor | None = None
+        self, ground: Tensor, aerial: Tensor, azimuth_shifts: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Scores (Q, R) of every pair, and the whole rolls (Q, R) at which they were met.
+        """Scores (Q, R) of every pair, and the whole azimuth shifts (Q, R) at which they were met.
 
         Args:
             ground: tokens (Q, N, C).
             aerial: tokens (R, M, C).
-            rolls: int (Q, R) at most one bin from which each pair is met, where the teacher's own
-                descriptors find it best; None to look all around. A global base knows no rolls.
+            azimuth_shifts: int (Q, R) at most one bin from which each pair is met, where the teacher's own
+                descriptors find it best; None to look all around. A global base knows no azimuth shifts.
 
         """
         asked, told = self._prepare_ground(ground), self._prepare_aerial(aerial)
@@ -231,22 +233,26 @@ class GeoSSK(nn.Module):
         if self.base.bins is not None:
             curve = self.bin_similarity(asked.bins, told.bins)
             found = curve.argmax(dim=2)
-            if rolls is not None:
-                near = (rolls[..., None] + torch.arange(-1, 2, device=rolls.device)) % BINS
+            if azimuth_shifts is not None:
+                near = (
+                    azimuth_shifts[..., None] + torch.arange(-1, 2, device=azimuth_shifts.device)
+                ) % BINS
                 best = curve.gather(2, near).argmax(dim=2, keepdim=True)
                 found = near.gather(2, best)[..., 0]
         return self._all_pairs(asked, told, found)[0], found
 
     def scores_and_attention(
-        self, ground: Tensor, aerial: Tensor, rolls: Tensor | None = None
+        self, ground: Tensor, aerial: Tensor, azimuth_shifts: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """``pair_scores``, and the attention (B, H, N, M) of pairs (i, i), i < min(Q, R), with CIM."""
-        return self._all_pairs(self._prepare_ground(ground), self._prepare_aerial(aerial), rolls)
+        return self._all_pairs(
+            self._prepare_ground(ground), self._prepare_aerial(aerial), azimuth_shifts
+        )
 
     def _all_pairs(
-        self, asked: Prepared, told: Prepared, rolls: Tensor | None
+        self, asked: Prepared, told: Prepared, azimuth_shifts: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        rolls = self._checked_rolls(asked, told, rolls)
+        azimuth_shifts = self._checked_shifts(asked, told, azimuth_shifts)
         biases = self._biases(asked.columns, asked.columns)
         by_query = len(asked) < len(told)
         scores, matched = [], []
@@ -254,9 +260,9 @@ class GeoSSK(nn.Module):
         # and attention (P, H, N, M) that stays small.
         for index in range(min(len(asked), len(told))):
             if by_query:
-                pairs = asked.of(index, len(told)), told, rolls[index]
+                pairs = asked.of(index, len(told)), told, azimuth_shifts[index]
             else:
-                pairs = asked, told.of(index, len(asked)), rolls[:, index]
+                pairs = asked, told.of(index, len(asked)), azimuth_shifts[:, index]
             score, forward = self._score_pairs(*pairs, biases)
             scores.append(score)
             matched += [] if forward is None else [forward[index]]
@@ -264,53 +270,65 @@ class GeoSSK(nn.Module):
         return stacked, torch.stack(matched) if matched else None
 
     def _score_pairs(
-        self, asked: Prepared, told: Prepared, rolls: Tensor, biases: tuple[Tensor, Tensor]
+        self, asked: Prepared, told: Prepared, azimuth_shifts: Tensor, biases: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor | None]:
         """Cosines (P,) of P pairs, and the attention (P, H, N, M) from ground to aerial."""
-        met = self._meet(told, rolls, asked.columns)
+        met = self._meet(told, azimuth_shifts, asked.columns)
         query, place, forward = asked.bins, met.bins, None
         if self.config.interaction:
-            forward = self._attend_forward(asked, told, biases[0][rolls])
+            forward = self._attend_forward(asked, told, biases[0][azimuth_shifts])
             query = query + self._message(forward, asked.gate, told.spoken)
             backward = self._attend_backward(asked, met, biases[1])
             place = place + self._message(backward, met.gate, asked.spoken)
         return self._cosine(query, place), forward
 
     @torch.no_grad()
-    def interact(self, ground: Tensor, aerial: Tensor, roll: int | None = None) -> Interaction:
+    def interact(
+        self, ground: Tensor, aerial: Tensor, azimuth_shift: int | None = None
+    ) -> Interaction:
         """Attention and factors of one pair: tokens (1, N, C) and (1, M, C)."""
-        given = None if roll is None else torch.full((1, 1), int(roll) % BINS, device=ground.device)
+        given = (
+            None
+            if azimuth_shift is None
+            else torch.full((1, 1), int(azimuth_shift) % BINS, device=ground.device)
+        )
         asked, told = self._prepare_ground(ground), self._prepare_aerial(aerial)
-        rolls = self._checked_rolls(asked, told, given)
+        azimuth_shifts = self._checked_shifts(asked, told, given)
         forward_bias, backward_bias = self._biases(asked.columns, BINS)
-        forward = self._attend_forward(asked, told, forward_bias[rolls[:, 0]])
-        around = self._meet(told, rolls[:, 0], BINS)
+        forward = self._attend_forward(asked, told, forward_bias[azimuth_shifts[:, 0]])
+        around = self._meet(told, azimuth_shifts[:, 0], BINS)
         backward = self._attend_backward(asked, around, backward_bias)
-        if self.base.bins is not None:  # back from the roll's columns to the polar view's own
+        if (
+            self.base.bins is not None
+        ):  # back from the azimuth shift's columns to the polar view's own
             grid = backward.unflatten(2, (self.rows, BINS))
-            backward = grid.roll(int(rolls[0, 0]), dims=3).flatten(2, 3)
+            backward = grid.roll(int(azimuth_shifts[0, 0]), dims=3).flatten(2, 3)
         phi_ground, phi_aerial = self.factors(ground, aerial)
         return Interaction(forward[0], backward[0], phi_ground[0], phi_aerial[0])
 
-    def attention(self, ground: Tensor, aerial: Tensor, rolls: Tensor) -> Tensor:
-        """Attention (P, H, N, M) from ground to aerial of P pairs, each met at its whole roll.
+    def attention(self, ground: Tensor, aerial: Tensor, azimuth_shifts: Tensor) -> Tensor:
+        """Attention (P, H, N, M) from ground to aerial of P pairs, each met at its whole azimuth shift.
 
-        For azimuth bins. Tokens (P, N, C) and (P, M, C), rolls int (P,); one pair is met at every roll.
+        For azimuth bins. Tokens (P, N, C) and (P, M, C), azimuth shifts int (P,); one pair is met at every azimuth shift.
         """
         asked, told = self._prepare_ground(ground), self._prepare_aerial(aerial)
-        bias = self._biases(asked.columns, asked.columns)[0][rolls.to(ground.device).long() % BINS]
+        bias = self._biases(asked.columns, asked.columns)[0][
+            azimuth_shifts.to(ground.device).long() % BINS
+        ]
         return self._attend_forward(asked, told, bias)
 
-    def _checked_rolls(self, asked: Prepared, told: Prepared, rolls: Tensor | None) -> Tensor:
+    def _checked_shifts(
+        self, asked: Prepared, told: Prepared, azimuth_shifts: Tensor | None
+    ) -> Tensor:
         if self.base.bins is None:
             return torch.zeros(len(asked), len(told), dtype=torch.long, device=asked.bins.device)
-        if rolls is None or rolls.shape != (len(asked), len(told)):
-            got = None if rolls is None else tuple(rolls.shape)
+        if azimuth_shifts is None or azimuth_shifts.shape != (len(asked), len(told)):
+            got = None if azimuth_shifts is None else tuple(azimuth_shifts.shape)
             raise SettingError(
-                f"Teacher rolls: got {got}, expected one roll for each of "
-                f"{len(asked)} x {len(told)} pairs. Take the student's best rolls."
+                f"Teacher azimuth shifts: got {got}, expected one azimuth shift for each of "
+                f"{len(asked)} x {len(told)} pairs. Take the student's best azimuth shifts."
             )
-        return rolls.to(asked.bins.device).long() % BINS
+        return azimuth_shifts.to(asked.bins.device).long() % BINS
 
     def _prepare_ground(self, ground: Tensor) -> Prepared:
         return self._project(ground, self.base.ground_pool, self.base.aerial_pool, False)
@@ -353,12 +371,14 @@ class GeoSSK(nn.Module):
         heads: Tensor = projected.unflatten(2, (self.config.heads, -1)).transpose(1, 2)
         return heads
 
-    def _meet(self, told: Prepared, rolls: Tensor, columns: int) -> Prepared:
-        """The references (P, ...) as their queries meet them: ``columns`` from the roll (P,) on."""
+    def _meet(self, told: Prepared, azimuth_shifts: Tensor, columns: int) -> Prepared:
+        """The references (P, ...) as their queries meet them: ``columns`` from the azimuth shift (P,) on."""
         if self.base.bins is None:
             return told
-        meets = (rolls[:, None] + torch.arange(columns, device=rolls.device)) % BINS
-        pair = torch.arange(len(rolls), device=rolls.device)[:, None]
+        meets = (
+            azimuth_shifts[:, None] + torch.arange(columns, device=azimuth_shifts.device)
+        ) % BINS
+        pair = torch.arange(len(azimuth_shifts), device=azimuth_shifts.device)[:, None]
         query = told.query.unflatten(2, (self.rows, BINS)).permute(0, 3, 1, 2, 4)[pair, meets]
         gate = told.gate.unflatten(1, (self.rows, BINS)).transpose(1, 2)[pair, meets]
         return replace(
@@ -381,8 +401,8 @@ class GeoSSK(nn.Module):
     def _biases(self, columns: int, met: int) -> tuple[Tensor, Tensor]:
         """Position biases by ground row, aerial row and column difference.
 
-        Forward (K, H, N, M), one for each roll; backward (H, M', N) for ``met`` columns that are
-        counted from the roll on. Zeros for a global base, whose views have no common columns.
+        Forward (K, H, N, M), one for each azimuth shift; backward (H, M', N) for ``met`` columns that are
+        counted from the azimuth shift on. Zeros for a global base, whose views have no common columns.
         """
         if self.base.bins is None:
             zero = self.kappa.new_zeros(1)

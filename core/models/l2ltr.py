@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 from core.errors import SettingError
-from core.models.layers import Remembered, attend, encode_in_parts
+from core.models.layers import WeightCache, attend, encode_in_parts
 
 __all__ = ["L2ltr", "L2ltrConfig"]
 
@@ -51,7 +51,7 @@ class StdConv2d(nn.Conv2d):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-        self._standardised = Remembered()
+        self._standardised = WeightCache()
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, outputs, H / stride, W / stride)."""
@@ -59,7 +59,7 @@ class StdConv2d(nn.Conv2d):
             (weight,) = self._standardise()
         else:
             (weight,) = self._standardised((self.weight,), self._standardise)
-        return functional.conv2d(features, weight, None, self.stride, self.padding)
+        return F.conv2d(features, weight, None, self.stride, self.padding)
 
     def _standardise(self) -> tuple[Tensor]:
         variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
@@ -87,9 +87,9 @@ class ResidualUnit(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, outputs, H / stride, W / stride)."""
         shortcut = self.gn_proj(self.downsample(features)) if self.is_projected else features
-        branch = functional.relu(self.gn1(self.conv1(features)))
-        branch = functional.relu(self.gn2(self.conv2(branch)))
-        return functional.relu(shortcut + self.gn3(self.conv3(branch)))
+        branch = F.relu(self.gn1(self.conv1(features)))
+        branch = F.relu(self.gn2(self.conv2(branch)))
+        return F.relu(shortcut + self.gn3(self.conv3(branch)))
 
 
 class HybridStem(nn.Module):
@@ -113,8 +113,8 @@ class HybridStem(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 1024, H / 16, W / 16)."""
-        features = functional.relu(self.root(images))
-        body: Tensor = self.body(functional.max_pool2d(features, 3, stride=2, padding=1))
+        features = F.relu(self.root(images))
+        body: Tensor = self.body(F.max_pool2d(features, 3, stride=2, padding=1))
         return body
 
 
@@ -181,7 +181,7 @@ class FeedForward(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        hidden = self.dropout(functional.gelu(self.fc1(tokens)))
+        hidden = self.dropout(F.gelu(self.fc1(tokens)))
         out: Tensor = self.dropout(self.fc2(hidden))
         return out
 
@@ -277,7 +277,7 @@ class L2ltr(nn.Module):
 
     def describe(self, images: Tensor) -> Tensor:
         """Describe normalised images (B, 3, H, W) by their class tokens: unit vectors (B, C)."""
-        return functional.normalize(encode_in_parts(self, images)[:, 0], dim=1)
+        return F.normalize(encode_in_parts(self, images)[:, 0], dim=1)
 
     def feature_map(self, images: Tensor, circular: bool = False) -> Tensor:
         """Encode normalised images (B, 3, H, W) into (B, C, h, w), without the class token.

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 __all__ = [
-    "Remembered",
     "SelfAttention",
+    "WeightCache",
     "attend",
     "encode_in_parts",
     "pad_columns",
@@ -46,7 +46,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         weighted: Tensor = scores.softmax(dim=-1) @ value
         return weighted
-    gathered: Tensor = functional.scaled_dot_product_attention(query, key, value)
+    gathered: Tensor = F.scaled_dot_product_attention(query, key, value)
     return gathered
 
 
@@ -102,7 +102,7 @@ def pad_columns(images: Tensor, columns: int, circular: bool) -> Tensor:
     if circular:
         padded: Tensor = _PadCircular.apply(images, columns)  # type: ignore[no-untyped-call]
         return padded
-    return functional.pad(images, (columns, columns, 0, 0), mode="replicate")
+    return F.pad(images, (columns, columns, 0, 0), mode="replicate")
 
 
 def resize_positions(positions: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
@@ -120,11 +120,11 @@ def resize_positions(positions: Tensor, source: tuple[int, int], target: tuple[i
     if source == target:
         return positions
     grid = positions.transpose(1, 2).reshape(1, -1, *source)
-    resized = functional.interpolate(grid, size=target, mode="bicubic", align_corners=False)
+    resized = F.interpolate(grid, size=target, mode="bicubic", align_corners=False)
     return resized.flatten(2).transpose(1, 2)
 
 
-class Remembered:
+class WeightCache:
     """What was computed from weights, kept until one of them changes: for inference alone.
 
     Weights change in place (an optimiser, ``load_state_dict``) or are exchanged (``to``,
@@ -148,8 +148,8 @@ class Remembered:
         self._known = weights, state, computed
         return computed
 
-    def __deepcopy__(self, memo: dict[int, object]) -> Remembered:
-        return Remembered()  # a copied model computes its own
+    def __deepcopy__(self, memo: dict[int, object]) -> WeightCache:
+        return WeightCache()  # a copied model computes its own
 
 
 def _state(weight: Tensor) -> tuple[object, ...]:

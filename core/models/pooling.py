@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 __all__ = ["AzimuthPooling", "ClsPooling", "GapPooling", "SmdPooling"]
 
@@ -26,7 +26,7 @@ class GapPooling(nn.Module):
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """Pool a feature map (B, C, h, w) into unit descriptors (B, C)."""
-        return functional.normalize(feature_map.flatten(2).mean(dim=2), dim=1)
+        return F.normalize(feature_map.flatten(2).mean(dim=2), dim=1)
 
 
 class SmdPooling(nn.Module):
@@ -53,8 +53,8 @@ class SmdPooling(nn.Module):
     def forward(self, feature_map: Tensor) -> Tensor:
         """Pool a feature map (B, C, h, w) with h * w = N into unit descriptors (B, 8 * C)."""
         mixed = self.linear1(feature_map.flatten(2))
-        mixed = self.linear3(self.linear2(functional.gelu(mixed)))
-        return functional.normalize(mixed.transpose(1, 2).flatten(1), dim=1)
+        mixed = self.linear3(self.linear2(F.gelu(mixed)))
+        return F.normalize(mixed.transpose(1, 2).flatten(1), dim=1)
 
 
 class ClsPooling(nn.Module):
@@ -88,7 +88,7 @@ class AzimuthPooling(nn.Module):
         pooled: Tensor = self.project(features)
         pooled = pooled[:, :, 0]
         if pooled.shape[-1] != bins:
-            pooled = functional.interpolate(pooled, size=bins, mode="linear", align_corners=False)
+            pooled = F.interpolate(pooled, size=bins, mode="linear", align_corners=False)
         return pooled.transpose(1, 2)
 
     def contributions(self, tokens: Tensor, columns: int) -> Tensor:

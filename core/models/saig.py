@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 from core.errors import SettingError
 from core.models.layers import (
-    Remembered,
     SelfAttention,
+    WeightCache,
     encode_in_parts,
     pad_columns,
     resize_positions,
@@ -85,7 +85,7 @@ class ConvStem(nn.Module):
             ]
             inputs = outputs
         self.conv_stem = nn.Sequential(*layers, nn.Conv2d(inputs, config.width, 1))
-        self._folded = Remembered()
+        self._folded = WeightCache()
 
     def forward(self, images: Tensor, circular: bool) -> Tensor:
         """Normalised (B, 3, H, W) -> (B, width, h, w)."""
@@ -111,7 +111,7 @@ class ConvStem(nn.Module):
         for layer in convolutions:
             if self.is_wrapped:
                 features = pad_columns(features, 1, circular)
-            features = functional.conv2d(
+            features = F.conv2d(
                 features, next(folded), next(folded), layer.stride, layer.padding
             ).relu_()
         tokens: Tensor = self.conv_stem[-1](features)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 __all__ = ["PlainL2ltr", "PlainSaig"]
 
@@ -81,7 +81,7 @@ class PlainSaig(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Describe normalised images (B, 3, H, W): unit vectors (B, 384)."""
         tokens = self.norm(self.blocks(self.patch_embed(images) + self.pos_embed))
-        return functional.normalize(tokens.mean(dim=1), dim=1)
+        return F.normalize(tokens.mean(dim=1), dim=1)
 
 
 class _StdConv(nn.Conv2d):
@@ -91,7 +91,7 @@ class _StdConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         variance, mean = torch.var_mean(self.weight, dim=[1, 2, 3], keepdim=True, correction=0)
         weight = (self.weight - mean) / torch.sqrt(variance + 1e-5)
-        return functional.conv2d(x, weight, None, self.stride, self.padding)
+        return F.conv2d(x, weight, None, self.stride, self.padding)
 
 
 class _Unit(nn.Module):
@@ -168,13 +168,13 @@ class PlainL2ltr(nn.Module):
         for layer in encoder["layer"]:
             hidden, previous = self._layer(layer, hidden, previous), hidden
         normed = encoder["encoder_norm"](hidden)
-        return functional.normalize(normed[:, 0], dim=1)
+        return F.normalize(normed[:, 0], dim=1)
 
     def _embed(self, images: Tensor) -> Tensor:
         part = self.transformer["embeddings"]
         root, body = part.hybrid_model["root"], part.hybrid_model["body"]
         x = torch.relu(root["gn"](root["conv"](images)))
-        x = functional.max_pool2d(x, 3, 2, 1)
+        x = F.max_pool2d(x, 3, 2, 1)
         for block in body.values():
             for unit in block.values():
                 x = unit(x)
@@ -190,7 +190,7 @@ class PlainL2ltr(nn.Module):
         scores = (query @ key.transpose(-1, -2)) / 8.0
         gathered = (scores.softmax(dim=-1) @ value).permute(0, 2, 1, 3).contiguous().flatten(2)
         hidden = hidden + layer["attn"]["out"](gathered)
-        inner = functional.gelu(layer["ffn"]["fc1"](layer["ffn_norm"](hidden)))
+        inner = F.gelu(layer["ffn"]["fc1"](layer["ffn_norm"](hidden)))
         output: Tensor = hidden + layer["ffn"]["fc2"](inner)
         return output
 

@@ -14,9 +14,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from core.arrays import BoolArray, Float32Array, Float64Array, UInt8Array
 from core.errors import PhotoError, SettingError
 from core.photos.metadata import MAX_FOV_DEG, MAX_PINHOLE_DEG, MIN_FOV_DEG
 
@@ -25,9 +25,6 @@ __all__ = ["ELEVATION_DEG", "UNSEEN", "GroundCanvas", "checked_fov", "ground_can
 ELEVATION_DEG = 45.0
 UNSEEN = 127
 _OVERSAMPLING = 2
-
-Pixels = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -39,10 +36,10 @@ class GroundCanvas:
     ``fov_deg``: n_bins * bin width. ``mask``: bool (H, W), True where the picture shows something.
     """
 
-    image: Pixels
+    image: UInt8Array
     n_bins: int
     fov_deg: float
-    mask: Mask
+    mask: BoolArray
 
 
 def checked_fov(value: object) -> float:
@@ -65,7 +62,7 @@ def checked_fov(value: object) -> float:
 
 
 def ground_canvas(
-    image: Pixels,
+    image: UInt8Array,
     fov_deg: float,
     is_panorama: bool,
     bins: int = 32,
@@ -110,8 +107,8 @@ def ground_canvas(
 
 
 def _from_equirectangular(
-    image: Pixels, fov_deg: float, covered_deg: float, shape: tuple[int, int], horizon: float
-) -> tuple[Pixels, Mask]:
+    image: UInt8Array, fov_deg: float, covered_deg: float, shape: tuple[int, int], horizon: float
+) -> tuple[UInt8Array, BoolArray]:
     """Cut the strip of +-45 degrees and of whole bins out of a panorama, and resize it."""
     height, width = image.shape[:2]
     per_degree = width / fov_deg
@@ -153,8 +150,8 @@ def _visible(
 
 
 def _from_pinhole(
-    image: Pixels, fov_deg: float, covered_deg: float, shape: tuple[int, int]
-) -> tuple[Pixels, Mask]:
+    image: UInt8Array, fov_deg: float, covered_deg: float, shape: tuple[int, int]
+) -> tuple[UInt8Array, BoolArray]:
     """Sample a level pinhole picture along the canvas's azimuths and elevations."""
     rows, columns = shape[0] * _OVERSAMPLING, shape[1] * _OVERSAMPLING
     tangent = math.tan(math.radians(fov_deg / 2))
@@ -177,7 +174,7 @@ def _from_pinhole(
     return pixels.astype(np.uint8), mask
 
 
-def _shrunk(image: Pixels, wanted_width: float) -> Pixels:
+def _shrunk(image: UInt8Array, wanted_width: float) -> UInt8Array:
     """The picture averaged down to the sampling density, so that nothing is skipped."""
     height, width = image.shape[:2]
     if width <= wanted_width:
@@ -187,9 +184,7 @@ def _shrunk(image: Pixels, wanted_width: float) -> Pixels:
     return np.asarray(Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BOX))
 
 
-def _bilinear(
-    image: Pixels, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float32]:
+def _bilinear(image: UInt8Array, x: Float64Array, y: Float64Array) -> Float32Array:
     """Float (h, w, 3) of a uint8 picture at (x, y) in pixels from its upper left edge."""
     height, width = image.shape[:2]
     column = np.clip(x - 0.5, 0, width - 1)

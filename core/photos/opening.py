@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from core.arrays import Float64Array, UInt8Array
 from core.errors import PhotoError
 from core.photos.canvas import GroundCanvas, checked_fov, ground_canvas
 from core.photos.metadata import (
@@ -65,8 +65,7 @@ _TURNS = {
 }
 """What makes a picture upright, by EXIF orientation."""
 
-UInt8Image = npt.NDArray[np.uint8]
-PhotoSource = str | Path | bytes | UInt8Image | Image.Image
+PhotoSource = str | Path | bytes | UInt8Array | Image.Image
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Photo:
     ``notes``: what a visitor should know, a sentence each.
     """
 
-    image: UInt8Image
+    image: UInt8Array
     name: str
     fov_deg: float
     fov_source: str
@@ -172,7 +171,7 @@ def _size_sentence(label: str, size: int) -> str:
     )
 
 
-def _from_array(array: UInt8Image) -> Image.Image:
+def _from_array(array: UInt8Array) -> Image.Image:
     good_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if array.dtype != np.uint8 or not good_shape or array.size == 0:
         raise PhotoError(
@@ -224,7 +223,7 @@ def _check_size(picture: Image.Image, label: str) -> None:
         )
 
 
-def _decoded(picture: Image.Image, label: str) -> UInt8Image:
+def _decoded(picture: Image.Image, label: str) -> UInt8Array:
     """Pixels of the first frame: upright, uint8 (H, W, 3), at most 4096 on the longer side."""
     try:
         # JPEG decodes straight to a half, quarter or eighth of its size; other formats ignore it.
@@ -241,7 +240,7 @@ def _decoded(picture: Image.Image, label: str) -> UInt8Image:
         raise PhotoError(_damaged_sentence(label)) from error
 
 
-def _shrunk(picture: Image.Image) -> UInt8Image:
+def _shrunk(picture: Image.Image) -> UInt8Array:
     """A decoded picture of any mode as uint8 (H, W, 3), at most 4096 on the longer side.
 
     Band by band, as 80 million pixels of 16 bit or with transparency would take gigabytes if they
@@ -307,7 +306,7 @@ def _value_range(picture: Image.Image) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _stretched(values: npt.NDArray[np.float64], low: float, high: float) -> Image.Image:
+def _stretched(values: Float64Array, low: float, high: float) -> Image.Image:
     """Deep grey as 8 bit: ``low`` to ``high`` becomes 0 to 255."""
     values = np.where(np.isfinite(values), values, low)
     scaled = (values - low) / max(high - low, 1e-9) * 255
@@ -329,7 +328,7 @@ def _notes(picture: Image.Image, metadata: PhotoMetadata) -> list[str]:
     return notes
 
 
-def _described(image: UInt8Image, name: str, metadata: PhotoMetadata, notes: list[str]) -> Photo:
+def _described(image: UInt8Array, name: str, metadata: PhotoMetadata, notes: list[str]) -> Photo:
     """Put the field of view to an upright picture, by the order in the module's docstring."""
     height, width = image.shape[:2]
     heading, horizon, is_panorama = metadata.heading_deg, 0.5, True

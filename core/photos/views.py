@@ -9,21 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.arrays import AnyArray, UInt8Array
 from core.errors import SettingError
 from core.photos.canvas import UNSEEN
 from core.polar import BINS, to_batch
 
 __all__ = ["canvas_bins", "fill_canvas", "ground_batch", "view_size"]
 
-UInt8Image = npt.NDArray[np.uint8]
 
-
-def canvas_bins(canvas: npt.NDArray[np.generic]) -> int:
+def canvas_bins(canvas: AnyArray) -> int:
     """Azimuth bins n of a canvas (h, w, ...): a full canvas is four times as wide as high.
 
     Raises:
@@ -40,7 +37,7 @@ def canvas_bins(canvas: npt.NDArray[np.generic]) -> int:
     return bins
 
 
-def view_size(canvas: npt.NDArray[np.generic], ground_size: tuple[int, int]) -> tuple[int, int]:
+def view_size(canvas: AnyArray, ground_size: tuple[int, int]) -> tuple[int, int]:
     """(H, n * W / 32) in pixels of a canvas (h, w, ...) of n bins at a model's (H, W).
 
     Rounded down to whole columns: a global model's width need not be a multiple of 32.
@@ -55,7 +52,7 @@ def fill_canvas(views: Tensor, width: int) -> Tensor:
 
 
 def ground_batch(
-    canvases: UInt8Image | Sequence[UInt8Image],
+    canvases: UInt8Array | Sequence[UInt8Array],
     ground_size: tuple[int, int],
     device: str = "cpu",
     whole: bool = False,

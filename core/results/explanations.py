@@ -49,15 +49,15 @@ READING = (
     "All errors are over the same patches, those whose content lies inside the circle of the tile's "
     "polar view. *Attention* and *uniform attention* are the expected place under a row; an even row "
     "points at the tile's centre, so the two baselines are one. *Another tile*: the same photo met "
-    "with a foreign tile at the same roll, which is what attention does where there is nothing to be "
+    "with a foreign tile at the same azimuth shift, which is what attention does where there is nothing to be "
     "found. *Own azimuth*: the true azimuth of the patch, at the average distance of its row of "
     "patches, taken from the truth itself: what geometry can guess without a look at the tile. "
     "*Nearest sector*: the least error that a whole sector can have.",
     "*Beside its row*: less the mean of all patches in the same row of the canvas, since sky lies "
     "high and road low. Standard errors have photos as the sampling unit.",
     "",
-    "The student finds its roll by itself. *Attention alone* is the mean of attention met at all 32 "
-    "rolls, so that none is given. *Another tile at the true roll*: what the given roll alone tells, "
+    "The student finds its azimuth shift by itself. *Attention alone* is the mean of attention met at all 32 "
+    "azimuth shifts, so that none is given. *Another tile at the true azimuth shift*: what the given azimuth shift alone tells, "
     "where there is nothing to be found.",
 )
 

@@ -45,19 +45,17 @@ def students_section(reports: Sequence[Mapping[str, Any]]) -> str:
         "## The papers' encoders as students, with small budgets\n\nTrained on rendered towns for so "
         "many steps and minutes, which is little. In per cent of "
         f"{first['queries']} queries on {reports[0]['data']}, heading unknown, no help; chance is "
-        f"{share(first['chance_25_m'])} within 25 m. Places described from {_standpoints(reports)}. "
+        f"{share(first['chance_25_m'])} within 25 m. Places described from {_viewpoints(reports)}. "
         "The shipped student's figures stand above. "
         f"{commands}, {reports[0]['date']}, {reports[0]['machine']}.\n\n"
         f"{table([*head, 'heading °'], lines)}\n"
     )
 
 
-def _standpoints(reports: Sequence[Mapping[str, Any]]) -> str:
+def _viewpoints(reports: Sequence[Mapping[str, Any]]) -> str:
     """From how many points of its cell a place was described; reports of before it was asked: one."""
-    counts = sorted({int(report.get("standpoints", 1)) for report in reports})
-    return " or ".join(
-        "their centres alone" if one == 1 else f"{one} standpoints" for one in counts
-    )
+    counts = sorted({int(report.get("viewpoints", 1)) for report in reports})
+    return " or ".join("their centres alone" if one == 1 else f"{one} viewpoints" for one in counts)
 
 
 def _line(report: Mapping[str, Any]) -> list[str]:

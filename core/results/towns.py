@@ -236,7 +236,7 @@ def curve_section(reports: Sequence[Report], picture: str | None = None) -> str:
         "on a GPU (cuda) are not those of two processor cores, and are not in the picture. Offset: "
         "up to so many metres a camera stood from the point that its place was described from, in "
         "training; other tiles: so many for each place of a batch, from anywhere around its places. All "
-        "are judged with four standpoints of a place, at most 4.8 m from any camera. In per "
+        "are judged with four viewpoints of a place, at most 4.8 m from any camera. In per "
         f"cent of {first['queries']} queries within 25 m on a **validation** town of "
         f"{first['gallery']} places, heading unknown, no help. {commands}, {ordered[-1]['date']}, "
         f"{ordered[-1]['machine']}.\n{shown}\n{table(head, lines)}\n"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core.arrays import Float64Array
 from core.checkpoints import load_student, load_teacher
 from core.data.worlds import Town
 from core.evaluation.report import Setting, evaluate_town
@@ -20,7 +21,7 @@ from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.training.loop import LoopConfig
 from core.training.objectives import DistillationConfig
-from core.training.recipes import Confusing, ModelConfig, distil_student, mine, train_teacher
+from core.training.recipes import ModelConfig, distil_student, mine, train_teacher
 
 __all__ = ["STUDENTS", "TEACHERS", "AblationConfig", "run_ablation"]
 
@@ -75,7 +76,7 @@ def _teachers(
     loop: LoopConfig,
     folder: Path,
     start: Path,
-    confusing: Sequence[Confusing],
+    confusing: Sequence[Float64Array],
 ) -> Iterator[tuple[str, Path]]:
     for arm, switches in TEACHERS.items():
         run, out = folder / f"run-{arm}", folder / arm

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 
 from core.training.losses import aligned_columns
 
@@ -61,7 +61,7 @@ def filter_incorrect_knowledge(
 
     """
     _check_temperature(temperature)
-    truth = functional.one_hot(true_columns, teacher.shape[1]).bool()
+    truth = F.one_hot(true_columns, teacher.shape[1]).bool()
     scores = _widened(teacher.detach())
     rivals = scores.masked_fill(truth | _hidden(ignored, truth), -torch.inf).amax(dim=1)
     is_kept = scores[truth] > rivals
@@ -101,7 +101,7 @@ def relation_knowledge_loss(
             f"teacher scores: got {tuple(teacher.shape)}, expected {tuple(student.shape)}. "
             "Score the same pairs with both models."
         )
-    truth = functional.one_hot(true_columns, student.shape[1]).bool()
+    truth = F.one_hot(true_columns, student.shape[1]).bool()
     rows, kept_rows = _direction(
         student, teacher, true_columns, temperature, _hidden(ignored, truth), is_filtered
     )
@@ -130,7 +130,7 @@ def descriptor_knowledge_loss(student: Tensor, teacher: Tensor) -> Tensor:
             f"teacher descriptors: got {tuple(teacher.shape)}, expected {tuple(student.shape)}. "
             "Describe the same images by as many numbers with both models."
         )
-    alike = functional.cosine_similarity(_widened(student), _widened(teacher.detach()), dim=2)
+    alike = F.cosine_similarity(_widened(student), _widened(teacher.detach()), dim=2)
     return 1 - alike.mean()
 
 
@@ -160,8 +160,8 @@ def local_knowledge_loss(
     attention = _widened(teacher_attention.detach())
     if attention.ndim == 4:
         attention = attention.mean(dim=1)
-    ground = functional.normalize(_widened(ground_tokens), dim=2)
-    aerial = functional.normalize(_widened(aerial_tokens), dim=2)
+    ground = F.normalize(_widened(ground_tokens), dim=2)
+    aerial = F.normalize(_widened(aerial_tokens), dim=2)
     logits = (ground @ aerial.transpose(1, 2)) / temperature
     entropy = torch.special.entr(attention).sum(dim=2)
     divergence = -(attention * logits.log_softmax(dim=2)).sum(dim=2) - entropy

@@ -17,7 +17,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 __all__ = [
     "LearnedScale",
@@ -25,9 +25,9 @@ __all__ = [
     "exhaustive_triplet",
     "hard_triplet",
     "multi_positive_info_nce",
-    "roll_info_nce",
     "saig_info_nce",
     "semi_hard_triplet",
+    "shift_info_nce",
     "symmetric_info_nce",
 ]
 
@@ -71,8 +71,8 @@ def exhaustive_triplet(
     distance, kept = _squared_distances(similarity, ignored)
     _check_positive("alpha", alpha)
     paired = distance.diagonal()
-    by_query = functional.softplus(alpha * (paired[:, None] - distance))
-    by_reference = functional.softplus(alpha * (paired[None, :] - distance))
+    by_query = F.softplus(alpha * (paired[:, None] - distance))
+    by_reference = F.softplus(alpha * (paired[None, :] - distance))
     negatives = (kept.sum() - kept.shape[0]).clamp_min(1)
     return ((by_query + by_reference) * kept).sum() / (2 * negatives)
 
@@ -148,43 +148,45 @@ def symmetric_info_nce(
     if true_columns is None:
         _check_square(similarity)
         true_columns = torch.arange(len(similarity), device=similarity.device)
-    rolls = similarity.new_zeros(len(similarity))
-    return roll_info_nce(similarity[:, :, None], true_columns, rolls, scale, ignored)
+    azimuth_shifts = similarity.new_zeros(len(similarity))
+    return shift_info_nce(similarity[:, :, None], true_columns, azimuth_shifts, scale, ignored)
 
 
-def roll_info_nce(
+def shift_info_nce(
     similarity: Tensor,
     true_columns: Tensor,
-    true_rolls: Tensor,
+    true_shifts: Tensor,
     scale: Tensor | float,
     ignored: Tensor | None = None,
     wrong: Tensor | None = None,
 ) -> Tensor:
-    """Symmetric InfoNCE over all (reference, roll) hypotheses: the loss of azimuth descriptors.
+    """Symmetric InfoNCE over all (reference, azimuth shift) hypotheses: the loss of azimuth descriptors.
 
-    The positive of query q is its reference at its true roll, shared linearly between the two
-    nearest whole rolls; the other rolls of the true reference are negatives, which teaches the
+    The positive of query q is its reference at its true azimuth shift, shared linearly between the two
+    nearest whole azimuth shifts; the other azimuth shifts of the true reference are negatives, which teaches the
     heading. Query -> reference: one softmax over all R * K logits of a row. Reference -> query:
-    one over all (query, roll) logits of the column, other queries of the same reference left out.
+    one over all (query, azimuth shift) logits of the column, other queries of the same reference left out.
 
     Args:
-        similarity: (Q, R, K) over K rolls.
+        similarity: (Q, R, K) over K azimuth shifts.
         true_columns: int (Q,), the reference of each query.
-        true_rolls: float (Q,), the true roll in bins, taken modulo K.
+        true_shifts: float (Q,), the true azimuth shift in bins, taken modulo K.
         scale: factor on the similarities, for instance `LearnedScale()()`.
         ignored: bool (Q, R) or None.
         wrong: (Q, E), similarities of further wrong hypotheses of each query, -inf for none.
 
     """
     logits = _widened(similarity) * scale
-    queries, rolls = torch.arange(len(logits), device=logits.device), logits.shape[2]
-    floor = true_rolls.floor()
-    lower = floor.long() % rolls
-    share = (true_rolls - floor).to(logits.dtype)
+    queries, azimuth_shifts = torch.arange(len(logits), device=logits.device), logits.shape[2]
+    floor = true_shifts.floor()
+    lower = floor.long() % azimuth_shifts
+    share = (true_shifts - floor).to(logits.dtype)
     matched = logits[queries, true_columns]
-    positive = torch.lerp(matched[queries, lower], matched[queries, (lower + 1) % rolls], share)
+    positive = torch.lerp(
+        matched[queries, lower], matched[queries, (lower + 1) % azimuth_shifts], share
+    )
     pairs = logits.logsumexp(dim=2)
-    truth = functional.one_hot(true_columns, pairs.shape[1]).bool()
+    truth = F.one_hot(true_columns, pairs.shape[1]).bool()
     rivals = _without(pairs, _hidden(ignored, truth))
     if wrong is not None:
         rivals = torch.cat([rivals, _widened(wrong) * scale], dim=1)
@@ -249,7 +251,7 @@ def _hardest_margin_losses(distance: Tensor, kept: Tensor, alpha: float) -> Tens
     candidates, chosen = _negatives(distance, kept).topk(count, dim=1, largest=False)
     found = torch.isfinite(candidates)
     margins = distance.diagonal()[:, None] - distance.gather(1, chosen)
-    return (functional.softplus(alpha * margins) * found).sum() / found.sum().clamp_min(1)
+    return (F.softplus(alpha * margins) * found).sum() / found.sum().clamp_min(1)
 
 
 def _mildest_margin_losses(distance: Tensor, kept: Tensor, alpha: float) -> Tensor:
@@ -262,13 +264,13 @@ def _mildest_margin_losses(distance: Tensor, kept: Tensor, alpha: float) -> Tens
     chosen = torch.where(nearer.any(dim=1), mildest, nearest)[:, None]
     found = torch.isfinite(candidates.gather(1, chosen))
     margins = paired[:, None] - distance.gather(1, chosen)
-    return (functional.softplus(alpha * margins) * found).sum() / found.sum().clamp_min(1)
+    return (F.softplus(alpha * margins) * found).sum() / found.sum().clamp_min(1)
 
 
 def _positives_against_negatives(logits: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
     """Mean over rows of the mean over positives of log(1 + sum exp(negative - positive))."""
     rivals = _without(logits, ~negatives).logsumexp(dim=1, keepdim=True)
-    losses = functional.softplus(rivals - logits) * positives
+    losses = F.softplus(rivals - logits) * positives
     counts = positives.sum(dim=1)
     per_row = losses.sum(dim=1) / counts.clamp_min(1)
     return per_row.sum() / (counts > 0).sum().clamp_min(1)

@@ -5,7 +5,7 @@ little from them. Descriptors change slowly, so those of earlier steps still ser
 ("Cross-Batch Memory for Embedding Learning", Wang et al., CVPR 2020), at the cost of one product.
 Each town has its own part: tiles of one town look alike, and which of them cover a place is known.
 
-Q views of n azimuth bins, R tiles, M tiles remembered of a town, E hypotheses (a tile at a roll).
+Q views of n azimuth bins, R tiles, M tiles remembered of a town, E hypotheses (a tile at an azimuth shift).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from core.models.azimuth import roll_similarity
+from core.models.azimuth import shift_similarity
 from core.polar import BINS
 
 __all__ = ["TileMemory"]
@@ -46,7 +46,7 @@ class TileMemory(nn.Module):
         self.written[town] += len(tiles)
 
     def wrong(self, town: int, views: Tensor, places: Tensor, apart_m: float) -> Tensor | None:
-        """Similarities (Q, E) of views with the remembered tiles and rolls that they are most like.
+        """Similarities (Q, E) of views with the remembered tiles and azimuth shifts that they are most like.
 
         Args:
             town: whose tiles.
@@ -63,13 +63,13 @@ class TileMemory(nn.Module):
             return None
         known = self.described[town, :count]
         with torch.no_grad():
-            curve = roll_similarity(views.to(known.dtype), known)
+            curve = shift_similarity(views.to(known.dtype), known)
             covers = torch.cdist(places.to(self.centres), self.centres[town, :count]) < apart_m
             curve = curve.masked_fill(covers[..., None], -torch.inf).flatten(1)
             value, best = curve.topk(min(self.hardest, curve.shape[1]), dim=1)
         bins = views.shape[1] * BINS // known.shape[1]
-        tile, roll = best // BINS, best % BINS
-        meets = (roll[..., None] + torch.arange(bins, device=roll.device)) % BINS
+        tile, azimuth_shift = best // BINS, best % BINS
+        meets = (azimuth_shift[..., None] + torch.arange(bins, device=azimuth_shift.device)) % BINS
         laid = known.unflatten(1, (BINS, -1))[tile[..., None], meets].flatten(2).to(views.dtype)
         told = (laid @ views[..., None])[..., 0] * (BINS / bins) ** 0.5
         return told.masked_fill(value.isinf(), -torch.inf)

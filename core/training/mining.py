@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.arrays import Float64Array
 from core.data.worlds import GRID_STEP_M, Town
-from core.evaluation.descriptors import Float, describe_places, town_grid
-from core.models.azimuth import roll_similarity
+from core.evaluation.descriptors import describe_places, town_grid
+from core.models.azimuth import shift_similarity
 from core.models.two_branch import TwoBranch
 from core.photos.views import ground_batch
 from core.polar import BINS
@@ -48,7 +49,7 @@ def confusing_points(
     bins: int = 8,
     apart_m: float = GRID_STEP_M,
     device: str = "cpu",
-) -> Float:
+) -> Float64Array:
     """Where in a town the views from each of its N cameras are most likely taken to be from.
 
     Args:
@@ -67,7 +68,7 @@ def confusing_points(
     views, grid = _bins(student, town, bins, device), town_grid(town, STEP_M)
     tiles = describe_places(student, town, grid[:, None], device)[:, 0]
     parts = [
-        roll_similarity(views[start : start + CHUNK], tiles).amax(dim=2)
+        shift_similarity(views[start : start + CHUNK], tiles).amax(dim=2)
         for start in range(0, len(views), CHUNK)
     ]
     alike = torch.cat(parts).float().numpy()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import SettingError
-from core.models.azimuth import roll_similarity
+from core.models.azimuth import shift_similarity
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import BINS
@@ -23,9 +23,9 @@ from core.training.losses import (
     LearnedScale,
     exhaustive_triplet,
     hard_triplet,
-    roll_info_nce,
     saig_info_nce,
     semi_hard_triplet,
+    shift_info_nce,
     symmetric_info_nce,
 )
 from core.training.memory import TileMemory
@@ -49,10 +49,10 @@ Figures = dict[str, float]
 
 
 def batch_truth(batch: Batch, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """True columns (Q,), true rolls (Q,) and the ignored mask (Q, R) of a batch as tensors."""
+    """True columns (Q,), true azimuth shifts (Q,) and the ignored mask (Q, R) of a batch as tensors."""
     return (
         torch.from_numpy(batch.true_columns).to(device),
-        torch.from_numpy(batch.true_rolls).to(device),
+        torch.from_numpy(batch.true_shifts).to(device),
         torch.from_numpy(batch.ignored).to(device),
     )
 
@@ -85,11 +85,11 @@ def batch_accuracy(scores: Tensor, truth: Tensor, ignored: Tensor) -> float:
 
 def similarity_of(student: TwoBranch, ground: Tensor, aerial: Tensor) -> Tensor:
     """Similarities of descriptors: (Q, R, K) for an azimuth student, (Q, R) for a global one."""
-    return ground @ aerial.T if student.bins is None else roll_similarity(ground, aerial)
+    return ground @ aerial.T if student.bins is None else shift_similarity(ground, aerial)
 
 
 class StudentObjective(nn.Module):
-    """The retrieval task: InfoNCE over tiles, and over rolls where the model keeps azimuth.
+    """The retrieval task: InfoNCE over tiles, and over azimuth shifts where the model keeps azimuth.
 
     ``memory``: further wrong tiles, for models with azimuth bins. Those nearer to a camera than
     ``apart_m`` are none.
@@ -109,14 +109,14 @@ class StudentObjective(nn.Module):
         """Loss and figures of one batch."""
         student = self.student
         views, tiles = batch_views(batch, student, generator, device)
-        columns, rolls, ignored = batch_truth(batch, device)
+        columns, azimuth_shifts, ignored = batch_truth(batch, device)
         ground = student.describe_ground(views)
         aerial = student.describe_aerial(tiles, batch_turns(batch, device))
         with torch.autocast(views.device.type, enabled=False):
             ground, aerial = ground.float(), aerial.float()
             curve = similarity_of(student, ground, aerial)
             wrong = self._remembered(batch, ground, aerial)
-            loss, scores = _task_loss(curve, self.scale(), columns, rolls, ignored, wrong)
+            loss, scores = _task_loss(curve, self.scale(), columns, azimuth_shifts, ignored, wrong)
         figures = {
             "accuracy": batch_accuracy(scores, columns, ignored),
             "scale": float(self.scale().detach()),
@@ -156,7 +156,7 @@ class PairObjective(nn.Module):
     """The retrieval task as the papers train it: whole descriptors, one loss over all pairs.
 
     Batches are square, row and column i a pair (``PairBatches``). The descriptors of an azimuth
-    model are compared at roll 0, since the data sets are aligned.
+    model are compared at azimuth shift 0, since the data sets are aligned.
     """
 
     def __init__(self, student: TwoBranch, config: LossConfig) -> None:
@@ -195,25 +195,25 @@ def _task_loss(
     curve: Tensor,
     scale: Tensor,
     columns: Tensor,
-    rolls: Tensor,
+    azimuth_shifts: Tensor,
     ignored: Tensor,
     wrong: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """InfoNCE of similarities (Q, R, K) or (Q, R), and the scores (Q, R) they give."""
     if curve.ndim == 2:
         return symmetric_info_nce(curve, scale, columns, ignored), curve
-    return roll_info_nce(curve, columns, rolls, scale, ignored, wrong), curve.amax(dim=2)
+    return shift_info_nce(curve, columns, azimuth_shifts, scale, ignored, wrong), curve.amax(dim=2)
 
 
 class TeacherObjective(nn.Module):
     """L_T = InfoNCE(T) + InfoNCE(S_teacher): after and before interaction (geossk.md, section 5).
 
-    Every pair of the batch is met at the roll that the teacher's own descriptors find best, as at
-    inference; nothing is told of the true roll but through the second term. The branches come from a
+    Every pair of the batch is met at the azimuth shift that the teacher's own descriptors find best, as at
+    inference; nothing is told of the true azimuth shift but through the second term. The branches come from a
     trained student: they learn at a tenth of the rate, their batch statistics stay as they are.
 
     ``lessons``: weights of what batches teach that know what their patches show; true pairs are met at
-    their true roll for it.
+    their true azimuth shift for it.
     """
 
     def __init__(self, teacher: GeoSSK, lessons: Lessons | None = None) -> None:
@@ -240,7 +240,7 @@ class TeacherObjective(nn.Module):
         """Loss and figures of one batch."""
         teacher = self.teacher
         views, tiles = batch_views(batch, teacher.base, generator, device)
-        columns, rolls, ignored = batch_truth(batch, device)
+        columns, azimuth_shifts, ignored = batch_truth(batch, device)
         ground = teacher.ground_tokens(views)
         aerial = teacher.aerial_tokens(tiles, batch_turns(batch, device))
         with torch.autocast(views.device.type, enabled=False):
@@ -248,7 +248,7 @@ class TeacherObjective(nn.Module):
             plain = teacher.plain_similarity(ground, aerial)
             best = plain.detach().argmax(dim=2) if plain.ndim == 3 else None
             scores = teacher.pair_scores(ground, aerial, best)
-        before, own = _task_loss(plain, self.plain_scale(), columns, rolls, ignored)
+        before, own = _task_loss(plain, self.plain_scale(), columns, azimuth_shifts, ignored)
         after = symmetric_info_nce(scores, self.scale(), columns, ignored)
         loss = before + after
         figures = {
@@ -257,18 +257,18 @@ class TeacherObjective(nn.Module):
             "kappa": float(teacher.kappa.detach()),
             "scale": float(self.scale().detach()),
         }
-        if self.lessons and batch.content is not None and batch.passing is not None:
-            pairs = ground, aerial[columns], rolls.round()
+        if self.lessons and batch.content is not None and batch.transient is not None:
+            pairs = ground, aerial[columns], azimuth_shifts.round()
             content = torch.from_numpy(batch.content).to(ground.device)
             with torch.autocast(views.device.type, enabled=False):
                 pointed, error = pointing_loss(teacher.attention(*pairs), content)
                 phi = teacher.factors(ground, aerial)[0]
-                passed = passing_loss(phi, torch.from_numpy(batch.passing).to(phi.device))
-            loss = loss + self.lessons.pointing * pointed + self.lessons.passing * passed
+                passed = passing_loss(phi, torch.from_numpy(batch.transient).to(phi.device))
+            loss = loss + self.lessons.pointing * pointed + self.lessons.transient * passed
             figures |= {
                 "pointing": float(pointed.detach()),
                 "pointing_m": error,
-                "passing": float(passed.detach()),
+                "transient": float(passed.detach()),
             }
         return loss, figures
 
@@ -358,7 +358,7 @@ class DistillationObjective(nn.Module):
         """Loss and figures of one batch; the share that IKF keeps is among the figures."""
         student, config = self.student, self.config
         views, tiles = batch_views(batch, student, generator, device)
-        columns, rolls, ignored = batch_truth(batch, device)
+        columns, azimuth_shifts, ignored = batch_truth(batch, device)
         ground_map, aerial_map = student.ground_map(views), student.aerial_map(tiles)
         ground = student.describe_ground_map(ground_map)
         aerial = student.describe_aerial_map(aerial_map)
@@ -370,7 +370,13 @@ class DistillationObjective(nn.Module):
                 kept = known.believed > 0
             loss = curve.sum() * 0.0  # nobody is believed: nothing is learned
             if kept.any():
-                asked = curve[kept], self.scale(), columns[kept], rolls[kept], ignored[kept]
+                asked = (
+                    curve[kept],
+                    self.scale(),
+                    columns[kept],
+                    azimuth_shifts[kept],
+                    ignored[kept],
+                )
                 loss, _ = _task_loss(*asked)
             scores = curve if curve.ndim == 2 else curve.amax(dim=2)
         figures = {"accuracy": batch_accuracy(scores, columns, ignored)}

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from core.arrays import BoolArray, Int64Array, UInt8Array
 from core.data.benchmarks import ImageFiles, TrainingPairs
 from core.data.benchmarks.views import open_views
 from core.errors import DataError
@@ -22,7 +22,6 @@ from core.training.sampling import Batch
 __all__ = ["PairBatches"]
 
 Size = tuple[int, int]
-Int = npt.NDArray[np.int64]
 
 
 class PairBatches:
@@ -66,7 +65,7 @@ class PairBatches:
         self.ground_size, self.aerial_size = ground_size, aerial_size
         self.size, self.seed, self.is_turned = batch, seed, is_turned
         self._workers = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
-        self._order: tuple[int, Int] = (-1, np.empty(0, np.int64))
+        self._order: tuple[int, Int64Array] = (-1, np.empty(0, np.int64))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -90,7 +89,7 @@ class PairBatches:
             tiles=tiles,
             true_columns=np.arange(len(rows)),
             # The data sets are aligned: north is in the middle of both, or both were turned.
-            true_rolls=np.zeros(len(rows), np.float32),
+            true_shifts=np.zeros(len(rows), np.float32),
             ignored=self._ignored(rows, columns),
             is_ready=True,
         )
@@ -114,13 +113,13 @@ class PairBatches:
             return "computed polar"
         return "tiles" if self.aerial is self.pairs.aerial else "stored polar"
 
-    def _epoch(self, epoch: int) -> Int:
+    def _epoch(self, epoch: int) -> Int64Array:
         if self._order[0] != epoch:
             random = np.random.default_rng((self.seed, 0, epoch))
             self._order = epoch, random.permutation(len(self.pairs.ground))
         return self._order[1]
 
-    def _ignored(self, rows: Int, columns: Int) -> npt.NDArray[np.bool_]:
+    def _ignored(self, rows: Int64Array, columns: Int64Array) -> BoolArray:
         """Bool (B, B): aerial picture j also shows the place of ground picture i."""
         semi = self.pairs.semi_positives[rows]
         ignored = (semi[:, :, None] == columns[None, None, :]).any(axis=1)
@@ -129,6 +128,6 @@ class PairBatches:
         return np.asarray(ignored, dtype=np.bool_)
 
 
-def _turned(images: npt.NDArray[np.uint8], shift: Int) -> npt.NDArray[np.uint8]:
+def _turned(images: UInt8Array, shift: Int64Array) -> UInt8Array:
     """Images (B, H, W, 3), each with its columns moved right, round the circle."""
     return np.stack([np.roll(image, by, axis=1) for image, by in zip(images, shift, strict=True)])

@@ -23,32 +23,32 @@ a sector is some ten metres deep and one to seven wide."""
 
 @dataclass(frozen=True)
 class Lessons:
-    """Weights of the auxiliary losses: ``pointing`` teaches attention where things are, ``passing`` the
+    """Weights of the auxiliary losses: ``pointing`` teaches attention where things are, ``transient`` the
     contribution factors that vehicles and sky count for little: the tile shows others, or none.
     """
 
     pointing: float = 0.0
-    passing: float = 0.0
+    transient: float = 0.0
 
     def __bool__(self) -> bool:
         """Whether there is anything to teach."""
-        return self.pointing > 0 or self.passing > 0
+        return self.pointing > 0 or self.transient > 0
 
 
-def passing_loss(phi: Tensor, passing: Tensor) -> Tensor:
+def passing_loss(phi: Tensor, transient: Tensor) -> Tensor:
     """Mean contribution of the patches of each kind that passes, 1 being an even share; their sum.
 
     Taught of one kind alone, the other takes over what it loses: both are much the same to a sum of 1.
 
     Args:
         phi: contribution factors (B, N), summing to 1 over an image; below zero is as good as zero.
-        passing: int (B, N), 0 for what stays, else a kind from 1 on (``core.training.sampling.PASSING``).
+        transient: int (B, N), 0 for what stays, else a kind from 1 on (``core.training.sampling.PASSING``).
 
     """
     loss = phi.sum() * 0.0
-    for kind in passing.unique().tolist():
+    for kind in transient.unique().tolist():
         if kind:
-            loss = loss + (phi[passing == kind] * phi.shape[1]).clamp_min(0).mean()
+            loss = loss + (phi[transient == kind] * phi.shape[1]).clamp_min(0).mean()
     return loss
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from core.arrays import Float64Array
 from core.checkpoints import load_student, load_teacher, model_hash, save_model
 from core.data.worlds import Town, load_town, load_truth, with_truth_of
 from core.errors import DataError, SettingError
@@ -51,14 +51,13 @@ __all__ = [
 
 LESSONS = {
     "pointing": "attention was taught where things are",
-    "passing": "contribution factors were taught that vehicles and sky count for little",
+    "transient": "contribution factors were taught that vehicles and sky count for little",
 }
 HARD_TILES = 3.0
 """A teacher's: for each place of a batch so many tiles that its student takes for such a place."""
 ALIGNED: dict[str, Any] = {"offset_m": 3.5, "turn_error": 0.2}
 """A teacher's: its tiles lie under their views about as nearly as a student's answers do, where right."""
 VALIDATED = (Setting(32), Setting(16), Setting(8))
-Confusing = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,7 @@ def _run(
     run: Path,
     what: dict[str, Any],
     teacher: GeoSSK | None = None,
-    confusing: Sequence[Confusing] = (),
+    confusing: Sequence[Float64Array] = (),
 ) -> None:
 
     def validate() -> dict[str, float]:
@@ -326,7 +325,7 @@ def _check_lessons(student: TwoBranch, lessons: Lessons) -> None:
         )
 
 
-def mine(student: TwoBranch, towns: Sequence[Town], device: str = "cpu") -> list[Confusing]:
+def mine(student: TwoBranch, towns: Sequence[Town], device: str = "cpu") -> list[Float64Array]:
     """For each town where a student takes its cameras to be; none for a global student."""
     if student.bins is None:
         return []
@@ -346,7 +345,7 @@ def train_teacher(
     start: Path,
     command: str = "",
     lessons: Lessons | None = None,
-    confusing: Sequence[Confusing] | None = None,
+    confusing: Sequence[Float64Array] | None = None,
     **switches: Any,
 ) -> Path:
     """Train a GeoSSK teacher whose branches start as a student's; write its model folder ``out``.

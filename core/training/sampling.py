@@ -3,7 +3,7 @@
 A batch is a function of (seed, step) alone, so a resumed run sees exactly the batches that the
 uninterrupted one would have seen. The recipe is measured in the pilots: crops of whole bins instead
 of a blank canvas, every panorama giving all its crops, one town per batch, tiles that also cover a
-query's place masked, a random heading, an offset matched to the standpoints of a gallery.
+query's place masked, a random heading, an offset matched to the viewpoints of a gallery.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from core.arrays import AnyArray, BoolArray, Float32Array, Float64Array, Int64Array, UInt8Array
 from core.data.transforms import change_light, photo_mask, soften, tilted
 from core.data.worlds import PatchTruth, Town
 from core.errors import DataError
 from core.photos.canvas import UNSEEN
 from core.photos.views import fill_canvas, view_size
-from core.polar import BINS, to_batch, turned_back
+from core.polar import BINS, rotated_back, to_batch
 
 __all__ = ["PASSING", "Batch", "SamplingConfig", "TownBatches", "sample_batch", "to_model_views"]
 
@@ -42,7 +42,7 @@ class SamplingConfig:
 
     ``widths``: bins of a view and how often a step has that width; narrow views are the hard ones.
     ``offset_m``: the tile's centre lies up to this far from the camera, on either axis; half the way
-    between two standpoints of a gallery (``core.gallery.viewpoints``) and a little more. ``also_true_m``:
+    between two viewpoints of a gallery (``core.gallery.viewpoints``) and a little more. ``also_true_m``:
     another tile this near to the camera covers it as well and is no negative. ``local_share``: share
     of the batches whose places are neighbours, so that their negatives look alike. ``elsewhere``: so
     many more tiles for each place, as negatives, from anywhere around the batch's places or from
@@ -89,7 +89,7 @@ class Batch:
     """One training batch, still as bytes.
 
     views: uint8 (Q, h, w, 3), crops of n whole bins; seen: bool (Q, h, w), False where a photo's
-    frame ends. tiles: uint8 (R, S, S, 3). true_columns: (Q,) the tile of each view. true_rolls:
+    frame ends. tiles: uint8 (R, S, S, 3). true_columns: (Q,) the tile of each view. true_shifts:
     (Q,) in bins. ignored: bool (Q, R), semi-positives. is_ready: the pictures have the model's
     sizes and stay as they are (benchmarks); else they are resized and their light is changed.
     content: float32 (Q, 4 n, 2), where what each patch of a view shows lies, metres east and north
@@ -101,19 +101,19 @@ class Batch:
     batches of towns.
     """
 
-    views: npt.NDArray[np.uint8]
-    seen: npt.NDArray[np.bool_]
-    tiles: npt.NDArray[np.uint8]
-    true_columns: npt.NDArray[np.int64]
-    true_rolls: npt.NDArray[np.float32]
-    ignored: npt.NDArray[np.bool_]
+    views: UInt8Array
+    seen: BoolArray
+    tiles: UInt8Array
+    true_columns: Int64Array
+    true_shifts: Float32Array
+    ignored: BoolArray
     is_ready: bool = False
-    content: npt.NDArray[np.float32] | None = None
-    passing: npt.NDArray[np.uint8] | None = None
-    turns: npt.NDArray[np.float32] | None = None
+    content: Float32Array | None = None
+    transient: UInt8Array | None = None
+    turns: Float32Array | None = None
     town: int | None = None
-    centres: npt.NDArray[np.float32] | None = None
-    places: npt.NDArray[np.float32] | None = None
+    centres: Float32Array | None = None
+    places: Float32Array | None = None
 
 
 class TownBatches:
@@ -133,7 +133,7 @@ class TownBatches:
         config: SamplingConfig,
         tile_pixels: int,
         seed: int,
-        confusing: Sequence[npt.NDArray[np.float64]] = (),
+        confusing: Sequence[Float64Array] = (),
     ) -> None:
         if not towns:
             raise DataError(
@@ -160,7 +160,7 @@ class TownBatches:
         return {"bins": batch.views.shape[2] * BINS // self.towns[0].panoramas.shape[2]}
 
 
-def _choose_places(town: Town, config: SamplingConfig, random: Generator) -> npt.NDArray[np.int64]:
+def _choose_places(town: Town, config: SamplingConfig, random: Generator) -> Int64Array:
     count = min(config.batch, len(town.places))
     if random.random() >= config.local_share:
         return random.choice(len(town.places), count, replace=False)
@@ -171,11 +171,11 @@ def _choose_places(town: Town, config: SamplingConfig, random: Generator) -> npt
 
 
 def _elsewhere(
-    places: npt.NDArray[np.float64],
+    places: Float64Array,
     each: float,
     random: Generator,
-    confusing: npt.NDArray[np.float64] | None,
-) -> npt.NDArray[np.float64]:
+    confusing: Float64Array | None,
+) -> Float64Array:
     """Centres (n, 2) of tiles beside those of the places (B, 2), ``each`` for every place: of the
     points (B, C, 2) that it is taken for, or of the box around all places, evenly.
     """
@@ -188,20 +188,18 @@ def _elsewhere(
 
 def _centres(
     town: Town,
-    places: npt.NDArray[np.float64],
+    places: Float64Array,
     config: SamplingConfig,
     random: Generator,
-    taken_for: npt.NDArray[np.float64] | None,
-) -> npt.NDArray[np.float64]:
+    taken_for: Float64Array | None,
+) -> Float64Array:
     """Centres (R, 2) of tiles: one near each of the places (B, 2), then those from elsewhere."""
     own = places + random.uniform(-config.offset_m, config.offset_m, places.shape)
     centres = np.concatenate([own, _elsewhere(places, config.elsewhere, random, taken_for)])
     return np.clip(centres, -town.half_extent_m, town.half_extent_m)
 
 
-def _shifted(
-    town: Town, chosen: npt.NDArray[np.int64], random: Generator
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def _shifted(town: Town, chosen: Int64Array, random: Generator) -> tuple[UInt8Array, Int64Array]:
     """Canvases of cameras (B,), each moved right by so many columns (B,)."""
     canvases = town.panoramas[chosen]
     width = canvases.shape[2]
@@ -212,9 +210,7 @@ def _shifted(
     return np.stack(moved), shift
 
 
-def _cut_views(
-    canvases: npt.NDArray[np.uint8], bins: int, every_crop: bool
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def _cut_views(canvases: UInt8Array, bins: int, every_crop: bool) -> tuple[UInt8Array, Int64Array]:
     """Crops of ``bins`` whole bins of each canvas and the first bin of each, crop by crop."""
     column = canvases.shape[2] // BINS
     starts = np.arange(BINS // bins if every_crop else 1) * bins
@@ -224,10 +220,10 @@ def _cut_views(
 
 def _patches(
     truth: PatchTruth,
-    chosen: npt.NDArray[np.int64],
-    shift: npt.NDArray[np.int64],
-    centres: npt.NDArray[np.float64],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    chosen: Int64Array,
+    shift: Int64Array,
+    centres: Float64Array,
+) -> tuple[Float32Array, UInt8Array]:
     """Where the patches of canvases lie that were turned by so many bins, (B, 4, 32, 2) metres from the
     centres of their own tiles, and which kind of ``PASSING`` they show, (B, 4, 32).
     """
@@ -235,14 +231,12 @@ def _patches(
     places = np.take_along_axis(truth.places[chosen], columns[..., None], axis=2)
     kinds = np.take_along_axis(truth.class_id[chosen], columns, axis=2)
     number = {name: kind for kind, name in enumerate(PASSING, start=1)}
-    passing = np.array([number.get(name, 0) for name in truth.class_names], np.uint8)
+    transient = np.array([number.get(name, 0) for name in truth.class_names], np.uint8)
     content = (places - centres[:, None, None]).astype(np.float32)
-    return content, passing[kinds]
+    return content, transient[kinds]
 
 
-def _cut_patches(
-    told: npt.NDArray[Any], bins: int, starts: npt.NDArray[np.int64]
-) -> npt.NDArray[Any]:
+def _cut_patches(told: AnyArray, bins: int, starts: Int64Array) -> AnyArray:
     """What is told (B, 4, 32, ...) of the patches (Q, 4 n, ...) of crops that begin at these bins, crop
     by crop as ``_cut_views``.
     """
@@ -251,7 +245,7 @@ def _cut_patches(
     return np.ascontiguousarray(cut.reshape(len(cut), -1, *told.shape[3:]))
 
 
-def _shown_patches(seen: npt.NDArray[np.bool_], bins: int) -> npt.NDArray[np.bool_]:
+def _shown_patches(seen: BoolArray, bins: int) -> BoolArray:
     """Which patches (Q, 4 n) of views (Q, h, w) a photo's frame shows at least half of."""
     rows = np.stack([part.mean(axis=1) for part in np.array_split(seen, 4, axis=1)], axis=1)
     patches = rows.reshape(len(seen), 4, bins, -1).mean(axis=3)
@@ -259,25 +253,22 @@ def _shown_patches(seen: npt.NDArray[np.bool_], bins: int) -> npt.NDArray[np.boo
 
 
 def _told(
-    content: npt.NDArray[np.float32],
-    passing: npt.NDArray[np.uint8],
-    seen: npt.NDArray[np.bool_],
+    content: Float32Array,
+    transient: UInt8Array,
+    seen: BoolArray,
     bins: int,
-    starts: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    starts: Int64Array,
+) -> tuple[Float32Array, UInt8Array]:
     """What crops tell of their patches, from what the canvases tell of theirs (``_patches``): nothing of
     those that a photo's frame hides.
     """
     shown = _shown_patches(seen, bins)
     cut = _cut_patches(content, bins, starts)
-    return np.where(shown[..., None], cut, np.float32(np.nan)), shown * _cut_patches(
-        passing, bins, starts
-    )
+    told = np.where(shown[..., None], cut, np.float32(np.nan)).astype(np.float32)
+    return told, np.asarray(shown * _cut_patches(transient, bins, starts), np.uint8)
 
 
-def _exchanged(
-    views: npt.NDArray[np.uint8], share: float, random: Generator
-) -> npt.NDArray[np.uint8]:
+def _exchanged(views: UInt8Array, share: float, random: Generator) -> UInt8Array:
     """The views, about ``share`` of them each in the place of another."""
     wrong = np.flatnonzero(random.random(len(views)) < share)
     views = views.copy()
@@ -285,9 +276,7 @@ def _exchanged(
     return views
 
 
-def _turns(
-    first: npt.NDArray[np.float64], tiles: int, error: float, random: Generator
-) -> npt.NDArray[np.float64]:
+def _turns(first: Float64Array, tiles: int, error: float, random: Generator) -> Float64Array:
     """By how many bins the polar views of tiles (R,) are turned: those of the B places by what the first
     bins (B,) of their canvases lack to whole bins, give or take an error; others anyhow.
     """
@@ -296,8 +285,8 @@ def _turns(
 
 
 def _photographed(
-    views: npt.NDArray[np.uint8], bins: int, share: float, random: Generator
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    views: UInt8Array, bins: int, share: float, random: Generator
+) -> tuple[UInt8Array, BoolArray]:
     """The views, a share of the narrow ones as a photo in the hand shows them: tilted a little, in its
     frame, which is as wide as the whole bins it is laid on but for half of one; and what is seen of each.
     """
@@ -321,7 +310,7 @@ def sample_batch(
     config: SamplingConfig,
     tile_pixels: int,
     random: Generator,
-    confusing: npt.NDArray[np.float64] | None = None,
+    confusing: Float64Array | None = None,
 ) -> Batch:
     """Draw one batch from one town. See the module's text; ``confusing``: (N, count, 2), see
     ``SamplingConfig.elsewhere``.
@@ -360,18 +349,18 @@ def sample_batch(
         first = first - turns[true_columns]
     if config.noise:
         views = _exchanged(views, config.noise, random)
-    content, passing = (None, None) if told is None else _told(*told, seen, bins, starts)
+    content, transient = (None, None) if told is None else _told(*told, seen, bins, starts)
     if content is not None and turns is not None:
-        content = turned_back(content, turns[true_columns]).astype(np.float32)
+        content = rotated_back(content, turns[true_columns]).astype(np.float32)
     return Batch(
         views=np.ascontiguousarray(views),
         seen=seen,
         tiles=np.ascontiguousarray(tiles),
         true_columns=true_columns,
-        true_rolls=(first % BINS).astype(np.float32),
+        true_shifts=(first % BINS).astype(np.float32),
         ignored=np.tile(ignored, (crops, 1)),
         content=content,
-        passing=passing,
+        transient=transient,
         turns=None if turns is None else turns.astype(np.float32),
         centres=centres.astype(np.float32),
         places=np.tile(places, (crops, 1)).astype(np.float32),

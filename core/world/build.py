@@ -17,8 +17,8 @@ from rasterio import Affine
 from tqdm import tqdm
 
 from core.errors import WorldError
+from core.files import folder_lock
 from core.geo import LocalFrame
-from core.locks import alone_in
 from core.records import Place
 from core.world.cameras import (
     PATCHES,
@@ -216,7 +216,7 @@ def build_world(
     out = Path(out)
     _checked(size_m, panoramas, photos, canvas)
     job = TownJob(out.name, seed, size_m, panoramas, photos, canvas, packed, aerial_grid)
-    with alone_in(out, WorldError, f"World folder {out.name}"):
+    with folder_lock(out, WorldError, f"World folder {out.name}"):
         return _build(job, out, quiet)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from PIL.ExifTags import IFD
 
+from core.arrays import BoolArray, Float32Array, UInt8Array
 from core.errors import WorldError
 from core.records import Place
 from core.world.layout import Town
@@ -56,7 +56,7 @@ def _candidates(town: Town, count: int, rng: np.random.Generator) -> list[Camera
     return found
 
 
-def _clear(scene: Scene, cameras: list[Camera]) -> npt.NDArray[np.bool_]:
+def _clear(scene: Scene, cameras: list[Camera]) -> BoolArray:
     """Whether nothing is closer than 2.6 m around, 1 m above, or anywhere below each camera."""
     turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     ring = np.stack([np.cos(turn), np.sin(turn), 0 * turn], 1)
@@ -89,9 +89,7 @@ def place_cameras(town: Town, scene: Scene, count: int, rng: np.random.Generator
     )
 
 
-def patch_truth(
-    seen: Seen, size: tuple[int, int], grid: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+def patch_truth(seen: Seen, size: tuple[int, int], grid: int) -> tuple[UInt8Array, Float32Array]:
     """Majority class (4, 32) and median plan place (4, 32, 2) of that class per canvas patch."""
     (h, w), (rows, columns) = size, PATCHES
     shape = (rows, h // rows, columns, w // columns, grid * grid)
@@ -110,7 +108,7 @@ def patch_truth(
     return major.reshape(PATCHES).astype(np.uint8), median.reshape(*PATCHES, 2)
 
 
-def _start(camera: Camera, count: int) -> npt.NDArray[np.float32]:
+def _start(camera: Camera, count: int) -> Float32Array:
     spot = f32(camera.east_m, camera.north_m, camera.height_m)
     return np.ascontiguousarray(np.broadcast_to(spot, (count, 3)))
 
@@ -118,7 +116,7 @@ def _start(camera: Camera, count: int) -> npt.NDArray[np.float32]:
 def shoot_panorama(
     scene: Scene, camera: Camera, heading_deg: float, size: tuple[int, int], grid: int,
     rng: np.random.Generator,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float32]]:  # fmt: skip
+) -> tuple[UInt8Array, UInt8Array, Float32Array]:  # fmt: skip
     """Picture (h, w, 3) uint8 with its own light, and its truth (see patch_truth)."""
     light = draw_light(rng, from_above=False)
     way = panorama_rays(heading_deg, size, grid)
@@ -131,7 +129,7 @@ def shoot_panorama(
 def shoot_photo(
     scene: Scene, camera: Camera, heading_deg: float, pitch_deg: float, fov_deg: float,
     size: tuple[int, int], rng: np.random.Generator, grid: int = 2,
-) -> npt.NDArray[np.uint8]:  # fmt: skip
+) -> UInt8Array:  # fmt: skip
     """Perspective picture (h, w, 3) uint8 with its own light; ``fov_deg`` is horizontal."""
     light = draw_light(rng, from_above=False)
     h, w = size

@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from core.arrays import Float64Array
 from core.world.layout import Town
 from core.world.materials import Season
 from core.world.meshes import Mesh, place, plain
@@ -34,7 +34,7 @@ def _unit(v: Any) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _ball() -> npt.NDArray[np.float64]:
+def _ball() -> Float64Array:
     """(20, 3, 3) faces of an icosahedron of radius one."""
     g = (1 + 5**0.5) / 2
     v = np.array([(-1, g, 0), (1, g, 0), (-1, -g, 0), (1, -g, 0), (0, -1, g), (0, 1, g),

@@ -9,11 +9,11 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import numpy.typing as npt
 import shapely
 from shapely.geometry import LineString, Polygon, box
 from shapely.geometry.base import BaseGeometry as Geometry
 
+from core.arrays import Float64Array
 from core.errors import WorldError
 from core.geo import local_crs
 from core.records import Place
@@ -30,7 +30,6 @@ from core.world.streets import (
 
 __all__ = ["DISTRICTS", "Town", "grow_town", "write_layout"]
 
-FloatArray = npt.NDArray[np.float64]
 DISTRICTS = (
     "centre", "terraces", "villas", "slabs", "industry", "park", "wood", "farmland",
 )  # fmt: skip
@@ -51,7 +50,7 @@ class Town:
     covers: list[tuple[str, Geometry]]
     draft: Draft
     districts: list[tuple[str, Polygon]] = field(default_factory=list)
-    vehicles: dict[str, FloatArray] = field(default_factory=dict)
+    vehicles: dict[str, Float64Array] = field(default_factory=dict)
 
 
 def _district_of(rng: np.random.Generator, size: float) -> Any:
@@ -173,7 +172,7 @@ def _furnish(street: Street, draft: Draft, rng: np.random.Generator, solid: Geom
                     draft.trees.append((x, y, species, float(size * rng.uniform(0.85, 1.15))))
 
 
-def _vehicles(town: Town, rng: np.random.Generator, parked_share: float) -> FloatArray:
+def _vehicles(town: Town, rng: np.random.Generator, parked_share: float) -> Float64Array:
     rows: list[tuple[float, float, float, float, float]] = []
 
     def add(x: float, y: float, angle: float, models: list[int]) -> None:

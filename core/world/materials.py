@@ -13,12 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from core.arrays import BoolArray, Float32Array, FloatArray, UInt8Array
+
 __all__ = [
     "CLASS_NAMES", "CODE", "MATERIALS", "SEASONS", "Material", "Season", "class_table", "f32",
     "facade", "ground_table", "hash01", "noise", "roof", "rough_table",
 ]  # fmt: skip
 
-F32 = npt.NDArray[np.float32]
 
 CLASS_NAMES = (
     "sky", "road", "marking", "pavement", "path", "parking", "grass", "field", "bare", "water",
@@ -109,22 +110,22 @@ SEASONS = {
 }
 
 
-def f32(*values: float) -> F32:
+def f32(*values: float) -> Float32Array:
     """The values as a float32 array, so that arithmetic with pictures stays in float32."""
     return np.array(values, np.float32)
 
 
-def class_table() -> npt.NDArray[np.uint8]:
+def class_table() -> UInt8Array:
     """Truth class of every material, indexed by material code."""
     return np.array([CLASS_NAMES.index(m.kind) for m in MATERIALS], np.uint8)
 
 
-def rough_table() -> F32:
+def rough_table() -> Float32Array:
     """(materials, 2): strength of the fine and of the coarse noise."""
     return np.array([(m.fine, m.coarse) for m in MATERIALS], np.float32)
 
 
-def ground_table(season: Season) -> F32:
+def ground_table(season: Season) -> Float32Array:
     """(materials, 3) reflectances of the ground in one season."""
     table = np.array([m.rgb for m in MATERIALS], np.float32)
     for number, material in enumerate(MATERIALS):
@@ -136,7 +137,7 @@ def ground_table(season: Season) -> F32:
 
 
 @lru_cache(maxsize=4)
-def _noise_tile(kind: int) -> F32:
+def _noise_tile(kind: int) -> Float32Array:
     """1024 x 1024 tileable noise of about unit spread; 0: mostly fine, 1: cloudy, 2: smooth."""
     rng = np.random.default_rng(900 + kind)
     f = np.hypot(np.fft.fftfreq(1024)[:, None], np.fft.rfftfreq(1024)[None]) * 1024
@@ -147,14 +148,14 @@ def _noise_tile(kind: int) -> F32:
     return np.asarray(np.clip(tile / tile.std(), -2.5, 2.5), np.float32)
 
 
-def noise(kind: int, x: F32, y: F32, texel_m: float) -> F32:
+def noise(kind: int, x: Float32Array, y: Float32Array, texel_m: float) -> Float32Array:
     """Noise of unit spread at places in metres, nearest texel of ``texel_m`` metres."""
     i = np.floor(x * (1 / texel_m)).astype(np.int32) & 1023
     j = np.floor(y * (1 / texel_m)).astype(np.int32) & 1023
     return np.asarray(_noise_tile(kind).ravel()[(i << 10) | j])
 
 
-def hash01(*keys: npt.NDArray[np.int32]) -> F32:
+def hash01(*keys: npt.NDArray[np.int32]) -> Float32Array:
     """Repeatable numbers in [0, 1) from whole-number keys."""
     mixed = np.zeros(np.broadcast(*keys).shape, np.uint32)
     for number, key in enumerate(keys):
@@ -165,11 +166,17 @@ def hash01(*keys: npt.NDArray[np.int32]) -> F32:
     return (mixed >> np.uint32(8)).astype(np.float32) * np.float32(1 / (1 << 24))
 
 
-def _mix(base: F32, where: npt.NDArray[np.bool_], colour: npt.NDArray[np.floating]) -> None:
+def _mix(base: Float32Array, where: BoolArray, colour: FloatArray) -> None:
     base[where] = colour[where] if colour.ndim == 2 else colour
 
 
-def facade(uv: F32, info: F32, ident: npt.NDArray[np.int32], wall: F32, sky: F32) -> F32:
+def facade(
+    uv: Float32Array,
+    info: Float32Array,
+    ident: npt.NDArray[np.int32],
+    wall: Float32Array,
+    sky: Float32Array,
+) -> Float32Array:
     """Wall colours with windows, frames, doors, shops, balconies and plinths.
 
     ``uv`` (n, 2): metres along the wall and above the ground; ``info`` (n, 4): wall length, eave
@@ -217,7 +224,13 @@ def facade(uv: F32, info: F32, ident: npt.NDArray[np.int32], wall: F32, sky: F32
     return np.asarray(colour, np.float32)
 
 
-def roof(uv: F32, info: F32, ident: npt.NDArray[np.int32], base: F32, detail: float) -> F32:
+def roof(
+    uv: Float32Array,
+    info: Float32Array,
+    ident: npt.NDArray[np.int32],
+    base: Float32Array,
+    detail: float,
+) -> Float32Array:
     """Roof colours: tile rows, seams, stains, panels and roof windows.
 
     ``uv`` (n, 2): metres along the eave and up the slope; ``info`` (n, 4): eave length, slope

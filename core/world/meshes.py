@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from core.arrays import Float32Array, Float64Array, UInt8Array
 from core.world.layout import Town
 from core.world.materials import CODE
 
@@ -16,8 +17,6 @@ __all__ = [
     "Mesh", "box_faces", "building_mesh", "join", "place", "plain", "prism", "quads", "strip_mesh",
     "thing_mesh",
 ]  # fmt: skip
-
-F32 = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -28,16 +27,16 @@ class Mesh:
     ``ident`` (n,) a number per building; ``normal`` (n, 3), zero where the triangle's own is meant.
     """
 
-    corners: F32
-    material: npt.NDArray[np.uint8]
-    rgb: F32
-    uv: F32
-    info: F32
+    corners: Float32Array
+    material: UInt8Array
+    rgb: Float32Array
+    uv: Float32Array
+    info: Float32Array
     ident: npt.NDArray[np.int32]
-    normal: F32
+    normal: Float32Array
 
 
-def plain(corners: Any, material: str | npt.NDArray[np.uint8], rgb: Any, normal: Any = 0.0) -> Mesh:
+def plain(corners: Any, material: str | UInt8Array, rgb: Any, normal: Any = 0.0) -> Mesh:
     """A mesh without wall or roof texture."""
     corners = np.asarray(corners, np.float32)
     n = len(corners)
@@ -55,7 +54,7 @@ def join(meshes: list[Mesh]) -> Mesh:
     return Mesh(**{f: np.concatenate([getattr(m, f) for m in meshes]) for f in fields})
 
 
-def quads(a: Any, b: Any, c: Any, d: Any) -> npt.NDArray[np.float64]:
+def quads(a: Any, b: Any, c: Any, d: Any) -> Float64Array:
     """(2n, 3, k) triangles of n quads with corners (n, k) in turn; pairs stay together."""
     return np.stack([np.stack([a, b, c], 1), np.stack([a, c, d], 1)], 1).reshape(-1, 3, a.shape[1])
 
@@ -82,7 +81,7 @@ class _Parts:
     """Columns of the building parts as arrays, and their local frames."""
 
     def __init__(self, parts: list[dict[str, Any]]) -> None:
-        def get(key: str) -> npt.NDArray[np.float64]:
+        def get(key: str) -> Float64Array:
             return np.array([p[key] for p in parts], np.float64)
 
         self.x, self.y, self.angle = get("x"), get("y"), get("angle")
@@ -93,7 +92,7 @@ class _Parts:
         self.roof = np.array([p["roof"] for p in parts])
         self.ident = np.array([p["building"] for p in parts], np.int32) * 7919 + 13
 
-    def at(self, along: Any, across: Any, z: Any) -> npt.NDArray[np.float64]:
+    def at(self, along: Any, across: Any, z: Any) -> Float64Array:
         """(n, 3) world places of local ones."""
         c, s = np.cos(self.angle), np.sin(self.angle)
         along, across, z = (np.broadcast_to(v, self.x.shape) for v in (along, across, z))

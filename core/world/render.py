@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from rasterio import Affine
 from rasterio.features import rasterize
 from scipy.ndimage import gaussian_filter
 
+from core.arrays import Float32Array, UInt8Array
 from core.errors import WorldError
 from core.world.flora import tree_mesh
 from core.world.layout import Town
@@ -34,7 +34,6 @@ from core.world.vehicles import vehicle_mesh
 __all__ = ["COVER_M", "Scene", "Seen", "make_scene", "paint_ground", "panorama_rays", "photo_rays",
            "render_aerial", "render_view", "still_meshes"]  # fmt: skip
 
-F32 = npt.NDArray[np.float32]
 COVER_M = 0.125
 FAR = 1e30
 
@@ -48,11 +47,11 @@ class Scene:
     """
 
     mesh: Mesh
-    normals: F32
+    normals: Float32Array
     caster: Any
-    cover: npt.NDArray[np.uint8]
+    cover: UInt8Array
     half_m: float
-    table: F32
+    table: Float32Array
     furrow: tuple[float, float]
 
 
@@ -60,9 +59,9 @@ class Scene:
 class Seen:
     """What n rays met: linear light (n, 3), class (n,), plan place (n, 2), NaN for sky."""
 
-    light: F32
-    kind: npt.NDArray[np.uint8]
-    place: F32
+    light: Float32Array
+    kind: UInt8Array
+    place: Float32Array
 
 
 def _embree() -> tuple[Any, Any]:
@@ -76,7 +75,7 @@ def _embree() -> tuple[Any, Any]:
     return EmbreeScene, TriangleMesh
 
 
-def paint_ground(town: Town) -> npt.NDArray[np.uint8]:
+def paint_ground(town: Town) -> UInt8Array:
     """Material codes (n, n) of the ground, ``COVER_M`` metres per cell, north up."""
     half = town.size_m / 2 + MARGIN_M
     side = round(2 * half / COVER_M)
@@ -93,7 +92,7 @@ def still_meshes(town: Town) -> list[Mesh]:
 
 
 def make_scene(
-    town: Town, capture: str, season: str, cover: npt.NDArray[np.uint8], still: list[Mesh]
+    town: Town, capture: str, season: str, cover: UInt8Array, still: list[Mesh]
 ) -> Scene:
     """One capture ("aerial" or "ground") of a town in a season named in SEASONS."""
     scene_type, mesh_type = _embree()
@@ -112,7 +111,7 @@ def make_scene(
     )  # fmt: skip
 
 
-def _codes(scene: Scene, x: F32, y: F32) -> npt.NDArray[np.uint8]:
+def _codes(scene: Scene, x: Float32Array, y: Float32Array) -> UInt8Array:
     side = scene.cover.shape[0]
     column = ((x + scene.half_m) * (1 / COVER_M)).astype(np.int64)
     row = ((scene.half_m - y) * (1 / COVER_M)).astype(np.int64)
@@ -130,9 +129,9 @@ FIELDS = np.array([CODE["crop"], CODE["grain"], CODE["plough"]])
 
 
 def _textured(
-    rgb: F32, code: npt.NDArray[np.uint8], p: F32, normal: F32, distance: F32,
+    rgb: Float32Array, code: UInt8Array, p: Float32Array, normal: Float32Array, distance: Float32Array,
     grain_m: float, fade: float,
-) -> F32:  # fmt: skip
+) -> Float32Array:  # fmt: skip
     """Noise over every surface; steep ones take it along themselves and up."""
     steep = np.abs(normal[:, 2]) < 0.5
     x = np.where(steep, normal[:, 0] * p[:, 1] - normal[:, 1] * p[:, 0], p[:, 0])
@@ -148,7 +147,7 @@ def _textured(
     return np.asarray(rgb * np.maximum(value, 0.15)[:, None], np.float32)
 
 
-def _ground_rgb(scene: Scene, code: npt.NDArray[np.uint8], p: F32) -> F32:
+def _ground_rgb(scene: Scene, code: UInt8Array, p: Float32Array) -> Float32Array:
     rgb = scene.table[code]
     field = np.isin(code, FIELDS)
     if field.any():
@@ -167,7 +166,9 @@ def _ground_rgb(scene: Scene, code: npt.NDArray[np.uint8], p: F32) -> F32:
     return rgb
 
 
-def _object_rgb(scene: Scene, tri: Any, hit_uv: F32, code: Any, light: Light, detail: float) -> F32:
+def _object_rgb(
+    scene: Scene, tri: Any, hit_uv: Float32Array, code: Any, light: Light, detail: float
+) -> Float32Array:
     mesh = scene.mesh
     rgb = np.array(mesh.rgb[tri])
     for names, paint in ((("wall",), "wall"), (("tiles", "flat_roof"), "roof")):
@@ -189,12 +190,14 @@ def _object_rgb(scene: Scene, tri: Any, hit_uv: F32, code: Any, light: Light, de
     return rgb
 
 
-def _dot(a: F32, b: F32) -> F32:
+def _dot(a: Float32Array, b: Float32Array) -> Float32Array:
     """Row by row inner products (n,) of two (n, 3)."""
     return np.asarray(np.einsum("ij,ij->i", a, b))
 
 
-def _sunlit(scene: Scene, p: F32, normal: F32, light: Light, rng: np.random.Generator) -> F32:
+def _sunlit(
+    scene: Scene, p: Float32Array, normal: Float32Array, light: Light, rng: np.random.Generator
+) -> Float32Array:
     """Sunlight reaching n points, 0 to 1 each, with soft shadow edges."""
     sun = light.sun + rng.standard_normal(p.shape, np.float32) * np.float32(0.006)
     slant = np.maximum(normal @ light.sun, 0)
@@ -210,8 +213,8 @@ def _sunlit(scene: Scene, p: F32, normal: F32, light: Light, rng: np.random.Gene
 
 
 def _openness(
-    scene: Scene, p: F32, normal: F32, rng: np.random.Generator, rays: int
-) -> F32:  # fmt: skip
+    scene: Scene, p: Float32Array, normal: Float32Array, rng: np.random.Generator, rays: int
+) -> Float32Array:  # fmt: skip
     """Ambient light reaching n points, 0 to 1: ``rays`` short ones into the hemisphere.
 
     With one ray, two neighbouring samples share it.
@@ -230,7 +233,7 @@ def _openness(
     return np.repeat(open_air / np.float32(rays), share)[:count]
 
 
-def _hits(scene: Scene, start: F32, way: F32) -> tuple[Any, Any, Any, Any]:
+def _hits(scene: Scene, start: Float32Array, way: Float32Array) -> tuple[Any, Any, Any, Any]:
     """Distance, triangle (-1 ground, -2 sky) and barycentric place of n rays."""
     found = scene.caster.run(start, way, query="INTERSECT", output=True)
     tri, distance = found["primID"].astype(np.int64), found["tfar"]
@@ -242,7 +245,7 @@ def _hits(scene: Scene, start: F32, way: F32) -> tuple[Any, Any, Any, Any]:
 
 
 def render_view(
-    scene: Scene, start: F32, way: F32, light: Light, rng: np.random.Generator,
+    scene: Scene, start: Float32Array, way: Float32Array, light: Light, rng: np.random.Generator,
     grain_m: float = 0.035, detail: float = 1.0, occlusion: int = 1, haze: float = 1.0,
     fade: float = 0.07,
 ) -> Seen:  # fmt: skip
@@ -280,9 +283,9 @@ def render_view(
 
 
 def _surface(
-    scene: Scene, p: F32, tri: Any, to: F32, bary: F32, light: Light, rng: np.random.Generator,
+    scene: Scene, p: Float32Array, tri: Any, to: Float32Array, bary: Float32Array, light: Light, rng: np.random.Generator,
     detail: float,
-) -> tuple[Any, F32, F32]:  # fmt: skip
+) -> tuple[Any, Float32Array, Float32Array]:  # fmt: skip
     """Material code (n,), reflectance (n, 3) and facing normal (n, 3) where rays met something."""
     code = np.empty(len(p), np.uint8)
     rgb = np.empty((len(p), 3), np.float32)
@@ -304,7 +307,9 @@ def _surface(
     return code, rgb, normal
 
 
-def _mirrored(colour: F32, code: Any, normal: F32, to: F32, light: Light) -> F32:
+def _mirrored(
+    colour: Float32Array, code: Any, normal: Float32Array, to: Float32Array, light: Light
+) -> Float32Array:
     """Add what glossy things mirror of the sky."""
     gloss = GLOSSY[code]
     shiny = np.flatnonzero(gloss > 0)
@@ -320,7 +325,7 @@ def _mirrored(colour: F32, code: Any, normal: F32, to: F32, light: Light) -> F32
     return colour
 
 
-def panorama_rays(heading_deg: float, size: tuple[int, int], grid: int) -> F32:
+def panorama_rays(heading_deg: float, size: tuple[int, int], grid: int) -> Float32Array:
     """Unit directions (h * w * grid * grid, 3), samples of a pixel together, for a canvas.
 
     360 degrees wide with the heading in the middle, +45 to -45 degrees of elevation.
@@ -339,7 +344,7 @@ def panorama_rays(heading_deg: float, size: tuple[int, int], grid: int) -> F32:
 
 def photo_rays(
     heading_deg: float, pitch_deg: float, fov_deg: float, size: tuple[int, int], grid: int
-) -> F32:
+) -> Float32Array:
     """Unit directions (h * w * grid * grid, 3) of a pinhole camera; ``fov_deg`` is horizontal."""
     h, w = size
     sub = (np.arange(grid) + 0.5) / grid
@@ -358,7 +363,7 @@ def photo_rays(
 
 def render_aerial(
     scene: Scene, light: Light, size_m: float, gsd_m: float, grid: int, rng: np.random.Generator
-) -> F32:
+) -> Float32Array:
     """Linear orthophoto (n, n, 3), north up, ``grid`` x ``grid`` rays per pixel, slightly soft."""
     n = round(size_m / gsd_m)
     picture = np.empty((n, n, 3), np.float32)

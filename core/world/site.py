@@ -7,15 +7,14 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 from shapely.geometry import LineString, Polygon
 
+from core.arrays import Float64Array
 from core.world.streets import oriented_box
 
 __all__ = ["Draft", "Site", "look_of", "place_building", "row_of"]
 
-FloatArray = npt.NDArray[np.float64]
 
 WALLS = ((0.62, 0.58, 0.50), (0.72, 0.70, 0.66), (0.55, 0.42, 0.26), (0.42, 0.18, 0.12),
          (0.60, 0.50, 0.30), (0.33, 0.36, 0.38), (0.30, 0.10, 0.075), (0.45, 0.50, 0.42),
@@ -60,7 +59,7 @@ class Site:
         wide = shape.buffer(gap) if gap else shape
         return not any(wide.intersects(other) for other in self.taken)
 
-    def edges(self) -> list[tuple[FloatArray, FloatArray, FloatArray, float]]:
+    def edges(self) -> list[tuple[Float64Array, Float64Array, Float64Array, float]]:
         """Straight sides: start, unit direction, unit inward normal, length."""
         ring = shapely.geometry.polygon.orient(self.block.simplify(2.5)).exterior
         corners = np.array(ring.coords)
@@ -72,7 +71,7 @@ class Site:
                 found.append((a, way, np.array([-way[1], way[0]]), length))
         return found
 
-    def points(self, spacing: float, inset: float = 1.0) -> FloatArray:
+    def points(self, spacing: float, inset: float = 1.0) -> Float64Array:
         """Jittered places over the block, about ``spacing`` metres apart, (n, 2)."""
         west, south, east, north = self.block.bounds
         xs = np.arange(west, east, spacing)
@@ -121,7 +120,7 @@ def look_of(
 
 
 def place_building(
-    site: Site, centre: FloatArray, angle: float, size: tuple[float, float],
+    site: Site, centre: Float64Array, angle: float, size: tuple[float, float],
     look: dict[str, Any], gap: float = 2.0,
 ) -> bool:  # fmt: skip
     """Put one building, sometimes with a wing, where it fits. Returns whether it did."""

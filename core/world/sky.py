@@ -5,32 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from core.arrays import Float32Array, UInt8Array
 from core.world.materials import f32, noise
 
 __all__ = ["Light", "develop", "draw_light", "hazed", "sky_colour"]
-
-F32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Light:
     """The light of one capture. Directions are east, north, up; colours linear."""
 
-    sun: F32
-    sun_rgb: F32
-    ambient: F32
-    bounce: F32
-    zenith: F32
-    horizon: F32
+    sun: Float32Array
+    sun_rgb: Float32Array
+    ambient: Float32Array
+    bounce: Float32Array
+    zenith: Float32Array
+    horizon: Float32Array
     cover: float
     grey: float
     drift: tuple[float, float]
     cloud_m: float
     haze_m: float
     key: float
-    balance: F32
+    balance: Float32Array
     contrast: float
     colourful: float
     noise: float
@@ -63,7 +61,7 @@ def draw_light(rng: np.random.Generator, from_above: bool) -> Light:
     )  # fmt: skip
 
 
-def sky_colour(way: F32, light: Light) -> F32:
+def sky_colour(way: Float32Array, light: Light) -> Float32Array:
     """Linear colours (n, 3) of the sky along unit directions (n, 3), with a far tree line."""
     up = np.maximum(way[:, 2], 0)
     fade = np.exp(-3.2 * up)[:, None]
@@ -94,15 +92,15 @@ def sky_colour(way: F32, light: Light) -> F32:
     return np.asarray(colour, np.float32)
 
 
-def hazed(colour: F32, distance: F32, light: Light) -> F32:
+def hazed(colour: Float32Array, distance: Float32Array, light: Light) -> Float32Array:
     """Colours (n, 3) seen through ``distance`` (n,) metres of air."""
     clear = np.exp(-distance / light.haze_m)[:, None]
     return np.asarray(colour * clear + light.horizon * 0.8 * (1 - clear), np.float32)
 
 
 def develop(
-    linear: F32, light: Light, rng: np.random.Generator, exposure: float = 0.0
-) -> npt.NDArray[np.uint8]:
+    linear: Float32Array, light: Light, rng: np.random.Generator, exposure: float = 0.0
+) -> UInt8Array:
     """A picture (h, w, 3) uint8 from linear light, exposed for its middle (or by ``exposure``)."""
     luma = linear @ f32(0.3, 0.59, 0.11)
     gain = exposure or light.key / float(np.exp(np.mean(np.log(luma + 0.03))))

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 from shapely.geometry import LineString, Polygon, box
 from shapely.ops import substring
+
+from core.arrays import Float64Array
 
 __all__ = ["MARGIN_M", "Street", "crossings", "dashes", "grow_streets", "oriented_box"]
 
 MARGIN_M = 60.0
 """The town goes on this far beyond its aerial raster, so that border views are not empty."""
-
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def oriented_box(x: float, y: float, angle: float, length: float, width: float) 
     )  # fmt: skip
 
 
-def _axis(rng: np.random.Generator, half: float) -> FloatArray:
+def _axis(rng: np.random.Generator, half: float) -> Float64Array:
     places = [-half]
     while places[-1] < half:
         places.append(places[-1] + rng.uniform(60, 95))
@@ -58,7 +57,7 @@ class _Warp:
         self.phase = rng.uniform(0, 2 * np.pi, 3)
         self.push = rng.normal(0, 1, (3, 2)) * (lengths / 40)[:, None]
 
-    def __call__(self, points: FloatArray) -> FloatArray:
+    def __call__(self, points: Float64Array) -> Float64Array:
         waves = np.sin(points @ self.k.T + self.phase)
         return np.asarray((points + waves @ self.push) @ self.turn)
 
@@ -76,7 +75,7 @@ def _row_kinds(rng: np.random.Generator, count: int) -> list[tuple[str, float, f
     return rows
 
 
-def _edge(a: FloatArray, b: FloatArray, bow: float, warp: _Warp) -> LineString:
+def _edge(a: Float64Array, b: Float64Array, bow: float, warp: _Warp) -> LineString:
     t = np.linspace(0, 1, 9)[:, None]
     way = b - a
     side = np.array([-way[1], way[0]]) * bow
@@ -84,7 +83,7 @@ def _edge(a: FloatArray, b: FloatArray, bow: float, warp: _Warp) -> LineString:
 
 
 def _grid_edges(
-    rng: np.random.Generator, nodes: FloatArray, size: float, warp: _Warp
+    rng: np.random.Generator, nodes: Float64Array, size: float, warp: _Warp
 ) -> list[tuple[LineString, tuple[str, float, float]]]:
     rows, columns = nodes.shape[:2]
     kinds = (_row_kinds(rng, columns), _row_kinds(rng, rows))

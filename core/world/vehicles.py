@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from core.arrays import Float64Array
 from core.world.materials import CODE
 from core.world.meshes import Mesh, box_faces, place, plain, prism, quads
 
@@ -81,7 +81,7 @@ PAINTS = np.array(
 )
 
 
-def vehicle_mesh(rows: npt.NDArray[np.float64]) -> list[Mesh]:
+def vehicle_mesh(rows: Float64Array) -> list[Mesh]:
     """Cars, vans, lorries and buses. ``rows`` (n, 5) as in Town.vehicles."""
     found = []
     names = np.array([CODE["paintwork"], CODE["glass"], CODE["tyre"], CODE["sign"], CODE["sign"]])

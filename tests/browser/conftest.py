@@ -147,7 +147,7 @@ def town(tiny_raster, tiny_student, tiny_teacher, tmp_path_factory) -> Iterator[
     save_model(folder / "teacher", tiny_teacher, TEACHER, "")
     tag = model_hash(folder / "student")
     describe = tile_describer(tiny_student)
-    settings = GallerySettings(tile_pixels=128, standpoints=1)
+    settings = GallerySettings(tile_pixels=128, viewpoints=1)
     build_gallery(tiny_raster, folder / "gallery", describe, "student", tag, settings)
     gallery = Gallery.open(folder / "gallery")
     for name in ("examples", "photos"):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from core.arrays import Int64Array
 from core.data.benchmarks.files import (
     Source,
     checked_path,
@@ -57,7 +57,6 @@ CARS_TRAIN_CLASSES = 98
 
 PRODUCTS_HEADER = ["image_id", "class_id", "super_class_id", "path"]
 
-Int = npt.NDArray[np.int64]
 Half = Literal["train", "test"]
 
 
@@ -165,14 +164,14 @@ def _class_number(source: Source, where: str, text: str) -> int:
     return int(text)
 
 
-def _halves(labels: Int, last_train_class: int) -> dict[Half, Int]:
+def _halves(labels: Int64Array, last_train_class: int) -> dict[Half, Int64Array]:
     """Rows of each half; classes are counted from 1."""
     is_train = labels <= last_train_class
     return {"train": np.flatnonzero(is_train), "test": np.flatnonzero(~is_train)}
 
 
 def _class_images(
-    source: Source, root: Path, files: list[str], labels: Int, chosen: Int
+    source: Source, root: Path, files: list[str], labels: Int64Array, chosen: Int64Array
 ) -> ClassImages:
     if not len(chosen):
         raise source.damaged(root, "no picture of this half", "classes of both halves")
@@ -186,7 +185,7 @@ def _retrieval(source: Source, data: ClassImages) -> Benchmark:
     """Every picture asks, all others answer; its own is neither right nor wrong."""
     order = np.argsort(data.labels, kind="stable")
     edges = np.flatnonzero(np.diff(data.labels[order])) + 1
-    positives: dict[int, Int] = {}
+    positives: dict[int, Int64Array] = {}
     for members in np.split(order, edges):
         if len(members) == 1:
             alone = data.images.files[members[0]]

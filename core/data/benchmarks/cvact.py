@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from core.arrays import Float64Array, Int64Array
 from core.data.benchmarks.files import Source, are_there, checked_name, read_mat, whole_numbers
 from core.data.benchmarks.records import Benchmark, ImageFiles, TrainingPairs, nothing
 
@@ -51,7 +51,7 @@ class _Pairs:
 
     ground: ImageFiles
     aerial: ImageFiles
-    xy_m: npt.NDArray[np.float64]
+    xy_m: Float64Array
     skipped: int
 
 
@@ -92,7 +92,7 @@ def load_cvact_pairs(root: str | Path) -> TrainingPairs:
     return TrainingPairs("CVACT", pairs.ground, pairs.aerial, np.arange(count), none, pairs.skipped)
 
 
-def _all_near(xy_m: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], ...]:
+def _all_near(xy_m: Float64Array) -> tuple[Int64Array, ...]:
     """Rows within 5 m of each row, its own first."""
     found = cKDTree(xy_m).query_ball_point(xy_m, HIT_RADIUS_M)
     return tuple(
@@ -133,7 +133,7 @@ def _pano_ids(path: Path, values: object) -> list[str]:
     return [checked_name(SOURCE, f"{path}, panoIds", str(cell[0]).strip()) for cell in cells]
 
 
-def _rows(path: Path, record: object, group: str, field: str, count: int) -> npt.NDArray[np.int64]:
+def _rows(path: Path, record: object, group: str, field: str, count: int) -> Int64Array:
     """0-based rows of a split out of MATLAB's 1-based ones."""
     where = f"{path}, {group}.{field}"
     try:

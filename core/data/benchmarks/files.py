@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from scipy import io as scipy_io
 
+from core.arrays import BoolArray, Int64Array, UInt8Array
 from core.errors import DataError
 
 __all__ = [
@@ -97,7 +97,7 @@ def read_mat(source: Source, path: Path, names: Sequence[str]) -> dict[str, Any]
     return variables
 
 
-def whole_numbers(source: Source, where: str | Path, values: object) -> npt.NDArray[np.int64]:
+def whole_numbers(source: Source, where: str | Path, values: object) -> Int64Array:
     """Whole numbers (N,) out of a MATLAB array of any numeric type.
 
     Raises:
@@ -140,7 +140,7 @@ def _parts(text: str) -> list[str]:
     return text.replace("\\", "/").split("/")
 
 
-def are_there(root: Path, files: Iterable[str]) -> npt.NDArray[np.bool_]:
+def are_there(root: Path, files: Iterable[str]) -> BoolArray:
     """Which of the files exist beneath ``root``.
 
     Every folder is listed once: asking for 180,000 files one by one takes minutes on a network disk.
@@ -202,7 +202,7 @@ def class_folders(source: Source, folder: Path) -> dict[str, tuple[str, ...]]:
     return classes
 
 
-def read_image(path: Path) -> npt.NDArray[np.uint8]:
+def read_image(path: Path) -> UInt8Array:
     """One JPEG or PNG picture as uint8 (H, W, 3) RGB.
 
     Raises:

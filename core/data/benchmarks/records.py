@@ -6,17 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from core.arrays import Float64Array, Int64Array, UInt8Array
 from core.data.benchmarks.files import are_there, read_image
 from core.data.safa_polar import safa_polar
 from core.errors import DataError, SettingError
 
 __all__ = ["Benchmark", "ClassImages", "ImageFiles", "TilePlaces", "TrainingPairs", "nothing"]
-
-UInt8 = npt.NDArray[np.uint8]
-Int = npt.NDArray[np.int64]
-Float = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.files)
 
-    def open(self, index: int) -> UInt8:
+    def open(self, index: int) -> UInt8Array:
         """One picture, uint8 (H, W, 3) RGB, cropped and transformed as said above.
 
         Raises:
@@ -82,7 +78,7 @@ class ImageFiles:
         return ImageFiles(polar_root, tuple(png if is_png else file for png, file, is_png in files))
 
 
-def _middle_half(image: UInt8, path: Path) -> UInt8:
+def _middle_half(image: UInt8Array, path: Path) -> UInt8Array:
     height, width = image.shape[:2]
     if width != 2 * height:  # cropping a cropped panorama again would go unnoticed
         raise DataError(
@@ -92,7 +88,7 @@ def _middle_half(image: UInt8, path: Path) -> UInt8:
     return image[height // 4 : height // 4 * 3]
 
 
-def _rounded_polar(image: UInt8, path: Path) -> UInt8:
+def _rounded_polar(image: UInt8Array, path: Path) -> UInt8Array:
     try:
         return np.rint(safa_polar(image)).astype(np.uint8)
     except SettingError as error:
@@ -108,16 +104,16 @@ class TilePlaces:
     tile of 640 px. ``pixel_m``: (Q,) metres that one pixel of an offset stands for.
     """
 
-    query_lat_deg: Float
-    query_lon_deg: Float
-    reference_lat_deg: Float
-    reference_lon_deg: Float
-    tiles: Int
-    offset_px: Float
-    pixel_m: Float
+    query_lat_deg: Float64Array
+    query_lon_deg: Float64Array
+    reference_lat_deg: Float64Array
+    reference_lon_deg: Float64Array
+    tiles: Int64Array
+    offset_px: Float64Array
+    pixel_m: Float64Array
 
     @property
-    def camera_offset_m(self) -> Float:
+    def camera_offset_m(self) -> Float64Array:
         """Metres east and north of each tile's centre at which the camera stands, (Q, 4, 2)."""
         return -self.offset_px[..., ::-1] * self.pixel_m[:, None, None]
 
@@ -139,11 +135,11 @@ class Benchmark:
     protocol: str
     queries: ImageFiles
     references: ImageFiles
-    positives: tuple[Int, ...]
-    ignored: tuple[Int, ...]
+    positives: tuple[Int64Array, ...]
+    ignored: tuple[Int64Array, ...]
     skipped: int = 0
-    query_xy_m: Float | None = None
-    reference_xy_m: Float | None = None
+    query_xy_m: Float64Array | None = None
+    reference_xy_m: Float64Array | None = None
     places: TilePlaces | None = None
 
     def __post_init__(self) -> None:
@@ -163,8 +159,8 @@ class TrainingPairs:
     name: str
     ground: ImageFiles
     aerial: ImageFiles
-    aerial_of: Int
-    semi_positives: Int
+    aerial_of: Int64Array
+    semi_positives: Int64Array
     skipped: int = 0
 
 
@@ -174,9 +170,9 @@ class ClassImages:
 
     name: str
     images: ImageFiles
-    labels: Int
+    labels: Int64Array
 
 
-def nothing(count: int) -> tuple[Int, ...]:
+def nothing(count: int) -> tuple[Int64Array, ...]:
     """No reference at all for each of ``count`` queries."""
     return (np.empty(0, np.int64),) * count

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from core.arrays import Int64Array
 from core.data.benchmarks.files import Source, class_folders
 from core.data.benchmarks.records import Benchmark, ImageFiles, TrainingPairs, nothing
 
@@ -90,7 +90,7 @@ def _flat(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(file for files in groups for file in files)
 
 
-def _rows_of(folders: Folders) -> dict[str, npt.NDArray[np.int64]]:
+def _rows_of(folders: Folders) -> dict[str, Int64Array]:
     """Each building's rows in the flat list."""
     rows, first = {}, 0
     for building, files in folders.items():

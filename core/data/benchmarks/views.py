@@ -6,18 +6,17 @@ from collections.abc import Iterable
 from concurrent.futures import Executor
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from core.arrays import UInt8Array
 from core.data.benchmarks.records import ImageFiles
 
 __all__ = ["open_view", "open_views"]
 
-UInt8 = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 
 
-def open_view(images: ImageFiles, index: int, size: Size) -> UInt8:
+def open_view(images: ImageFiles, index: int, size: Size) -> UInt8Array:
     """One picture stretched to ``size`` (height, width), uint8 (H, W, 3).
 
     Pillow's bilinear filter, which averages where it reduces: the published code resizes with it,
@@ -32,6 +31,8 @@ def open_view(images: ImageFiles, index: int, size: Size) -> UInt8:
     return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def open_views(images: ImageFiles, indices: Iterable[int], size: Size, workers: Executor) -> UInt8:
+def open_views(
+    images: ImageFiles, indices: Iterable[int], size: Size, workers: Executor
+) -> UInt8Array:
     """``open_view`` of several pictures at a time, (n, H, W, 3) in the order of ``indices``."""
     return np.stack(list(workers.map(lambda index: open_view(images, index, size), indices)))

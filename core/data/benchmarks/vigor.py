@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from core.arrays import Float64Array
 from core.data.benchmarks.files import Source, checked_name, read_lines, require_files
 from core.data.benchmarks.records import Benchmark, ImageFiles, TilePlaces, TrainingPairs
 
@@ -68,7 +68,7 @@ class _Row:
 
     file: str
     tiles: list[int]
-    offset_px: npt.NDArray[np.float64]
+    offset_px: Float64Array
 
 
 def load_vigor(root: str | Path, area: Area, corrected: bool = False) -> Benchmark:

@@ -1,8 +1,9 @@
-"""One process at work in a folder at a time."""
+"""Files and folders: one writer at a time, whole files or none, checksums."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,11 @@ from filelock import FileLock, Timeout
 
 from core.errors import CoreError
 
-__all__ = ["alone_in"]
+__all__ = ["file_hash", "folder_lock", "write_text"]
 
 
 @contextmanager
-def alone_in(folder: Path, error: type[CoreError], what: str) -> Iterator[None]:
+def folder_lock(folder: Path, error: type[CoreError], what: str) -> Iterator[None]:
     """Hold the lock of a folder, which a killed process loses; the folder need not exist yet.
 
     The lock lies outside, so that the folder stays clean.
@@ -40,3 +41,16 @@ def alone_in(folder: Path, error: type[CoreError], what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal digits; reads it in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file beside its place and rename it."""
+    beside = path.with_suffix(".part")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
