@@ -49,14 +49,14 @@ class Pair:
 class Candidate:
     """One place the photo may have been taken at.
 
-    ``camera``: where in it the camera probably stood, in the first place by the teacher's word too; the
+    ``camera``: where in it the camera probably stood; in the first place the teacher has refined it. The
     tile around the place is not centred there.
     ``radius_m``: nine of ten cameras stood within it on validation towns, where the place was right;
-    None where that was not measured. ``similarity``: student's similarity, at most 1.
-    ``teacher_score``: the teacher's cosine for the pair, the mean of a look as it is and of one in the
-    mirror, or None where it did not look. ``probability``: calibrated share in [0, 1], merged
-    neighbours included. ``azimuth_shift``: azimuth bins, seldom whole, by which the photo's first bin lies right
-    of the polar view's first bin.
+    None where that was not measured. ``similarity``: the student's, at most 1. ``teacher_score``: the
+    teacher's cosine for the aligned pair, or None where it was not scored.
+    ``probability``: that the camera stood within 25 m of here, in [0, 1]; see ``Prediction``.
+    ``azimuth_shift``: azimuth bins, seldom whole, by which the photo's first bin lies right of the polar
+    view's first bin; None where the models know no azimuth.
     """
 
     rank: int
@@ -73,16 +73,34 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the program says about one photo. ``candidates`` are distinct places, best first."""
+    """What the program says about one photo: a distribution over places. Candidates come best first.
+
+    The probabilities of all candidates, ``rest_probability`` (somewhere else in what was searched) and
+    ``outside_probability`` (not in what was searched) sum to 1. They are calibrated on validation towns,
+    and conditioned on what is known beside the photo. ``confident``: the first candidate is more likely
+    than everything else together. ``area_50_m2``, ``area_90_m2``: the smallest areas, in cells of the
+    gallery's grid, that hold so much of the probability; None where all places together hold less.
+    ``notes``: what else the visitor should know, one sentence each.
+    """
 
     photo: str
     fov_deg: float
     fov_source: str
     confident: bool
-    confidence: float
-    """Calibrated probability that the first candidate is within 25 m of the camera, in [0, 1]."""
-    heading_deg: float | None
     candidates: tuple[Candidate, ...]
+    rest_probability: float
+    outside_probability: float
+    area_50_m2: float | None = None
+    area_90_m2: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    """What else the visitor should know, one sentence each (a guessed field of view, a cut canvas)."""
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the first candidate."""
+        return self.candidates[0].probability
+
+    @property
+    def heading_deg(self) -> float | None:
+        """Heading of the photo's centre at the first candidate, degrees clockwise from north."""
+        return self.candidates[0].heading_deg

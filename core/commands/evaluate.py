@@ -18,15 +18,26 @@ from core.gallery.viewpoints import VIEWPOINTS
 from core.results.tables import aligned
 
 if TYPE_CHECKING:
+    from core.evaluation.answers import DescribedTown
+    from core.localization.answer import Models
     from core.models.geossk import GeoSSK
     from core.models.two_branch import TwoBranch
 
-__all__ = ["OpenModels", "check_out", "evaluate", "evaluation_table", "open_models", "tell"]
+__all__ = [
+    "OpenModels",
+    "check_out",
+    "described_town",
+    "evaluate",
+    "evaluation_table",
+    "open_models",
+    "tell",
+]
 
 PROTOCOL = (
     "Crops of panoramas at random headings against all places of a 19.2 m grid, each described from "
-    "{} viewpoints of its cell; shares in 0..1; "
-    "the first place counts, ties against the model."
+    "{} viewpoints of its cell, answered as the Localizer answers; shares in 0..1; errors from the "
+    "answered position of the first place to the camera; hit: the place of the grid nearest to the camera "
+    "among the first tiles, ties against the model."
 )
 COLUMNS = (
     ("fov", "fov_deg", "{:.0f}"),
@@ -112,23 +123,17 @@ def _town_report(
     viewpoints: int,
 ) -> dict[str, Any]:
     """All rows of one town, with the protocol and the command that measured them."""
-    from core.data.worlds import has_photos, load_photos, load_town
-    from core.evaluation.perspective import photo_rows
-    from core.evaluation.pools import DescribedTown
-    from core.evaluation.report import town_rows
-    from core.localization.calibration import Calibration
+    from core.data.worlds import has_photos, load_photos
+    from core.evaluation.report import photo_rows, town_rows
     from core.localization.localizer import teacher_for
     from core.results.students import training_record
 
     models = open_models(student, teacher_for(student, teacher, reranked))
-    town = load_town(data, tile_pixels=models.student.aerial_size[0])
-    fitted = models.teacher_config.get("calibration")
-    calibration = Calibration.from_config(fitted) if fitted else None
-    described = DescribedTown(models.student, models.teacher, town, viewpoints)
-    rows = town_rows(described, calibration, count=queries, seed=seed)
+    towns = described_town(data, student, models, viewpoints)
+    rows = town_rows(towns, count=queries, seed=seed)
     photos = []
     if has_photos(data) and models.student.bins is not None:
-        photos = photo_rows(described, load_photos(data), calibration)
+        photos = photo_rows(towns, load_photos(data))
     command = f"evaluate {student} --data {data} --queries {queries} --seed {seed}"
     command += "" if reranked else " --no-reranked"
     command += "" if viewpoints == VIEWPOINTS else f" --viewpoints {viewpoints}"
@@ -185,6 +190,20 @@ class OpenModels:
     teacher: GeoSSK | None
     teacher_config: dict[str, Any]
 
+    @property
+    def ways(self) -> list[Models]:
+        """The student alone, then with the teacher if there is one, each with its calibration."""
+        from core.localization.answer import Models
+        from core.localization.calibration import Calibration
+
+        def fitted(config: dict[str, Any]) -> Calibration:
+            return Calibration.from_config(config.get("calibration", {}))
+
+        alone = Models(self.student.eval(), None, fitted(self.student_config))
+        if self.teacher is None:
+            return [alone]
+        return [alone, Models(self.student, self.teacher.eval(), fitted(self.teacher_config))]
+
 
 def open_models(student: Path, teacher: Path | None, is_calibrated: bool = True) -> OpenModels:
     """Load model folders and check that each holds the kind of model it should.
@@ -205,6 +224,27 @@ def open_models(student: Path, teacher: Path | None, is_calibrated: bool = True)
     if is_calibrated:
         require_calibrated_for(teacher, looking_config, student)
     return OpenModels(model, config, looking, looking_config)
+
+
+def described_town(
+    data: Path, student: Path, models: OpenModels, viewpoints: int = VIEWPOINTS
+) -> list[DescribedTown]:
+    """A world folder as it is answered: by the student alone, then re-ranked if there is a teacher.
+
+    One photo for each processor is answered at a time, each with one thread of torch.
+    """
+    import torch
+
+    from core.checkpoints import model_hash
+    from core.data.worlds import load_town
+    from core.evaluation.answers import DescribedTown
+    from core.evaluation.towns import GALLERY_PIXELS, references_of
+
+    town = load_town(data, tile_pixels=GALLERY_PIXELS)
+    references = references_of(data, town, models.student, model_hash(student), viewpoints)
+    workers = torch.get_num_threads()
+    torch.set_num_threads(1)
+    return [DescribedTown(town, references, each, workers) for each in models.ways]
 
 
 def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> str:

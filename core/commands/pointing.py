@@ -7,17 +7,17 @@ from typing import Annotated
 
 import typer
 
-from core.commands.evaluate import check_out, open_models, tell
+from core.commands.evaluate import check_out, described_town, open_models, tell
 from core.commands.provenance import provenance
 
 __all__ = ["pointing"]
 
 PROTOCOL = (
-    "Crops of panoramas at random headings. The true nearest place of a 19.2 m grid is given; the "
-    "tile is cut around the point in it where student and teacher put the camera. For pointing the true "
-    "azimuth shift is given too, to the nearest of 32 bins; contribution depends on no tile; of each heading "
-    "it is said which azimuth shift was given. Medians and means over patches; equally strong sectors count "
-    "against attention."
+    "Crops of panoramas at random headings. The true nearest place of a 19.2 m grid is given; the tile is "
+    "cut around the position in it that student and teacher answer. For pointing the true azimuth shift "
+    "is given too, to the nearest of 32 bins; contribution depends on no tile; of each heading it is said "
+    "which azimuth shift was given. Medians and means over patches; equally strong sectors count against "
+    "attention."
 )
 
 
@@ -41,7 +41,7 @@ def pointing(
     """
     import torch
 
-    from core.data.worlds import load_town, load_truth
+    from core.data.worlds import load_truth
     from core.evaluation.explained_town import explain_town
     from core.evaluation.explanations import GROUPS
     from core.results.explanations import explanation_text
@@ -51,10 +51,8 @@ def pointing(
     check_out(out)
     student = teacher.parent / "student" if student is None else student
     models = open_models(student, teacher)
-    assert models.teacher is not None  # a folder was named
-    town = load_town(data, tile_pixels=models.teacher.aerial_size[0])
-    truth = load_truth(data)
-    rows = explain_town(town, truth, models.teacher, models.student, count=queries, seed=seed)
+    described = described_town(data, student, models)[-1]
+    rows = explain_town(described, load_truth(data), count=queries, seed=seed)
     command = f"pointing {teacher} --student {student} --data {data} --queries {queries}"
     report = {
         "protocol": PROTOCOL,

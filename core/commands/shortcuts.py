@@ -26,15 +26,18 @@ def shortcuts(
     import torch
 
     from core.data.worlds import load_town, load_truth
-    from core.evaluation.shortcuts import measure_shortcuts
+    from core.evaluation.towns import GALLERY_PIXELS
+    from core.research.shortcuts import measure_shortcuts
     from core.results.shortcuts import shortcut_text
 
     if threads is not None:
         torch.set_num_threads(threads)
     check_out(out)
-    model = open_models(student, None).student
-    town = load_town(data, tile_pixels=model.aerial_size[0])
-    rows = measure_shortcuts(town, load_truth(data), model, queries, seed)
+    models = open_models(student, None).ways[0]
+    town = load_town(data, tile_pixels=GALLERY_PIXELS)
+    workers = torch.get_num_threads()
+    torch.set_num_threads(1)
+    rows = measure_shortcuts(town, load_truth(data), models, queries, seed, workers)
     command = f"shortcuts {student} --data {data} --queries {queries} --seed {seed}"
     report = {
         "model": str(student),

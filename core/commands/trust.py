@@ -1,4 +1,4 @@
-"""``trust``: whether the confidence of answers can be trusted, on towns it was not fitted on."""
+"""``trust``: whether the probabilities of answers can be trusted, on towns they were not fitted on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from core.commands.evaluate import check_out, open_models, tell
+from core.commands.evaluate import check_out, described_town, open_models, tell
 from core.commands.provenance import provenance
 from core.errors import SettingError
 from core.results.tables import aligned
@@ -16,23 +16,23 @@ from core.results.tables import aligned
 __all__ = ["trust", "trust_table"]
 
 PROTOCOL = (
-    "Crops of panoramas at random headings, photo frames up to 112.5 degrees, heading unknown, "
-    "against all places of a 19.2 m grid, by the steps of the localizer; right: first place within "
-    "25 m; a photo from elsewhere is never right; shares in 0..1."
+    "Crops of panoramas at random headings, photo frames up to 112.5 degrees, against places of a 19.2 m "
+    "grid, answered as the Localizer answers; right: answered position of the first place within 25 m; a "
+    "photo from outside is never right; shares in 0..1."
 )
 
 
 def trust(
     student: Annotated[Path, typer.Argument(help="Model folder of the student.")],
     data: Annotated[Path, typer.Option(help="World folder of the town that is searched.")],
-    elsewhere: Annotated[
-        list[Path], typer.Option(help="World folder of another town's photos; may be repeated.")
+    other_town: Annotated[
+        list[Path], typer.Option(help="World folder of a town of other photos; may be repeated.")
     ],
     teacher: Annotated[
         Path | None, typer.Option(help="Model folder of the teacher that re-ranks.")
     ] = None,
     queries: Annotated[
-        int, typer.Option(min=2, help="The town's own photos per width; a third of each other.")
+        int, typer.Option(min=2, help="The town's own photos per width; as many from outside.")
     ] = 300,
     seed: Annotated[int, typer.Option(min=0, help="Of the photos and their headings.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
@@ -40,7 +40,11 @@ def trust(
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     figure: Annotated[Path | None, typer.Option(help="PNG file to write.")] = None,
 ) -> None:
-    """Measure calibration, coverage and rejection of strangers on towns never used for fitting."""
+    """Measure calibration, coverage and rejection on towns never used for fitting.
+
+    Without help, with a compass, within a circle, and for smaller galleries. Photos from outside are of
+    other towns, sample pictures that Python packages carry, textures and rooms.
+    """
     import torch
 
     if threads is not None:
@@ -51,15 +55,15 @@ def trust(
         raise SettingError(
             f"Figure {figure}: got the ending {figure.suffix or 'none'!r}, expected .png. Name a PNG."
         )
-    if data.resolve() in {folder.resolve() for folder in elsewhere}:
+    if data.resolve() in {folder.resolve() for folder in other_town}:
         raise SettingError(
-            f"Elsewhere {data}: got the town that is searched, expected another. Name a town none of "
+            f"Other town {data}: got the town that is searched, expected another. Name a town none of "
             "whose photos has a right answer."
         )
-    report = _report(student, teacher, data, elsewhere, queries, seed)
-    where = "".join(f" --elsewhere {folder}" for folder in elsewhere)
-    looking = "" if teacher is None else f" --teacher {teacher}"
-    command = f"trust {student}{looking} --data {data}{where} --queries {queries} --seed {seed}"
+    report = _report(student, teacher, data, other_town, queries, seed)
+    where = "".join(f" --other-town {folder}" for folder in other_town)
+    reranking = "" if teacher is None else f" --teacher {teacher}"
+    command = f"trust {student}{reranking} --data {data}{where} --queries {queries} --seed {seed}"
     report = {**report, **provenance(command)}
     tell(report, trust_table(report["rows"]), json, out)
     if figure is not None:
@@ -70,20 +74,14 @@ def _report(
     student: Path,
     teacher: Path | None,
     data: Path,
-    elsewhere: Sequence[Path],
+    other_towns: Sequence[Path],
     count: int,
     seed: int,
 ) -> dict[str, Any]:
     from core.data.worlds import load_town
-    from core.evaluation.fit import STRANGERS
-    from core.evaluation.pools import DescribedTown
-    from core.evaluation.trust import measure_trust
-    from core.localization.calibration import Calibration
+    from core.evaluation.trust import OUTSIDE_SHARE, measure_trust
 
     models = open_models(student, teacher)
-    pixels = models.student.aerial_size[0]
-    towns = [load_town(folder, tile_pixels=pixels) for folder in elsewhere]
-    # As in the Localizer: the calibration of the two together stands with the one that looks last.
     config = models.student_config if teacher is None else models.teacher_config
     fitted = config.get("calibration", {})
     if data.name in fitted.get("towns", ()):
@@ -91,17 +89,16 @@ def _report(
             f"Town {data}: got one that the calibration was fitted on, expected another. Measure on a "
             "test town."
         )
-    town = load_town(data, tile_pixels=pixels)
-    home = DescribedTown(models.student, models.teacher, town)
-    rows = measure_trust(home, towns, Calibration.from_config(fitted), count, seed)
+    home = described_town(data, student, models)[-1]
+    rows = measure_trust(home, [load_town(folder) for folder in other_towns], count, seed)
     return {
         "protocol": PROTOCOL,
         "model": str(student),
         "teacher": None if teacher is None else str(teacher),
         "calibrated": bool(fitted),
         "data": str(data),
-        "elsewhere": [str(folder) for folder in elsewhere],
-        "strangers_share": STRANGERS,
+        "other_towns": [str(folder) for folder in other_towns],
+        "outside_share": OUTSIDE_SHARE,
         "seed": seed,
         "rows": rows,
     }
@@ -110,8 +107,9 @@ def _report(
 def _draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     from core.explain.figures import trust_figure
 
-    everything = rows[-1]
-    names = {"own": "the town's own photos", "mixture": "with one stranger in ten"}
+    plain = [row for row in rows if row["case"] == rows[0]["case"]]
+    everything = plain[-1]
+    names = {"own": "the town's own photos", "mixture": "with one photo in ten from outside"}
     reliability = {
         name: [
             (point["confidence"], point["right"], point["weight"])
@@ -124,14 +122,14 @@ def _draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         "all widths" if row["fov_deg"] is None else f"{row['fov_deg']:g}°": [
             point["right"] for point in row["own"]["coverage"]
         ]
-        for row in rows
+        for row in plain
     }
     trust_figure(reliability, coverages, accuracy).savefig(path, dpi=110)
 
 
 COLUMNS = (
-    *("fov", "ECE", "Brier", "mixed ECE", "mixed Brier", "right", "area", "confident", "of these"),
-    *("strangers", "own/else", "right/not"),
+    *("case", "fov", "ECE", "Brier", "mixed ECE", "mixed Brier", "right", "area", "confident"),
+    *("of these", "outside", "own/outside", "right/not"),
 )
 
 
@@ -141,10 +139,10 @@ def trust_table(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         own, mixture, sure = row["own"], row["mixture"], row["own"]["confident"]
         shares = [own["right"], own["area_under_coverage"], sure["coverage"], sure["right"]]
-        shares += [row["strangers"]["false_match_rate"]]
-        areas = [row["auroc"][key] for key in ("own_or_elsewhere", "right_or_not")]
+        shares += [row["outside"]["confident"]]
+        areas = [row["auroc"][key] for key in ("own_or_outside", "right_or_not")]
         lines.append(
-            ["all" if row["fov_deg"] is None else f"{row['fov_deg']:g}"]
+            [row["case"], "all" if row["fov_deg"] is None else f"{row['fov_deg']:g}"]
             + [
                 f"{part[key]:.3f}"
                 for part in (own, mixture)

@@ -23,11 +23,11 @@ from core.polar import BIN_DEG, RINGS
 __all__ = [
     "GROUPS",
     "Looks",
-    "class_figures",
+    "class_metrics",
     "expected_error",
     "group_of",
-    "heading_figures",
-    "pointing_figures",
+    "heading_metrics",
+    "pointing_metrics",
     "strongest_error",
 ]
 
@@ -52,7 +52,7 @@ class Looks:
 
     Attributes:
         attention: (Q, N, M), ground to aerial, rows summing to 1.
-        elsewhere: (Q, N, M), the same photos at the same azimuth shifts met with a tile of another place:
+        wrong_tile: (Q, N, M), the same photos at the same azimuth shifts met with a tile of another place:
             what remains of attention when there is nothing to be found.
         phi: (Q, N), contribution factors, summing to 1 over a photo.
         groups: (Q, N), index into the names of ``GROUPS``.
@@ -62,7 +62,7 @@ class Looks:
     """
 
     attention: FloatArray
-    elsewhere: FloatArray
+    wrong_tile: FloatArray
     phi: FloatArray
     groups: IntArray
     offsets_m: FloatArray
@@ -129,12 +129,12 @@ def _guesses(looks: Looks, side_m: float, inside: BoolArray) -> dict[str, FloatA
     distance = _sector_distance(truth, side_m)
     return {
         "attention": expected_error(looks.attention, truth, side_m),
-        "attention, another tile": expected_error(looks.elsewhere, truth, side_m),
+        "attention, another tile": expected_error(looks.wrong_tile, truth, side_m),
         "uniform attention": _length(even @ sector_offsets_m(side_m).astype(np.float64) - truth),
         "tile's centre": _length(truth),
         "own azimuth": _bearing_error(looks, inside),
         "strongest sector": strongest_error(looks.attention, truth, side_m),
-        "strongest sector, another tile": strongest_error(looks.elsewhere, truth, side_m),
+        "strongest sector, another tile": strongest_error(looks.wrong_tile, truth, side_m),
         "nearest sector": distance.min(axis=-1),
         "sector drawn by attention": (looks.attention * distance).sum(axis=-1),
         "sector drawn evenly": distance.mean(axis=-1),
@@ -157,7 +157,7 @@ def _mean_and_error(values: FloatArray, chosen: BoolArray) -> tuple[float, float
     return mean, float(np.sqrt((rest**2).sum() * photos / (photos - 1)) / counts.sum())
 
 
-def pointing_figures(looks: Looks, side_m: float) -> list[Row]:
+def pointing_metrics(looks: Looks, side_m: float) -> list[Row]:
     """Median and mean error of attention and of every guess beside it, all over the same patches.
 
     The patches are those whose content lies inside the circle of the tile's polar view. Without
@@ -175,7 +175,7 @@ def pointing_figures(looks: Looks, side_m: float) -> list[Row]:
     return rows
 
 
-def class_figures(looks: Looks, side_m: float) -> list[Row]:
+def class_metrics(looks: Looks, side_m: float) -> list[Row]:
     """For each group of classes its contribution, N * phi (1 is the even share), and its pointing.
 
     ``beside_row``: the same less the mean of all patches of the same row of the canvas. Sky is
@@ -206,7 +206,7 @@ def class_figures(looks: Looks, side_m: float) -> list[Row]:
     return rows
 
 
-def heading_figures(truth_deg: FloatArray, found_deg: Mapping[str, FloatArray]) -> list[Row]:
+def heading_metrics(truth_deg: FloatArray, found_deg: Mapping[str, FloatArray]) -> list[Row]:
     """Median error and share within one bin (11.25 degrees) of headings (Q,) by their source.
 
     ``truth_deg``: (Q,). A guess that knows nothing has a median of 90 degrees.

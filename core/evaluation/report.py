@@ -1,61 +1,40 @@
 """One town, one model, one table: located within r metres at every field of view.
 
-The rows follow design.md section 3. A query is a crop of a panorama at a random heading; a row of
-view "photo" keeps of that crop what a level 4:3 photo of its field of view would show. Every row
-carries its chance level. Nothing here is ever tuned on a test town.
+Every photo is answered by the pipeline that answers visitors, and the position that it answers is
+compared with the camera. A query is a crop of a panorama at a random heading; a row of view "photo" keeps
+of that crop what a level 4:3 photo of its field of view would show. Every row carries its chance level.
+Nothing here is ever tuned on a test town.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
 
-from core.arrays import Float32Array, Float64Array
-from core.data.worlds import Town
-from core.evaluation.descriptors import (
-    FRAMED_BINS,
-    Matches,
-    Queries,
-    crop_queries,
-    describe_views,
-    framed,
-    match,
-)
-from core.evaluation.metrics import (
-    rank_of_truth,
-    recall_at,
-    share_within,
-    standard_error,
-    worst_first_place,
-)
-from core.evaluation.pools import DescribedTown
-from core.evaluation.rerank import Reranker, believed_camera, combined, rerank
-from core.gallery.viewpoints import VIEWPOINTS
-from core.geo import angle_difference_deg
-from core.localization.calibration import POOL, Calibration, ViewCalibration
-from core.models.geossk import GeoSSK
-from core.models.two_branch import TwoBranch
-from core.polar import BINS
+from core.arrays import Float64Array
+from core.data.worlds import PhotoQueries
+from core.evaluation.answers import NO_HELP, RIGHT_M, Answers, DescribedTown, Help
+from core.evaluation.metrics import recall_at, share_within, standard_error
+from core.evaluation.queries import FRAMED_BINS, Queries, crop_queries, framed, photo_queries
+from core.polar import BIN_DEG
 
 __all__ = [
-    "EQUAL",
     "FIELDS_OF_VIEW",
+    "NEAR_M",
     "Row",
     "Setting",
-    "evaluate_town",
+    "photo_rows",
     "settings_for",
     "town_rows",
-    "within_radius",
 ]
 
 FIELDS_OF_VIEW = (32, 24, 16, 10, 8, 6)
 """Bins of the standard rows: 360, 270, 180, 112.5 (for 120), 90 and 67.5 (for 70) degrees."""
-
-EQUAL = ViewCalibration(bins=32, student=1.0, teacher=1.0, slope=1.0, intercept=0.0)
-"""Re-ranking by similarity and teacher's score alike, where nothing has been fitted."""
+NEAR_M = 200.0
+"""Radius around the camera of the rows with a known neighbourhood."""
 
 Row = dict[str, object]
 
@@ -69,6 +48,11 @@ class Setting:
     heading_known: bool = False
     radius_m: float | None = None
 
+    @property
+    def help(self) -> Help:
+        """What is given beside the photo."""
+        return Help(self.heading_known, self.radius_m)
+
 
 def settings_for(fields: Sequence[int] = FIELDS_OF_VIEW) -> list[Setting]:
     """All rows of a report: every field of view without help, with a compass, a radius, and both.
@@ -79,169 +63,121 @@ def settings_for(fields: Sequence[int] = FIELDS_OF_VIEW) -> list[Setting]:
         Setting(bins, "crop", known, radius)
         for bins in fields
         for known in (False, True)
-        for radius in (None, 200.0)
+        for radius in (None, NEAR_M)
     ]
     framed_fields = [bins for bins in fields if bins <= FRAMED_BINS]
     rows += [Setting(bins, "photo") for bins in framed_fields]
-    return rows + [Setting(bins, "photo", True, 200.0) for bins in framed_fields]
+    return rows + [Setting(bins, "photo", True, NEAR_M) for bins in framed_fields]
 
 
-def within_radius(matches: Matches, distance: Float64Array, radius_m: float | None) -> Matches:
-    """The matches without places farther than ``radius_m`` from each camera; all of them for None."""
-    if radius_m is None:
-        return matches
-    near = distance <= radius_m
-    return replace(
-        matches,
-        similarity=np.where(near, matches.similarity, -np.inf),
-        viewpoint_similarities=np.where(near[..., None], matches.viewpoint_similarities, -np.inf),
-    )
-
-
-def _figures(
-    setting: Setting,
-    scores: Float32Array,
-    azimuth_shifts: Float32Array,
-    distance: Float64Array,
-    queries: Queries,
-) -> Row:
-    """Everything a row says, from final scores, azimuth shifts and distances, each (Q, R)."""
-    index = np.arange(len(scores))
-    truth = distance.argmin(axis=1)
-    ranks = rank_of_truth(scores, truth)
-    first = worst_first_place(scores, distance)
-    error = distance[index, first]
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :5]
-    near = np.take_along_axis(distance, order, axis=1).min(axis=1)
-    figures: Row = {f"hit@{k}": recall_at(ranks, k) for k in (1, 5, 10)}
-    figures |= {f"within_{r}_m": share_within(error, r) for r in (10, 25, 50)}
-    figures["within_25_m@5"] = share_within(near, 25)
-    figures["standard_error_hit@1"] = standard_error(recall_at(ranks, 1), len(scores))
-    figures["standard_error_25_m"] = standard_error(share_within(error, 25), len(scores))
-    figures["median_error_m"] = float(np.median(error))
-    # Of the first place; nothing to say if it is known, or if the model knows no azimuth shifts.
-    figures["median_heading_error_deg"] = None
-    if not setting.heading_known and not np.isnan(azimuth_shifts).all():
-        turned = -180.0 + (azimuth_shifts[index, first] + queries.bins / 2) * 360.0 / BINS
-        wrong = angle_difference_deg(turned, queries.heading_deg)
-        figures["median_heading_error_deg"] = float(np.median(wrong))
-        right = error <= 25
-        figures["median_heading_error_located_deg"] = (
-            float(np.median(wrong[right])) if right.any() else None
+def _metrics(answers: Answers, heading_known: bool) -> Row:
+    """Everything a row says of its answers."""
+    error, count = answers.error_m, len(answers)
+    metrics: Row = {f"hit@{k}": recall_at(answers.rank, k) for k in (1, 5, 10)}
+    metrics |= {f"within_{metres}_m": share_within(error, metres) for metres in (10, 25, 50)}
+    metrics["standard_error_hit@1"] = standard_error(recall_at(answers.rank, 1), count)
+    metrics["standard_error_25_m"] = standard_error(share_within(error, RIGHT_M), count)
+    metrics["median_error_m"] = float(np.median(error))
+    near = error[error <= RIGHT_M]
+    metrics["median_position_error_m"] = float(np.median(near)) if len(near) else None
+    metrics["position_error_90_m"] = float(np.quantile(near, 0.9)) if len(near) else None
+    # Nothing to say if the heading is known, or if the model knows none.
+    metrics["median_heading_error_deg"] = None
+    wrong = answers.heading_error_deg
+    if not heading_known and not np.isnan(wrong).any():
+        located = wrong[error <= RIGHT_M]
+        metrics["median_heading_error_deg"] = float(np.median(wrong))
+        metrics["median_heading_error_located_deg"] = (
+            float(np.median(located)) if len(located) else None
         )
-    return figures
+    return metrics
 
 
-def _position_figures(
-    scores: Float32Array,
-    matches: Matches,
-    centres: Float64Array,
-    distance: Float64Array,
-    queries: Queries,
-    reranker: Reranker | None = None,
-) -> Row:
-    """How far the answered point is from the camera, where the first place is right: median and
-    ninth decile in metres. ``reranker``: steps closer, as the Localizer lets a teacher do.
-    """
-    first = worst_first_place(scores, distance)
-    errors = []
-    for query, place in enumerate(first):
-        if distance[query, place] <= 25:
-            pool = np.argsort(-scores[query], kind="stable")[:POOL]
-            at = int(np.flatnonzero(pool == place)[0])
-            found = believed_camera(centres[pool], matches.viewpoint_similarities[query, pool], at)
-            if reranker is not None:
-                azimuth_shift = float(matches.azimuth_shift[query, place])
-                found = reranker.refine_position(queries.views[query], azimuth_shift, found)
-            errors.append(float(np.hypot(*(found - queries.places[query]))))
-    return {
-        "median_position_error_m": float(np.median(errors)) if errors else None,
-        "position_error_90_m": float(np.quantile(errors, 0.9)) if errors else None,
-    }
+def _within_of_first(answers: Answers, places: Float64Array, count: int = 5) -> float:
+    """Share of photos with one of the first places within ``RIGHT_M`` of the camera."""
+    nearest = [
+        min(float(np.hypot(*(place.position_m - camera))) for place in one.places[:count])
+        for one, camera in zip(answers.found, places, strict=True)
+    ]
+    return share_within(np.array(nearest), RIGHT_M)
 
 
-def _chance(distance: Float64Array, radius_m: float | None) -> float:
+def _chance(described: DescribedTown, queries: Queries, radius_m: float | None) -> float:
+    """Share of the searched places within ``RIGHT_M`` of the camera, mean over photos."""
+    references = described.references
+    distance = np.linalg.norm(queries.places[:, None] - references.centres_m[None], axis=2)
     allowed = distance <= (radius_m or np.inf)
-    return float((((distance <= 25) & allowed).sum(axis=1) / allowed.sum(axis=1)).mean())
-
-
-def _row(setting: Setting, queries: Queries, places: int, reranked: bool) -> Row:
-    return {
-        "fov_deg": queries.bins * 360.0 / BINS,
-        "view": setting.view,
-        "heading": "known" if setting.heading_known else "unknown",
-        "radius_m": setting.radius_m,
-        "reranked": reranked,
-        "queries": len(queries.views),
-        "gallery": places,
-    }
+    return float((((distance <= RIGHT_M) & allowed).sum(axis=1) / allowed.sum(axis=1)).mean())
 
 
 def _rows_of(
-    setting: Setting,
-    described: DescribedTown,
-    calibration: Calibration | None,
-    count: int,
-    seed: int,
+    setting: Setting, towns: Sequence[DescribedTown], count: int, seed: int
 ) -> Iterator[Row]:
-    student, centres = described.student, described.centres
-    queries = crop_queries(described.town, setting.bins, count, seed)
+    queries = crop_queries(towns[0].town, setting.bins, count, seed)
     if setting.view == "photo":
         queries = framed(queries)
-    distance = np.linalg.norm(queries.places[:, None] - centres[None], axis=2)
-    heading = queries.heading_deg if setting.heading_known else None
-    matches = match(describe_views(student, queries), described.descriptors, heading, student.bins)
-    matches = within_radius(matches, distance, setting.radius_m)
-    chance = {"chance_25_m": _chance(distance, setting.radius_m)}
-    row = _row(setting, queries, len(centres), False)
-    found = _position_figures(matches.similarity, matches, centres, distance, queries)
-    figures = _figures(setting, matches.similarity, matches.azimuth_shift, distance, queries)
-    yield row | figures | found | chance
-    reranker = described.reranker
-    if reranker is not None:
-        view = EQUAL if calibration is None else calibration.at(setting.bins)
-        scores = combined(matches.similarity, rerank(queries, matches, reranker), view)
-        row = _row(setting, queries, len(centres), True)
-        found = _position_figures(scores, matches, centres, distance, queries, reranker)
-        yield (
-            row
-            | _figures(setting, scores, matches.azimuth_shift, distance, queries)
-            | found
-            | chance
-        )
+    row: Row = {
+        "fov_deg": setting.bins * BIN_DEG,
+        "view": setting.view,
+        "heading": "known" if setting.heading_known else "unknown",
+        "radius_m": setting.radius_m,
+        "queries": len(queries.views),
+        "gallery": len(towns[0].references.centres_m),
+        "chance_25_m": _chance(towns[0], queries, setting.radius_m),
+    }
+    for described in towns:
+        answers = described.answers(queries, setting.help)
+        metrics = _metrics(answers, setting.heading_known)
+        metrics["within_25_m@5"] = _within_of_first(answers, queries.places)
+        yield {**row, "reranked": described.reranks, **metrics}
 
 
 def town_rows(
-    described: DescribedTown,
-    calibration: Calibration | None = None,
+    towns: Sequence[DescribedTown],
     settings: Sequence[Setting] | None = None,
     count: int = 600,
     seed: int = 0,
 ) -> list[Row]:
-    """All rows of one town; with a teacher every setting has a second, re-ranked row.
+    """All rows of one town, for each setting one of every way it is answered.
 
-    ``calibration``: the teacher's, fitted on validation towns; without one similarity and teacher's
-    score weigh the same. A known heading is no help to a global student: it has no such rows.
+    A known heading is no help to a global student: it has no such rows.
+
+    Args:
+        towns: the town with its student alone, and with the teacher that re-ranks if there is one.
+        settings: the rows wanted; ``settings_for()`` by default.
+        count: queries of each width, at most as many as there are panoramas.
+        seed: of the queries.
+
     """
-    bins = described.student.bins
-    asked = [s for s in settings or settings_for() if bins or not s.heading_known]
+    bins = towns[0].models.student.bins
+    wanted = [s for s in settings or settings_for() if bins or not s.heading_known]
     rows: list[Row] = []
-    for setting in tqdm(asked, desc=f"evaluate {described.town.name}", leave=False):
-        rows += _rows_of(setting, described, calibration, count, seed)
+    for setting in tqdm(wanted, desc=f"evaluate {towns[0].town.name}", leave=False):
+        rows += _rows_of(setting, towns, count, seed)
     return rows
 
 
-def evaluate_town(
-    town: Town,
-    student: TwoBranch,
-    teacher: GeoSSK | None = None,
-    *,
-    calibration: Calibration | None = None,
-    settings: Sequence[Setting] | None = None,
-    count: int = 600,
-    seed: int = 0,
-    viewpoints: int = VIEWPOINTS,
-) -> list[Row]:
-    """Describe a town, each place from so many ``viewpoints``, and give its rows: see ``town_rows``."""
-    described = DescribedTown(student, teacher, town, viewpoints)
-    return town_rows(described, calibration, settings, count, seed)
+def photo_rows(towns: Sequence[DescribedTown], photos: PhotoQueries) -> list[Row]:
+    """How many perspective photos are placed, everywhere and within ``NEAR_M`` of the camera.
+
+    Asked as visitors ask theirs: a field of view from EXIF, a camera that was not level, a frame that is
+    no whole number of bins. ``towns``: as for ``town_rows``.
+    """
+    queries = photo_queries(photos)
+    return [
+        _photo_row(described, queries, given)
+        for given in (NO_HELP, Help(radius_m=NEAR_M))
+        for described in towns
+    ]
+
+
+def _photo_row(described: DescribedTown, queries: Sequence[Queries], given: Help) -> Row:
+    answers = Answers.joined([described.answers(one, given) for one in queries])
+    metrics = _metrics(answers, heading_known=False)
+    kept = [name for name in metrics if not name.startswith(("hit", "standard_error_hit"))]
+    return {
+        "radius_m": given.radius_m,
+        "reranked": described.reranks,
+        "photos": len(answers),
+        **{name: metrics[name] for name in kept},
+    }

@@ -1,15 +1,15 @@
-"""Can the confidence be trusted? Measured on test towns, which it was never fitted on.
+"""Can the probabilities be trusted? Measured on test towns, which they were never fitted on.
 
-Confidence is the calibrated probability that the first place lies within 25 m; from a threshold on
-the program says "confident match". A town's own photos are asked of its places, where an answer is
-right or wrong, and photos of other towns, the strangers, where no answer is right. The calibration
-assumes a mixture of the two (``STRANGERS``), so it is judged by that mixture and, as what most
-visitors would see, by the own photos alone. Nothing here moves a threshold.
+An answer is a distribution over places, the rest of the imagery, and outside of it. A town's own photos
+are asked of its places, where the first place is right or wrong, and photos that were not taken there
+(``core.evaluation.outside``), for which none is right. The calibration assumes a mixture of the two
+(``OUTSIDE_SHARE``), so it is judged by that mixture and, as what most visitors would see, by the own photos
+alone. Nothing here moves a number of the calibration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from core.arrays import BoolArray, Float64Array
 from core.data.worlds import Town
-from core.evaluation.fit import STRANGERS
+from core.evaluation.answers import NO_HELP, DescribedTown, Help
 from core.evaluation.metrics import (
     accuracy_at_coverage,
     area_under_coverage,
@@ -28,86 +28,191 @@ from core.evaluation.metrics import (
     calibration_error_by_chance,
     reliability_points,
 )
-from core.evaluation.pools import DescribedTown, first_places
-from core.localization.calibration import Calibration
+from core.evaluation.outside import DRAWN_KINDS, drawn_views
+from core.evaluation.queries import Queries, town_queries
+from core.localization.answer import Answer
 from core.polar import BINS
 
-__all__ = ["ASKED_BINS", "COVERAGES", "Answers", "ask_town", "measure_trust", "trust_row"]
+__all__ = [
+    "ASKED_BINS",
+    "CASES",
+    "COVERAGES",
+    "OUTSIDE_SHARE",
+    "Stated",
+    "measure_trust",
+    "outside_queries",
+    "state",
+    "trust_row",
+]
 
+OUTSIDE_SHARE = 0.1
+"""Share of all photos that are taken to be from outside the searched imagery."""
 ASKED_BINS = (32, 16, 10, 8, 6)
-"""Widths asked: 360, 180, 112.5, 90 and 67.5 degrees; the last three as photo frames."""
+"""Widths: 360, 180, 112.5, 90 and 67.5 degrees; the last three as photo frames."""
+CASES: Mapping[str, Help] = {
+    "no help": NO_HELP,
+    "compass": Help(heading_known=True),
+    "within 200 m": Help(radius_m=200.0),
+    "1,000 places": Help(places=1000),
+    "100 places": Help(places=100),
+}
+"""What is known beside the photo, or how small the gallery is."""
 COVERAGES = tuple(share / 10 for share in range(1, 11))
+AREAS = (0.5, 0.9)
 
-Figures = dict[str, object]
+Metrics = dict[str, object]
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What the program said to many photos, and what was true.
+class Stated:
+    """What was stated about Q photos, and what was true.
 
-    confidence: (Q,) in [0, 1]. right: bool (Q,), first place within 25 m. confident: bool (Q,), said
-    to be a match. own: bool (Q,), photo of the town that was searched, not a stranger.
+    confidence: (Q,) probability of the first place. outside: (Q,) of being outside. right: bool (Q,), the
+    first place is. confident: bool (Q,), said to be a match. kind: (Q,) where each photo is from, "own"
+    for the searched town. held: bool (Q, 2), whether the areas of 50 and 90 % hold the camera;
+    drawn: bool (Q, 2), whether there is such an area.
     """
 
     confidence: Float64Array
+    outside: Float64Array
     right: BoolArray
     confident: BoolArray
-    own: BoolArray
+    kind: tuple[str, ...]
+    held: BoolArray
+    drawn: BoolArray
 
     @classmethod
-    def joined(cls, parts: Sequence[Answers]) -> Answers:
+    def joined(cls, parts: Sequence[Stated]) -> Stated:
         """One after another."""
-        names = ("confidence", "right", "confident", "own")
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+        arrays = ("confidence", "outside", "right", "confident", "held", "drawn")
+        values = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
+        return cls(kind=tuple(kind for part in parts for kind in part.kind), **values)
+
+    @property
+    def own(self) -> BoolArray:
+        """Photos of the town that was searched."""
+        return np.array([kind == "own" for kind in self.kind])
 
     def weights(self) -> Float64Array:
-        """Weights (Q,) that make strangers ``STRANGERS`` of all; own photos weigh 1 each."""
-        own, strangers = int(self.own.sum()), int((~self.own).sum())
-        each = STRANGERS / (1 - STRANGERS) * own / max(strangers, 1)
+        """Weights (Q,) that make photos from outside ``OUTSIDE_SHARE`` of all; own photos weigh 1 each."""
+        own, outside = int(self.own.sum()), int((~self.own).sum())
+        each = OUTSIDE_SHARE / (1 - OUTSIDE_SHARE) * own / max(outside, 1)
         return np.where(self.own, 1.0, each)
 
 
-def ask_town(
-    home: DescribedTown, asked: Town, calibration: Calibration, bins: int, count: int, seed: int
-) -> Answers:
-    """Ask photos of one width, of the same town or of another, as the Localizer is asked."""
-    view = calibration.at(bins)
-    found = first_places(home.pools(asked, bins, count, seed), view)
-    said = [view.confidence(*of) for of in zip(found.shares, found.alike, strict=True)]
-    confidence = np.array(said, np.float64)
-    own = np.full(len(confidence), asked is home.town)
-    return Answers(confidence, np.array(found.right, bool), confidence >= view.threshold, own)
+def outside_queries(
+    home: Town, towns: Sequence[Town], bins: int, count: int, seed: int
+) -> dict[str, Queries]:
+    """About ``count`` photos of one width by kind: of other towns, and of what is no street.
+
+    Half of them are of other towns. Their places are points of the searched town, drawn by lot: where a
+    visitor wrongly believes them to be.
+    """
+    random = np.random.default_rng((seed, bins, 7))
+
+    def misplaced(views: np.ndarray) -> Queries:
+        half = home.half_extent_m
+        places = random.uniform(-half, half, (len(views), 2))
+        return Queries(views, bins, places, random.uniform(0, 360, len(views)))
+
+    found = {}
+    if towns:
+        each = max(1, round(count / 2 / len(towns)))
+        found = {town.name: misplaced(town_queries(town, bins, each, seed).views) for town in towns}
+    each = max(1, round(count / (2 if towns else 1) / len(DRAWN_KINDS)))
+    return found | {
+        kind: misplaced(drawn_views(kind, bins, each, seed)) for kind in sorted(DRAWN_KINDS)
+    }
 
 
-def trust_row(answers: Answers, fov_deg: float | None, seed: int = 0) -> Figures:
-    """All figures of one width, or (``fov_deg`` None) of all widths together.
+def state(home: DescribedTown, queries: Queries, given: Help, kind: str = "own") -> Stated:
+    """What the pipeline states about photos of one width, of the searched town or of another kind."""
+    answers = home.answers(queries, given)
+    own = kind == "own"
+    cells = [
+        _cells_before(home, found, place)
+        for found, place in zip(answers.found, queries.places, strict=True)
+    ]
+    areas = np.array([[_total(found) >= share for share in AREAS] for found in answers.found])
+    return Stated(
+        confidence=np.array([found.confidence for found in answers.found]),
+        outside=np.array([found.outside_probability for found in answers.found]),
+        right=np.array([own and right for right in answers.right], bool),
+        confident=np.array([found.confident for found in answers.found], bool),
+        kind=(kind,) * len(answers),
+        held=np.array([[own and before < share for share in AREAS] for before in cells], bool),
+        drawn=np.array(areas, bool),
+    )
 
-    Shares are in 0..1. ``own``: the town's own photos. ``mixture``: these and the strangers, weighed
-    to ``STRANGERS`` of all. AUROC counts every photo once; None where there is nothing to tell apart.
+
+def _total(found: Answer) -> float:
+    return float(found.tile_probabilities.sum())
+
+
+def _cells_before(home: DescribedTown, found: Answer, camera_m: Float64Array) -> float:
+    """Probability of the cells that come before that of the camera; 1 where it is not among them."""
+    apart = np.hypot(*(home.references.centres_m[found.rows] - camera_m).T)
+    at = int(apart.argmin())
+    if apart[at] > np.sqrt(home.references.cell_area_m2 / 2) + 1e-6:
+        return 1.0
+    own = found.tile_probabilities[at]
+    return float(found.tile_probabilities[found.tile_probabilities > own].sum())
+
+
+def trust_row(stated: Stated, case: str, fov_deg: float | None, seed: int = 0) -> Metrics:
+    """All numbers of one case and width, or (``fov_deg`` None) of all widths together.
+
+    Shares are in 0..1. ``own``: the town's own photos. ``mixture``: these and the photos from outside,
+    weighted to ``OUTSIDE_SHARE`` of all. AUROC counts every photo once; None where there is nothing to
+    tell apart. ``areas``: of the own photos with such an area, the share whose camera lies in it.
 
     Args:
-        answers: with own photos and strangers.
-        fov_deg: what stands in the row.
+        stated: with own photos and photos from outside.
+        case: what stands in the row, a name of ``CASES``.
+        fov_deg: likewise.
         seed: of the draws that say how large a calibration error luck alone makes.
+
     """
-    own, right = answers.own, answers.right
-    said = answers.confidence
-    strangers = answers.confident[~own]
+    own, right, said = stated.own, stated.right, stated.confidence
     return {
+        "case": case,
         "fov_deg": fov_deg,
-        "own": _quality(said[own], right[own], answers.confident[own], None, seed),
-        "mixture": _quality(said, right, answers.confident, answers.weights(), seed),
-        "strangers": {
-            "photos": len(strangers),
-            "mean_confidence": float(said[~own].mean()),
-            "false_match_rate": float(strangers.mean()),
-        },
+        "own": _quality(said[own], right[own], stated.confident[own], None, seed),
+        "mixture": _quality(said, right, stated.confident, stated.weights(), seed),
+        "outside": _outside(stated),
+        "areas": {f"{100 * share:g}": _held(stated, at) for at, share in enumerate(AREAS)},
         "auroc": {
-            "own_or_elsewhere": _told_apart(said[own], said[~own]),
+            "own_or_outside": _told_apart(-stated.outside[own], -stated.outside[~own]),
             "right_or_not": _told_apart(said[right], said[~right]),
             "right_or_wrong": _told_apart(said[right], said[own & ~right]),
         },
     }
+
+
+def _outside(stated: Stated) -> Metrics:
+    away = ~stated.own
+    kinds = np.array(stated.kind)
+    return {
+        "photos": int(away.sum()),
+        "mean_confidence": float(stated.confidence[away].mean()),
+        "mean_outside_probability": float(stated.outside[away].mean()),
+        "confident": float(stated.confident[away].mean()),
+        "kinds": {
+            kind: {
+                "photos": int((kinds == kind).sum()),
+                "confident": float(stated.confident[kinds == kind].mean()),
+                "mean_outside_probability": float(stated.outside[kinds == kind].mean()),
+            }
+            for kind in dict.fromkeys(stated.kind)
+            if kind != "own"
+        },
+    }
+
+
+def _held(stated: Stated, at: int) -> Metrics:
+    drawn = stated.own & stated.drawn[:, at]
+    held = float(stated.held[drawn, at].mean()) if drawn.any() else None
+    return {"photos": int(drawn.sum()), "held": held}
 
 
 def _quality(
@@ -116,7 +221,7 @@ def _quality(
     confident: BoolArray,
     weights: Float64Array | None,
     seed: int,
-) -> Figures:
+) -> Metrics:
     weight = np.ones(len(confidence)) if weights is None else weights
     random = np.random.default_rng(seed)
     covered = accuracy_at_coverage(confidence, right, np.array(COVERAGES), weight)
@@ -145,7 +250,7 @@ def _quality(
     }
 
 
-def _told_apart(positive: Float64Array, negative: Float64Array) -> Figures | None:
+def _told_apart(positive: Float64Array, negative: Float64Array) -> Metrics | None:
     if not len(positive) or not len(negative):
         return None
     area = auroc(positive, negative)
@@ -155,28 +260,33 @@ def _told_apart(positive: Float64Array, negative: Float64Array) -> Figures | Non
 
 def measure_trust(
     home: DescribedTown,
-    elsewhere: Sequence[Town],
-    calibration: Calibration,
+    other_towns: Sequence[Town],
     count: int = 300,
     seed: int = 0,
     bins: Sequence[int] = ASKED_BINS,
-) -> list[Figures]:
-    """A row for each width, and the last for all of them.
+    cases: Mapping[str, Help] = CASES,
+) -> list[Metrics]:
+    """A row for each case and width, and after those of a case one for all its widths.
 
     Args:
-        home: a test town, described by the student, and by the teacher if one re-ranks.
-        elsewhere: other test towns; a third as many photos of each are strangers.
-        calibration: of the model that looks last, fitted on validation towns.
-        count: own photos of each width, at most one of each panorama.
+        home: a test town, as it is answered.
+        other_towns: towns whose photos are from outside.
+        count: own photos of each width, at most one of each panorama; about as many from outside.
         seed: of the views.
-        bins: widths to ask.
+        bins: widths.
+        cases: what is known beside the photo.
+
     """
-    rows, everything = [], []
-    for width in tqdm(bins, desc=f"trust {home.town.name}", leave=False):
-        parts = [ask_town(home, home.town, calibration, width, count, seed)]
-        strangers = max(1, count // 3)
-        parts += [ask_town(home, town, calibration, width, strangers, seed) for town in elsewhere]
-        answers = Answers.joined(parts)
-        rows.append(trust_row(answers, width * 360.0 / BINS, seed))
-        everything.append(answers)
-    return [*rows, trust_row(Answers.joined(everything), None, seed)]
+    rows = []
+    for case, given in tqdm(cases.items(), desc=f"trust {home.town.name}", leave=False):
+        everything = []
+        for width in bins:
+            own = town_queries(home.town, width, count, seed)
+            parts = [state(home, own, given)]
+            away = outside_queries(home.town, other_towns, width, count, seed)
+            parts += [state(home, queries, given, kind) for kind, queries in away.items()]
+            stated = Stated.joined(parts)
+            rows.append(trust_row(stated, case, width * 360.0 / BINS, seed))
+            everything.append(stated)
+        rows.append(trust_row(Stated.joined(everything), case, None, seed))
+    return rows

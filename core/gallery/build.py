@@ -36,9 +36,16 @@ from core.gallery.journal import CHUNK_TILES, Chunk, Journal, Plan
 from core.gallery.manifest import BUILDING, FORMAT, INDEX, MANIFEST, TILES, Manifest
 from core.gallery.viewpoints import VIEWPOINTS, cell_viewpoints
 from core.geo import grid_centres
-from core.imagery.raster import RasterSource
+from core.imagery.raster import Bounds, RasterSource
 
-__all__ = ["BuildReport", "GallerySettings", "SkippedTile", "build_gallery"]
+__all__ = [
+    "BuildReport",
+    "GallerySettings",
+    "SkippedTile",
+    "build_gallery",
+    "describe_places",
+    "plan_places",
+]
 
 COPIED_BYTES = 200 * 1024 * 1024
 """Imagery up to this size is copied into the gallery; larger is referred to."""
@@ -153,7 +160,7 @@ def _build(
     settings = settings or GallerySettings()
     raster_path, out = _raster_of(Path(source)), Path(out)
     raster = RasterSource.open(raster_path)
-    plan = _plan(raster, settings)
+    plan = plan_places(raster.bounds, settings)
     imagery, is_copied = _imagery_target(raster_path, out)
     fingerprint = _fingerprint(raster_path, model_id, model_hash, settings)
     journal = Journal.open(out / BUILDING, fingerprint)
@@ -200,7 +207,7 @@ def _describe_all(
     resumed = 0
     for number, points in enumerate(plan.chunks()):
         if journal.read(number, len(points)) is None:
-            journal.write(number, _described(raster, plan, points, describe, settings))
+            journal.write(number, describe_places(raster, plan, points, describe, settings))
         else:
             resumed += 1
         if on_progress is not None:
@@ -220,9 +227,9 @@ def _raster_of(source: Path) -> Path:
     return raster
 
 
-def _plan(raster: RasterSource, settings: GallerySettings) -> Plan:
+def plan_places(box: Bounds, settings: GallerySettings) -> Plan:
     """Grid points whose tiles lie within the raster's box, from the north-west, row by row."""
-    box, half = raster.bounds, settings.tile_side_m / 2
+    half = settings.tile_side_m / 2
 
     def inset(low: float, high: float) -> tuple[float, float]:
         # A raster smaller than one tile still has its middle; coverage decides about it.
@@ -246,7 +253,7 @@ def _fingerprint(raster: Path, model_id: str, model_hash: str, settings: Gallery
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _described(
+def describe_places(
     raster: RasterSource, plan: Plan, points: range, describe: Describe, settings: GallerySettings
 ) -> Chunk:
     """Describe those places of one chunk whose own tiles show enough, from all their viewpoints."""

@@ -14,6 +14,7 @@ when somebody asks; its window follows from its centre and the manifest's tile s
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,6 +81,8 @@ class Gallery:
         self.centres_m = np.column_stack([_column(table, "east_m"), _column(table, "north_m")])
         self.lat_deg = _column(table, "lat_deg")
         self.lon_deg = _column(table, "lon_deg")
+        # Threads that stay, as each keeps its own handle of the imagery.
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="tiles")
 
     @classmethod
     def open(cls, path: str | Path, verify: Literal["fast", "full"] = "fast") -> Gallery:
@@ -209,6 +212,39 @@ class Gallery:
                 for top, left in zip(tops, lefts, strict=True)
             ]
         )
+
+    def tiles_at(self, points_m: Float64Array) -> UInt8Array:
+        """Tiles (P, pixels, pixels, 3) around points (P, 2), on whole pixels of the gallery's grid.
+
+        Points near one another are read in one piece. See ``inside`` for where whole tiles can be cut.
+
+        Raises:
+            RasterError: the imagery vanished or is damaged.
+
+        """
+        pixel_m = self.manifest.tile_side_m / self.manifest.tile_pixels
+        snapped = np.round(points_m / pixel_m) * pixel_m
+        if float(np.ptp(snapped, axis=0).max()) <= self.manifest.tile_side_m / 2:
+            return self.tile_images_at(snapped)
+        return np.stack(list(self._readers.map(self._cut, snapped)))
+
+    @property
+    def viewpoints_m(self) -> Float64Array:
+        """Viewpoints (S, 2) of a place, metres east and north of its centre.
+
+        Those of the first place are the first S rows of ``index``, and so on.
+        """
+        return cell_viewpoints(self.manifest.viewpoints) * self.manifest.step_m
+
+    @property
+    def tile_side_m(self) -> float:
+        """Side of a tile in metres."""
+        return self.manifest.tile_side_m
+
+    @property
+    def cell_area_m2(self) -> float:
+        """Area that one place of the grid stands for, square metres."""
+        return self.manifest.step_m**2
 
     def inside(self, point_m: Float64Array) -> Float64Array:
         """Points (..., 2) of the local frame, moved to between the outermost places."""

@@ -1,7 +1,7 @@
-"""Tiles in the order of a photo: the student's search, then the teacher's second look.
+"""The tiles that resemble a photo: the student searches, the teacher re-ranks.
 
-K tiles in a ranking, T <= K of them seen by the teacher, n azimuth bins in the photo's canvas; S
-viewpoints of a place in the gallery.
+K tiles in a ranking, T <= K of them scored by the teacher, n azimuth bins in the photo's canvas, S
+viewpoints of a place.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from core.arrays import Float32Array, Float64Array, Int64Array, UInt8Array
+from core.arrays import Float32Array, Int64Array, UInt8Array
 from core.gallery.viewpoints import over_viewpoints
-from core.localization.calibration import ViewCalibration
-from core.localization.refinement import between_steps
-from core.localization.search import InnerProductIndex, search_all_shifts, search_places
+from core.localization.references import References
+from core.localization.search import search_all_shifts, search_places
 from core.models.alignment import aligned_scores
 from core.models.geossk import GeoSSK
+from core.models.two_branch import TwoBranch
 from core.photos.views import canvas_bins, ground_batch
 from core.polar import shift_from_heading, to_batch
 
-__all__ = [
-    "Ranking",
-    "in_order",
-    "rank_tiles",
-    "refine_position",
-    "rerank",
-]
+__all__ = ["POOL", "RERANKED", "Ranking", "describe_view", "rank_tiles", "rerank"]
+
+POOL = 128
+"""Tiles in a ranking: those that share the probability of an answer."""
+RERANKED = 20
+"""How many of the student's first tiles the teacher scores."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Tiles of one photo, best first.
+    """Tiles of one photo, best first by the student.
 
     Attributes:
-        rows: int64 (K,) gallery rows, each once.
+        rows: int64 (K,) rows of the places, each once.
         similarities: float32 (K,) of the student.
-        teacher_scores: float32 (T,) of the first T tiles, none before ``rerank``.
-        azimuth_shifts: float32 (K,) in [0, 32), nan where nobody knows.
-        viewpoint_similarities: float32 (K, S), the student's similarities of each place's viewpoints.
+        teacher_scores: float32 (T,) of the first T tiles; none before ``rerank``.
+        azimuth_shifts: float32 (K,) in [0, 32); nan where the student has no azimuth.
+        viewpoint_similarities: float32 (K, S) of each place's viewpoints.
+        searched: how many places were searched.
 
     """
 
@@ -49,48 +49,55 @@ class Ranking:
     teacher_scores: Float32Array
     azimuth_shifts: Float32Array
     viewpoint_similarities: Float32Array
+    searched: int
+
+
+@torch.inference_mode()
+def describe_view(student: TwoBranch, canvas: UInt8Array, device: str = "cpu") -> Float32Array:
+    """Descriptor of a canvas uint8 (h, w, 3): (n * D,) of an azimuth student, (D,) of a global one."""
+    batch = ground_batch([canvas], student.ground_size, device, whole=student.bins is None)
+    return student.describe_ground(batch)[0].float().cpu().numpy()
 
 
 def rank_tiles(
-    index: InnerProductIndex,
+    references: References,
     descriptor: Float32Array,
     n_bins: int | None,
-    k: int,
     heading_deg: float | None = None,
     rows: Int64Array | None = None,
-    viewpoints: int = 1,
+    k: int = POOL,
 ) -> Ranking:
-    """The k best tiles of a photo, as the student has it.
+    """The k best tiles for a photo, by the student.
 
     Args:
-        index: inner-product index over tile descriptors.
-        descriptor: (n * D,) of n azimuth bins, or (D,) of a global student.
-        n_bins: n, or None for a global student, which knows no azimuth shifts.
-        k: how many tiles at most.
+        references: what is searched.
+        descriptor: of the photo, see ``describe_view``.
+        n_bins: azimuth bins of its canvas; None for a global student.
         heading_deg: of the photo's centre, where known: only that azimuth shift is tried.
-        rows: gallery rows to search; all by default.
-        viewpoints: S, descriptors of a place in the index, one after another.
+        rows: rows of the places to search; all by default.
+        k: how many tiles at most.
 
     """
-    unseen = np.empty(0, dtype=np.float32)
+    index, viewpoints = references.index, len(references.viewpoints_m)
+    searched = len(references.centres_m) if rows is None else len(rows)
+    none = np.empty(0, dtype=np.float32)
     if n_bins is None:
         best, curves = search_places(index, descriptor[None], k, viewpoints, rows)
-        viewpoint_similarities = curves[:, :, 0]
-        similarities = over_viewpoints(viewpoint_similarities)
+        each = curves[:, :, 0]
+        similarities = over_viewpoints(each)
         order = np.argsort(-similarities, kind="stable")[:k]
-        azimuth_shifts = np.full(len(order), np.nan, dtype=np.float32)
-        return Ranking(
-            best[order], similarities[order], unseen, azimuth_shifts, viewpoint_similarities[order]
-        )
+        shifts = np.full(len(order), np.nan, dtype=np.float32)
+        return Ranking(best[order], similarities[order], none, shifts, each[order], searched)
     wanted = None if heading_deg is None else [shift_from_heading(heading_deg, n_bins)]
     found = search_all_shifts(index, descriptor, n_bins, k, rows, wanted, viewpoints=viewpoints)
     known = found.rows[0] >= 0
     return Ranking(
         rows=found.rows[0][known],
         similarities=found.similarities[0][known],
-        teacher_scores=unseen,
+        teacher_scores=none,
         azimuth_shifts=found.azimuth_shifts[0][known],
         viewpoint_similarities=found.viewpoint_similarities[0][known],
+        searched=searched,
     )
 
 
@@ -99,88 +106,38 @@ def rerank(
     ranking: Ranking,
     teacher: GeoSSK,
     canvas: UInt8Array,
-    tiles: Sequence[UInt8Array],
+    tiles: UInt8Array | Sequence[UInt8Array],
     heading_deg: float | None = None,
     device: str = "cpu",
 ) -> Ranking:
-    """Let the teacher score the first T tiles; the order stays the student's.
+    """The ranking with the teacher's scores of its first T tiles; their order stays the student's.
+
+    Every tile is aligned at the student's azimuth shift. A global student has none: then an azimuth
+    teacher finds its own, or takes the one of a known heading.
 
     Args:
         ranking: of the student.
         teacher: in evaluation mode.
         canvas: uint8 (h, w, 3) of whole azimuth bins.
-        tiles: uint8 (S, S, 3) each, of the first T places around the points where the student
-            believes the camera in them.
-        heading_deg: where known; used for azimuth shifts that the student does not know.
+        tiles: uint8 (T, S, S, 3), cut around the estimated positions in the first T places.
+        heading_deg: of the photo's centre, where known.
         device: where the teacher is.
-
-    Each tile is met at the student's azimuth shift. A global student knows none: then the azimuth shift that the
-    teacher's own descriptors find best becomes the tile's, unless the teacher is global too.
 
     """
     count = len(tiles)
     if not count:
         return ranking
     view = ground_batch([canvas], teacher.ground_size, device, whole=teacher.base.bins is None)
-    seen = to_batch(tiles, teacher.aerial_size, device)
-    azimuth_shifts = ranking.azimuth_shifts[:count]
-    unknown = bool(np.isnan(azimuth_shifts).any())
+    batch = to_batch(tiles, teacher.aerial_size, device)
+    shifts = ranking.azimuth_shifts[:count]
+    unknown = bool(np.isnan(shifts).any())
     if unknown and heading_deg is not None:
-        azimuth_shifts = np.full_like(
-            azimuth_shifts, shift_from_heading(heading_deg, canvas_bins(canvas))
-        )
+        shifts = np.full_like(shifts, shift_from_heading(heading_deg, canvas_bins(canvas)))
         unknown = False
-    scores, met = aligned_scores(teacher, view, seen, None if unknown else azimuth_shifts)
+    scores, aligned = aligned_scores(teacher, view, batch, None if unknown else shifts)
     if teacher.base.bins is None:
-        azimuth_shifts = ranking.azimuth_shifts[:count]
+        shifts = ranking.azimuth_shifts[:count]
     elif unknown:
-        azimuth_shifts = met
-    return replace(
-        ranking,
-        teacher_scores=scores,
-        azimuth_shifts=np.concatenate([azimuth_shifts, ranking.azimuth_shifts[count:]]),
-    )
-
-
-@torch.inference_mode()
-def refine_position(
-    teacher: GeoSSK,
-    canvas: UInt8Array,
-    azimuth_shift: float,
-    points: Float64Array,
-    tiles: UInt8Array,
-    device: str = "cpu",
-) -> Float64Array:
-    """Where the camera probably stood, (2,) in metres, as the teacher sees it.
-
-    Args:
-        teacher: with azimuth bins, in evaluation mode.
-        canvas: uint8 (h, w, 3) of whole azimuth bins.
-        azimuth_shift: at which the place was found, in [0, 32).
-        points: (P, 2) in metres, see ``position.steps_around``.
-        tiles: uint8 (P, S, S, 3), cut around them.
-        device: where the teacher is.
-    """
-    view = ground_batch([canvas], teacher.ground_size, device)
-    seen = to_batch(tiles, teacher.aerial_size, device)
-    shifts = np.full(len(tiles), azimuth_shift, np.float32)
-    scores = aligned_scores(teacher, view, seen, shifts, mirrored=0)[0]
-    return between_steps(points, scores)
-
-
-def in_order(ranking: Ranking, view: ViewCalibration) -> tuple[Ranking, Float64Array]:
-    """The tiles by their calibrated logits (K,), and these, best first.
-
-    What the teacher has not seen never comes before what it has (see ``ViewCalibration.logits``).
-    """
-    logits = np.asarray(view.logits(ranking.similarities, ranking.teacher_scores), dtype=np.float64)
-    order = np.argsort(-logits, kind="stable")
-    seen = order[: len(ranking.teacher_scores)]
-    ordered = Ranking(
-        rows=ranking.rows[order],
-        similarities=ranking.similarities[order],
-        teacher_scores=ranking.teacher_scores[seen],
-        azimuth_shifts=ranking.azimuth_shifts[order],
-        viewpoint_similarities=ranking.viewpoint_similarities[order],
-    )
-    return ordered, logits[order]
+        shifts = aligned
+    shifts = np.concatenate([shifts, ranking.azimuth_shifts[count:]])
+    return replace(ranking, teacher_scores=scores, azimuth_shifts=shifts)

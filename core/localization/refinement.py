@@ -1,70 +1,83 @@
 """Where the camera stood within the place that was found.
 
-A gallery's places lie 19.2 m apart, so the centre of the right one is some 8 m from a camera. But the
-best place's neighbours score too, and every place scores from several viewpoints: the mean of all
-these points, weighed by their scores, lies much nearer. A teacher that learned to tell pairs that lie
-over one another from those that do not quite can halve what is left: it looks at the place from there
-and from a few steps around.
+A gallery's places lie 19.2 m apart, so the centre of the right one is some 8 m from a camera. The best
+place's neighbours score too, and every place scores from several viewpoints: the mean of all these points,
+weighted by their scores, lies much nearer. The teacher can halve what is left: it scores the tile around
+that point and around four points beside it.
 
-K places with S points each; metres east and north.
+K places with S viewpoints each; metres east and north.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
-from core.arrays import Float64Array, FloatArray
+from core.arrays import Float64Array, FloatArray, UInt8Array
 from core.gallery.viewpoints import SHARPNESS
+from core.localization.ranking import Ranking
+from core.localization.references import References
+from core.models.alignment import aligned_scores
+from core.models.geossk import GeoSSK
+from core.photos.views import ground_batch
+from core.polar import to_batch
 
-__all__ = ["REACH", "STRIDE_M", "between_steps", "camera_position", "steps_around"]
+__all__ = ["REACH", "STRIDE_M", "estimated_position", "refine_position", "weighted_position"]
 
 REACH = 0.375
 """Sides of a tile from the best place within which others have a say: on the usual grid the eight
 around it. Twice as far was no better on a validation town."""
 STRIDE_M = 4.0
-"""How far a teacher steps aside: on a validation town better than 2 and 3 m, and four steps to the sides
-as good as eight."""
+"""Distance of the points beside the estimate: on a validation town better than 2 and 3 m, and four of
+them as good as eight."""
 STEPS = np.array([(0.0, 0.0), (1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)])
-DISCERNING = 30.0
-"""How much a better score of a teacher counts more than a worse one; chosen there too."""
+TEACHER_SHARPNESS = 30.0
+"""How much a better score of the teacher counts more than a worse one; chosen there too."""
 
 
-def camera_position(
-    centres: FloatArray,
-    scores: FloatArray,
-    first: int,
-    side_m: float,
-    viewpoints: npt.ArrayLike = ((0.0, 0.0),),
+def estimated_position(references: References, ranking: Ranking, at: int) -> Float64Array:
+    """Where (2,) the student puts the camera in the place at one position of its ranking.
+
+    The mean of the viewpoints of that place and of its neighbours, each weighted by
+    exp(SHARPNESS * similarity), moved to where a whole tile can be cut.
+    """
+    centres = references.centres_m[ranking.rows]
+    apart = np.hypot(*(centres - centres[at]).T)
+    near = apart <= REACH * references.tile_side_m + 1e-6
+    points = centres[near][:, None] + references.viewpoints_m
+    scores = SHARPNESS * ranking.viewpoint_similarities[near]
+    return references.inside(weighted_position(points.reshape(-1, 2), scores.reshape(-1)))
+
+
+@torch.inference_mode()
+def refine_position(
+    references: References,
+    teacher: GeoSSK,
+    canvas: UInt8Array,
+    azimuth_shift: float,
+    estimate_m: Float64Array,
+    device: str = "cpu",
 ) -> Float64Array:
-    """Where the camera probably stood: (2,) metres in the frame of ``centres``.
+    """Where (2,) the teacher puts the camera, from the student's estimate (2,).
 
     Args:
-        centres: (K, 2) of places.
-        scores: (K, S) the student's, of their viewpoints; a point's weight is exp(SHARPNESS * score),
-            -inf where a place is out of the question.
-        first: the place that was found, 0 to K - 1; its scores are finite.
-        side_m: of a tile.
-        viewpoints: (S, 2) east and north of a place's centre, in half sides of its tile.
+        references: with the imagery.
+        teacher: with azimuth bins, in evaluation mode.
+        canvas: uint8 (h, w, 3) of whole azimuth bins.
+        azimuth_shift: at which the place was found, in [0, 32).
+        estimate_m: from where to step aside.
+        device: where the teacher is.
 
     """
-    apart = np.hypot(*(centres - centres[first]).T)
-    near = apart <= REACH * side_m + 1e-6
-    points = centres[near][:, None] + np.asarray(viewpoints, np.float64) * side_m / 2
-    return _weighed(points.reshape(-1, 2), SHARPNESS * scores[near].reshape(-1))
+    points = references.inside(estimate_m + STRIDE_M * STEPS)
+    tiles = to_batch(references.tiles_at(points), teacher.aerial_size, device)
+    view = ground_batch([canvas], teacher.ground_size, device)
+    shifts = np.full(len(points), azimuth_shift, np.float32)
+    scores = aligned_scores(teacher, view, tiles, shifts, mirrored=0)[0]
+    return weighted_position(points, TEACHER_SHARPNESS * scores)
 
 
-def steps_around(point: FloatArray) -> Float64Array:
-    """A point (2,) in metres and those a stride to the east, west, north and south of it: (5, 2)."""
-    return np.asarray(point + STRIDE_M * STEPS)
-
-
-def between_steps(points: FloatArray, scores: FloatArray) -> Float64Array:
-    """Where among points (P, 2) in metres a camera probably stood, (2,), by a teacher's scores (P,)."""
-    return _weighed(points, DISCERNING * scores)
-
-
-def _weighed(points: FloatArray, logits: FloatArray) -> Float64Array:
-    """Mean (2,) of points (P, 2), weighed by the exponentials of logits (P,)."""
+def weighted_position(points: FloatArray, logits: FloatArray) -> Float64Array:
+    """Mean (2,) of points (P, 2), weighted by the exponentials of logits (P,)."""
     weights = np.exp(logits.astype(np.float64) - logits.max())
     return np.asarray((weights[:, None] * points).sum(axis=0) / weights.sum())

@@ -1,4 +1,4 @@
-"""The section of docs/results.md that says whether the confidence can be trusted."""
+"""The section of docs/results.md that says whether the probabilities can be trusted."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def _view(row: Row) -> str:
     return "all widths" if row["fov_deg"] is None else f"{row['fov_deg']:g}°"
 
 
-def _calibrated(rows: Sequence[Row]) -> str:
+def _calibrated(rows: Sequence[Row], named: Sequence[str]) -> str:
     """Own photos beside the mixture: what was said, what was right, and how far they are apart."""
     lines = []
-    for row in rows:
-        cells = [_view(row)]
+    for row, name in zip(rows, named, strict=True):
+        cells = [name]
         for part in (row["own"], row["mixture"]):
             cells += [share(part["mean_confidence"]), share(part["right"])]
             cells += [
@@ -29,43 +29,56 @@ def _calibrated(rows: Sequence[Row]) -> str:
             cells += [number(part["brier_score"], 3)]
         lines.append(cells)
     names = ("said", "right", "ECE (luck)", "Brier")
-    return table(["view", *names, *(f"mixture: {name}" for name in names)], lines)
+    return table(["", *names, *(f"mixture: {name}" for name in names)], lines)
 
 
-def _chosen(rows: Sequence[Row]) -> str:
+def _chosen(rows: Sequence[Row], named: Sequence[str]) -> str:
     """Accuracy of the surest answers, and what the program itself calls a confident match."""
     lines = []
-    for row in rows:
+    for row, name in zip(rows, named, strict=True):
         own = row["own"]
         at = {point["coverage"]: point["right"] for point in own["coverage"]}
-        cells = [_view(row), *(share(at[covered]) for covered in (0.1, 0.3, 0.5, 1.0))]
+        cells = [name, *(share(at[covered]) for covered in (0.1, 0.3, 0.5, 1.0))]
         cells += [share(own["area_under_coverage"]), share(own["confident"]["coverage"])]
-        cells += [share(own["confident"]["right"]), share(row["strangers"]["false_match_rate"])]
+        cells += [share(own["confident"]["right"]), share(row["outside"]["confident"])]
         lines.append(cells)
-    head = ["view", "surest 10 %", "30 %", "50 %", "all", "area", "confident", "right of these"]
-    return table([*head, "strangers confident"], lines)
+    head = ["", "surest 10 %", "30 %", "50 %", "all", "area", "confident", "right of these"]
+    return table([*head, "from outside, confident"], lines)
 
 
-def _apart(rows: Sequence[Row]) -> str:
+def _apart(rows: Sequence[Row], named: Sequence[str]) -> str:
+    keys = ("own_or_outside", "right_or_not", "right_or_wrong")
     lines = []
-    for row in rows:
-        found = (
-            row["auroc"][key] for key in ("own_or_elsewhere", "right_or_not", "right_or_wrong")
-        )
-        lines.append(
-            [_view(row)]
-            + [
-                "" if one is None else f"{one['area']:.3f} ± {one['standard_error']:.3f}"
-                for one in found
-            ]
-        )
-    head = [
-        "view",
-        "own or elsewhere",
-        "right or not (wrong, elsewhere)",
-        "right or wrong, own only",
+    for row, name in zip(rows, named, strict=True):
+        found = (row["auroc"][key] for key in keys)
+        cells = [
+            "" if one is None else f"{one['area']:.3f} ± {one['standard_error']:.3f}" for one in found
+        ]
+        lines.append([name, *cells])
+    head = ["own or outside", "right or not (wrong, outside)", "right or wrong, own only"]
+    return table(["", *head], lines)
+
+
+def _kinds(row: Row) -> str:
+    """Each kind of photo from outside, all widths together."""
+    lines = [
+        [kind, str(one["photos"]), share(one["confident"]), share(one["mean_outside_probability"])]
+        for kind, one in row["outside"]["kinds"].items()
     ]
-    return table(head, lines)
+    return table(["from", "photos", "confident", "mean probability of being outside"], lines)
+
+
+def _areas(rows: Sequence[Row], named: Sequence[str]) -> str:
+    """How many cameras the stated areas hold."""
+    lines = []
+    for row, name in zip(rows, named, strict=True):
+        cells = [name]
+        for size in ("50", "90"):
+            one = row["areas"][size]
+            held = "" if one["held"] is None else share(one["held"])
+            cells += [held, str(one["photos"])]
+        lines.append(cells)
+    return table(["", "in the 50 % area", "of", "in the 90 % area", "of"], lines)
 
 
 def trust_section(report: Row, picture: str | None = None) -> str:
@@ -74,28 +87,41 @@ def trust_section(report: Row, picture: str | None = None) -> str:
     Args:
         report: as the command wrote it.
         picture: how the page calls the report's figure, if there is one.
+
     """
     rows = report["rows"]
-    own, strangers = rows[0]["own"]["photos"], rows[0]["strangers"]["photos"]
+    plain = [row for row in rows if row["case"] == rows[0]["case"]]
+    totals = [row for row in rows if row["fov_deg"] is None]
+    widths, cases = [_view(row) for row in plain], [row["case"] for row in totals]
+    own, outside = rows[0]["own"]["photos"], rows[0]["outside"]["photos"]
     models = "the student alone" if report["teacher"] is None else "student and teacher"
     image = (
         "" if picture is None else f"![Reliability, and accuracy against coverage]({picture})\n\n"
     )
     return (
-        "## Can the confidence be trusted?\n\n"
-        "Confidence is the probability, calibrated on validation towns, that the first place lies "
-        f"within 25 m. Here {models} on {report['data']}, for each width {own} photos of its own and "
-        f"{strangers} strangers from {', '.join(report['elsewhere'])}, for which no place is right; "
-        "up to 112.5° as photo frames, heading unknown, tiles as a gallery cuts them. In the mixture "
-        f"strangers weigh {100 * report['strangers_share']:g} % of all, as the calibration assumes. "
+        "## Can the probabilities be trusted?\n\n"
+        "The probability of the first place, calibrated on validation towns: that the answered position "
+        f"lies within 25 m of the camera. Here {models} on {report['data']}, for each width {own} photos "
+        f"of its own and {outside} from outside: of {', '.join(report['other_towns'])}, sample pictures "
+        "that Python packages carry, textures and rooms, for which no place is right; up to 112.5° as "
+        "photo frames. In the mixture photos from outside weigh "
+        f"{100 * report['outside_share']:g} % of all, as the calibration assumes. A confident match is an "
+        "answer whose first place is more likely than everything else together. "
         f"`{report['command']}`, {report['date']}, {report['machine']}, seed {report['seed']}.\n\n"
         f"{image}"
         "In per cent: mean confidence, share right, and expected calibration error in ten bins (in "
-        "brackets what luck alone would make of it, were every confidence exact).\n\n"
-        f"{_calibrated(rows)}\n\n"
+        "brackets what luck alone would make of it, were every confidence exact). Heading unknown, all "
+        f"places:\n\n{_calibrated(plain, widths)}\n\n"
+        "All widths together, by what is known beside the photo and by the size of the gallery:\n\n"
+        f"{_calibrated(totals, cases)}\n\n"
         "In per cent, of the town's own photos: right among the surest answers, mean of that over all "
         "coverages; how many the program calls a confident match, and right of these; last, how many "
-        f"strangers it calls so.\n\n{_chosen(rows)}\n\n"
-        "How well confidence tells photos apart (AUROC ± Hanley and McNeil's standard error, which "
-        f"takes photos for independent; 0.5 is chance).\n\n{_apart(rows)}\n"
+        f"photos from outside it calls so.\n\n{_chosen(plain, widths)}\n\n"
+        f"{_chosen(totals, cases)}\n\n"
+        f"By kind, all widths, no help, in per cent:\n\n{_kinds(plain[-1])}\n\n"
+        "How well the probabilities tell photos apart (AUROC ± Hanley and McNeil's standard error, which "
+        "takes photos for independent; 0.5 is chance): own from outside by the probability of being "
+        f"outside, the others by that of the first place.\n\n{_apart(plain, widths)}\n\n"
+        "Cameras within the areas that are said to hold 50 and 90 % of the probability, in per cent of "
+        f"those own photos for which there is such an area:\n\n{_areas(totals, cases)}\n"
     )

@@ -12,30 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
 
-from core.arrays import BoolArray, Float64Array, UInt8Array
+from core.arrays import BoolArray, UInt8Array
 from core.data.worlds import PatchTruth, Town, with_truth_of
-from core.evaluation.descriptors import (
-    Queries,
-    cut_queries,
-    describe_places,
-    describe_views,
-    draw_crops,
-    match,
-    town_grid,
-    town_viewpoints,
-)
-from core.evaluation.metrics import (
-    rank_of_truth,
-    recall_at,
-    share_within,
-    standard_error,
-    worst_first_place,
-)
-from core.models.two_branch import TwoBranch
+from core.evaluation.answers import RIGHT_M, DescribedTown
+from core.evaluation.metrics import recall_at, share_within, standard_error
+from core.evaluation.queries import Queries, cut_queries, draw_crops
+from core.evaluation.towns import TownReferences
+from core.localization.answer import Models
 from core.photos.canvas import UNSEEN
 from core.polar import BINS
 
@@ -101,21 +89,13 @@ OF_TILES: Mapping[str, Callable[[UInt8Array, Random], UInt8Array]] = {
 """What is left of tiles (n, S, S, 3), photos being whole."""
 
 
-class _Changed:
-    """A town whose tiles are changed as they are cut."""
-
-    def __init__(
-        self, town: Town, change: Callable[[UInt8Array, Random], UInt8Array], seed: int
-    ) -> None:
-        self._town, self._change = town, change
-        self._random = np.random.default_rng(seed)
-
-    def crop_tiles(self, centres: Float64Array, pixels: int) -> UInt8Array:
-        return self._change(self._town.crop_tiles(centres, pixels), self._random)
-
-
 def measure_shortcuts(
-    town: Town, truth: PatchTruth, student: TwoBranch, count: int = 300, seed: int = 0
+    town: Town,
+    truth: PatchTruth,
+    models: Models,
+    count: int = 300,
+    seed: int = 0,
+    workers: int = 1,
 ) -> list[Row]:
     """Recall of full panoramas at unknown heading for each thing that is left of photos or tiles.
 
@@ -124,9 +104,10 @@ def measure_shortcuts(
     Args:
         town: with its imagery.
         truth: what the patches of this very town's panoramas show.
-        student: in evaluation mode.
+        models: a student, alone.
         count: panoramas, at most as many as there are.
         seed: of the panoramas and of every order that is drawn.
+        workers: photos answered at a time.
 
     Raises:
         WorldError: the truth of another number of panoramas.
@@ -137,21 +118,21 @@ def measure_shortcuts(
     queries = cut_queries(town, BINS, chosen, np.zeros(len(chosen), np.int64))
     names = np.array(truth.class_names)[truth.class_id[chosen]]
     sky, cars = names == "sky", names == "vehicle"
-    centres = town_grid(town)
-    points = town_viewpoints(centres)
-    places = describe_places(student, town, points)
+    whole = DescribedTown(town, TownReferences.describe(town, models.student), models, workers)
     rows = []
     for name, change in tqdm(OF_PHOTOS.items(), desc="shortcuts", leave=False):
         left = change(queries.views, sky, cars, np.random.default_rng((seed, 1)))
         shown = (
             cars.any(axis=(1, 2)) if name.endswith("vehicles only") else np.full(len(cars), True)
         )
-        asked = _some(replace(queries, views=np.ascontiguousarray(left)), shown)
-        rows.append({"of": "photo", "left": name, **_figures(student, asked, places, centres)})
+        some = _some(replace(queries, views=np.ascontiguousarray(left)), shown)
+        rows.append({"of": "photo", "left": name, **_metrics(whole, some)})
     for name, cut in OF_TILES.items():
-        # Any: it offers the one thing that describing places asks of a town.
-        changed = describe_places(student, _Changed(town, cut, seed), points)  # type: ignore[arg-type]
-        rows.append({"of": "tile", "left": name, **_figures(student, queries, changed, centres)})
+        changed = partial(cut, random=np.random.default_rng(seed))
+        places = TownReferences.describe(town, models.student, change=changed)
+        rows.append(
+            {"of": "tile", "left": name, **_metrics(replace(whole, references=places), queries)}
+        )
     return rows
 
 
@@ -164,20 +145,19 @@ def _some(queries: Queries, shown: BoolArray) -> Queries:
     )
 
 
-def _figures(student: TwoBranch, queries: Queries, places: object, centres: Float64Array) -> Row:
+def _metrics(described: DescribedTown, queries: Queries) -> Row:
+    centres = described.references.centres_m
     if not len(queries.views):
         empty = ("hit@1", "within_25_m", "standard_error_25_m", "chance_25_m")
         return {"queries": 0, "gallery": len(centres), **dict.fromkeys(empty)}
-    matches = match(describe_views(student, queries), places, bins=student.bins)  # type: ignore[arg-type]
+    answers = described.answers(queries)
+    near = share_within(answers.error_m, RIGHT_M)
     distance = np.linalg.norm(queries.places[:, None] - centres[None], axis=2)
-    ranks = rank_of_truth(matches.similarity, distance.argmin(axis=1))
-    first = worst_first_place(matches.similarity, distance)
-    near = share_within(distance[np.arange(len(first)), first], 25)
     return {
-        "queries": len(first),
+        "queries": len(answers),
         "gallery": len(centres),
-        "hit@1": recall_at(ranks, 1),
+        "hit@1": recall_at(answers.rank, 1),
         "within_25_m": near,
-        "standard_error_25_m": standard_error(near, len(first)),
-        "chance_25_m": float((distance <= 25).mean()),
+        "standard_error_25_m": standard_error(near, len(answers)),
+        "chance_25_m": float((distance <= RIGHT_M).mean()),
     }
