@@ -259,7 +259,7 @@ def test_a_polar_view_made_beforehand_is_not_transformed_again():
 
 def test_an_azimuth_model_is_met_at_the_data_sets_heading(tmp_path, capsys):
     """Twin branches, and panoramas that are the polar views of their tiles: all are found."""
-    from core.polar import tile_to_polar
+    from tests.canvases import tile_to_polar
 
     root = fake_benchmarks.write_cvusa(tmp_path / "CVUSA")
     benchmark = open_benchmark("cvusa", root)

@@ -30,7 +30,7 @@ from core.models.l2ltr import L2ltr, L2ltrConfig
 from core.models.pretrained import load_official, split_official
 from core.models.saig import Saig, SaigConfig
 from core.models.two_branch import TwoBranch
-from core.polar import tile_to_polar
+from tests.canvases import tile_to_polar
 from tests.parity import fill, listed_keys, weights
 from tests.test_pretrained import Archive
 
