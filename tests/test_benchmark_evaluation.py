@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from core.checkpoints import save_model
 from core.cli import main
@@ -308,7 +309,7 @@ def test_a_converted_model_is_measured_as_its_authors_did(tmp_path, capsys):
             middle = panorama.crop((0, 14, 112, 42)).resize((512, 128), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(middle)).permute(2, 0, 1).float() / 255
         features = source.ground_encoder(((pixels - 0.5) / 0.5)[None]).mean(dim=1)
-        wanted = torch.nn.functional.normalize(features, dim=1)[0].detach().numpy()
+        wanted = F.normalize(features, dim=1)[0].detach().numpy()
         np.testing.assert_allclose(descriptor, wanted, atol=1e-6)
 
 

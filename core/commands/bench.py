@@ -47,7 +47,7 @@ def bench(
     teacher: Annotated[
         Path | None, typer.Option(help="Model folder; by default the one beside the student.")
     ] = None,
-    rerank: Annotated[bool, typer.Option(help="With the teacher's second look.")] = True,
+    rerank: Annotated[bool, typer.Option(help="With re-ranking by the teacher.")] = True,
     repeat: Annotated[int, typer.Option(help="Runs of each thing.")] = 5,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

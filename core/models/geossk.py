@@ -32,6 +32,7 @@ __all__ = [
     "GeoSSKConfig",
     "Interaction",
     "contribution_factor",
+    "token_parts",
 ]
 
 
@@ -92,6 +93,25 @@ class ProjectedTokens:
         return ProjectedTokens(*(one(getattr(self, name)) for name in self.__dataclass_fields__))
 
 
+def token_parts(tokens: Tensor, pool: nn.Module) -> Tensor:
+    """Each token's summand of its bin: (B, N, C) -> (B, rows, columns, D).
+
+    Azimuth pooling has one column per bin. GAP has one column, of N rows.
+
+    Raises:
+        SettingError: another pooling, whose descriptor is no sum over tokens.
+
+    """
+    if isinstance(pool, AzimuthPooling):
+        return pool.contributions(tokens, tokens.shape[1] // pool.rows)
+    if isinstance(pool, GapPooling):
+        return (tokens / tokens.shape[1])[:, :, None]
+    raise SettingError(
+        f"Contribution factors: got {type(pool).__name__}, expected gap or azimuth pooling. Choose a "
+        "model with one of them."
+    )
+
+
 def contribution_factor(parts: Tensor, equal_bins: bool) -> Tensor:
     """Share of each token in its image's descriptor; sums to 1 over an image.
 
@@ -150,7 +170,7 @@ class GeoSSK(nn.Module):
             raise SettingError(
                 f"Teacher: got {self.config.heads} heads for {channels} channels, expected a divisor."
             )
-        if base.bins is None and not isinstance(base.ground_pool, GapPooling):
+        if not isinstance(base.ground_pool, AzimuthPooling | GapPooling):
             raise SettingError("Teacher: its base must have gap or azimuth pooling.")
         self.norm = nn.LayerNorm(channels)
         self.query = _identity_heads(base.ground_pool.dim, self.config.heads)
@@ -175,18 +195,12 @@ class GeoSSK(nn.Module):
         """
         return self.base.aerial_tokens(tiles, rotations)
 
-    def _parts(self, tokens: Tensor, pool: nn.Module) -> Tensor:
-        """Each token's summand of its bin: (B, rows, columns, D); GAP is one column of N rows."""
-        if isinstance(pool, AzimuthPooling):
-            return pool.contributions(tokens, tokens.shape[1] // self.rows)
-        return (tokens / tokens.shape[1])[:, :, None]
-
     def factors(self, ground: Tensor, aerial: Tensor) -> tuple[Tensor, Tensor]:
         """Contribution factors phi of ground tokens (Q, N) and aerial tokens (R, M)."""
         equal = self.base.bins is not None
         return (
-            contribution_factor(self._parts(ground, self.base.ground_pool), equal_bins=False),
-            contribution_factor(self._parts(aerial, self.base.aerial_pool), equal_bins=equal),
+            contribution_factor(token_parts(ground, self.base.ground_pool), equal_bins=False),
+            contribution_factor(token_parts(aerial, self.base.aerial_pool), equal_bins=equal),
         )
 
     def gate(self, phi: Tensor) -> Tensor:
@@ -198,8 +212,8 @@ class GeoSSK(nn.Module):
 
     def plain_bins(self, ground: Tensor, aerial: Tensor) -> tuple[Tensor, Tensor]:
         """Bins before interaction, not normalised: (Q, n, D) and (R, K, D); one for a global base."""
-        ground_bins = self._parts(ground, self.base.ground_pool).sum(1)
-        return ground_bins, self._parts(aerial, self.base.aerial_pool).sum(1)
+        ground_bins = token_parts(ground, self.base.ground_pool).sum(1)
+        return ground_bins, token_parts(aerial, self.base.aerial_pool).sum(1)
 
     def plain_similarity(self, ground: Tensor, aerial: Tensor) -> Tensor:
         """Similarity before interaction: (Q, R, K) over azimuth shifts, or (Q, R) for a global base."""
@@ -382,7 +396,7 @@ class GeoSSK(nn.Module):
         Pooling is linear, so the message is formed after pooling, never token by token
         (geossk.md 4).
         """
-        parts = self._parts(tokens, own)
+        parts = token_parts(tokens, own)
         phi = contribution_factor(parts, equal_bins and self.base.bins is not None)
         summands = parts.flatten(1, 2)
         scale = summands.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
