@@ -42,11 +42,11 @@ def test_rows_are_radius_with_the_edge_on_top() -> None:
     assert abs(row - 0.25 * 128) < 3
 
 
-def test_a_tile_turned_counter_clockwise_is_its_polar_view_shifted_left_by_a_quarter() -> None:
+def test_a_tile_rotated_counter_clockwise_is_its_polar_view_shifted_left_by_a_quarter() -> None:
     tile = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    turned = tile_to_polar(np.rot90(tile).copy())
+    rotated = tile_to_polar(np.rot90(tile).copy())
     shifted = np.roll(tile_to_polar(tile), -512 // 4, axis=1)
-    assert np.abs(turned.astype(int) - shifted.astype(int)).max() <= 1
+    assert np.abs(rotated.astype(int) - shifted.astype(int)).max() <= 1
 
 
 def test_shifting_a_canvas_right_brings_its_left_neighbour_to_the_centre() -> None:

@@ -244,9 +244,9 @@ def test_turning_a_panorama_turns_its_tokens_and_nothing_else(build) -> None:
     size = (64, 256)
     encoder = build(size, azimuth=True).double().eval()
     batch, step = images(1, 3, *size), encoder.stride[1]
-    turned = encoder.feature_map(batch.roll(3 * step, dims=3), circular=True)
+    shifted = encoder.feature_map(batch.roll(3 * step, dims=3), circular=True)
     expected = encoder.feature_map(batch, circular=True).roll(3, dims=3)
-    torch.testing.assert_close(turned, expected)
+    torch.testing.assert_close(shifted, expected)
 
 
 @torch.no_grad()

@@ -96,7 +96,7 @@ def bench_models(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    # A GPU's convolutions round float32 to 10 bits of mantissa unless told not to.
+    # A GPU's convolutions round float32 to 10 bits of mantissa by default.
     torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(seed)
     names, batches = model or ["saig-d", "l2ltr"], batch or [1, 32]

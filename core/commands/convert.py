@@ -25,7 +25,7 @@ def convert(
     out: Annotated[Path, typer.Option(help="Model folder to write; a new one.")],
     polar: Annotated[
         bool | None,
-        typer.Option(help="Whether the aerial branch sees polar views; by default L2LTR's does."),
+        typer.Option(help="Whether the aerial branch takes polar views; by default L2LTR's does."),
     ] = None,
     data_set: Annotated[
         str | None,

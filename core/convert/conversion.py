@@ -354,12 +354,12 @@ def _card(config: Mapping[str, Any]) -> str:
         )
     else:
         purpose = f"Trained by its authors; protocol: {protocol['text'] or 'not known'}."
-    seen = "the polar view of the tile" if model["polar"] else "the tile as it is"
+    view = "the polar view of the tile" if model["polar"] else "the tile as it is"
     return (
         f"# {config['name']}, {model['pooling']}, converted\n\n{purpose}\n\n"
         f"- from `{source['file']}`, SHA-256 {source['sha256']}, weights unchanged in float32\n"
         f"- ground {_text(model['ground_size'])} px, tile {_text(model['aerial_size'])} px; the "
-        f"aerial branch sees {seen}\n"
+        f"aerial branch takes {view}\n"
         f"- left out of the file: {', '.join(source['dropped']) or 'nothing'}\n"
         f"- assumed, neither in the file nor given: {', '.join(source['assumed']) or 'nothing'}\n\n"
         f"{_caution(config)}"

@@ -86,7 +86,7 @@ def model_pictures(model: nn.Module, photo: Photo | None) -> tuple[Pictures, tup
         except SettingError as error:
             missing[str(error)] = None
     if not pictures:
-        hint = "Or add --photo: the contribution of each part of a photo needs neither."
+        hint = "Or add --photo to draw the contribution of each part of a photo."
         raise SettingError(" ".join([*missing, hint] if photo is None else missing))
     return pictures, tuple(missing)
 

@@ -94,7 +94,7 @@ def build_model(
         ground_size: (height, width) of a full canvas in pixels.
         aerial_size: (height, width) of a tile in pixels.
         dim: values per azimuth bin; used by ``azimuth`` only.
-        polar: whether the aerial branch sees the polar view; by default azimuth models do.
+        polar: whether the aerial branch takes the polar view; by default azimuth models do.
 
     Raises:
         SettingError: an unknown name or pooling, a pooling that the encoder does not have, or sizes
