@@ -42,7 +42,9 @@ def test_frame_is_exact_from_its_origin(
     east, north = LocalFrame(origin).to_metres(far)
     assert np.hypot(east, north) == pytest.approx(length, abs=1e-3)
     assert distance_m(origin, far) == pytest.approx(length, abs=1e-3)
-    assert angle_difference_deg(np.degrees(np.arctan2(east, north)), azimuth) < 0.01
+    # Seen from the origin, a millimetre (see above) is more than 0.01 degrees within 6 m.
+    limit = max(0.01, np.degrees(1e-3 / length))
+    assert angle_difference_deg(np.degrees(np.arctan2(east, north)), azimuth) < limit
     assert angle_difference_deg(bearing_deg(origin, far), azimuth) < 0.01
 
 

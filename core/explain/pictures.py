@@ -121,7 +121,7 @@ def _contributions(model: TwoBranch, photo: Photo) -> Pictures:
 
 
 def _view(model: TwoBranch, photo: Photo) -> tuple[Tensor, Image.Image]:
-    """The photo as the ground branch takes it, (1, 3, H, W), and enlarged to be looked at."""
+    """The photo as the ground branch takes it, (1, 3, H, W), and enlarged for display."""
     canvas = canvas_of(photo, bins=BINS)
     images = ground_batch([canvas.image], model.ground_size, whole=model.bins is None)
     view = Image.fromarray(np.rint(255 * images[0].permute(1, 2, 0).numpy()).astype(np.uint8))
