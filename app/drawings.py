@@ -74,7 +74,7 @@ def clicked_patch(pair: Pair, view: str, x: float, y: float) -> Lit | None:
     if view == "ground":
         bins = pair.explanation.ground_grid[1]
         return Lit("ground", ground_patch_at(x, y, pair.ground.shape[:2], bins))
-    sector = sector_at(x, y, AERIAL_SIDE, pair.explanation.turn)
+    sector = sector_at(x, y, AERIAL_SIDE, pair.explanation.rotation)
     return None if sector is None else Lit("aerial", sector)
 
 
@@ -90,7 +90,7 @@ def draw(pair: Pair, lit: Lit | None, factors: bool, opacity: float) -> Drawing:
     explanation, ground = pair.explanation, pair.ground
     aerial = np.asarray(Image.fromarray(pair.aerial).resize(2 * (AERIAL_SIDE,)))
     patches = viz.canvas_regions(explanation.ground_grid, ground.shape[:2])
-    sectors = sector_map(AERIAL_SIDE, explanation.turn)
+    sectors = sector_map(AERIAL_SIDE, explanation.rotation)
     if factors:
         return Drawing(
             viz.contribution_overlay(ground, patches, explanation.phi_ground, opacity),
@@ -117,5 +117,5 @@ def _bearing(explanation: Explanation, lit: Lit) -> float:
     column = lit.region % columns
     step = 360.0 / explanation.aerial_grid[1]
     if lit.view == "aerial":
-        return (-180.0 + (column + 0.5 + explanation.turn) * step) % 360.0
+        return (-180.0 + (column + 0.5 + explanation.rotation) * step) % 360.0
     return (explanation.heading_deg + (column + 0.5 - columns / 2) * step) % 360.0

@@ -1,4 +1,4 @@
-"""Everything a visitor can cause, as one tree.
+"""All errors that a user can cause, as one tree.
 
 CoreError
 ├── PhotoError        a street photo that cannot be opened, or a field of view that makes no sense
@@ -8,7 +8,7 @@ CoreError
 ├── WorldError        a rendered world that cannot be built or read
 ├── DataError         a data set that is missing or not in its published layout
 ├── ParityError       two computations that must agree and do not
-└── SettingError      a value asked for that is outside what is allowed
+└── SettingError      a setting that is outside what is allowed
 
 Messages have one form: what, which, got, expected, what to do. The page shows them as they are;
 the command line prints them on one line and exits with code 1.

@@ -1,7 +1,7 @@
 """Latitude and longitude, local metres, bearings, distances and tile grids.
 
-The local frame of a place is azimuthal equidistant on WGS 84: distances and bearings from its
-origin are exact, and over a town (some kilometres) every other distance is true to well under a
+The local frame of a place is azimuthal equidistant on WGS 84. Distances and bearings from its
+origin are exact. Other distances within a town (some kilometres) are wrong by well under a
 millimetre per metre.
 """
 
@@ -57,7 +57,7 @@ def _transformers(lat_deg: float, lon_deg: float) -> tuple[Transformer, Transfor
 
 
 class LocalFrame:
-    """Conversions between degrees and metres east/north of one origin."""
+    """Conversions between degrees and metres east and north of one origin."""
 
     def __init__(self, origin: Place) -> None:
         self.origin = origin
@@ -73,11 +73,6 @@ class LocalFrame:
         """The place at (east_m, north_m)."""
         lon, lat = self._inverse.transform(east_m, north_m)
         return Place(float(lat), float(lon))
-
-    def to_metres_many(self, lat_deg: Float64Array, lon_deg: Float64Array) -> Float64Array:
-        """(n, 2) of east and north in metres, from n latitudes and longitudes."""
-        east, north = self._forward.transform(np.asarray(lon_deg), np.asarray(lat_deg))
-        return np.stack([east, north], axis=-1)
 
     def to_degrees_many(self, east_m: Float64Array, north_m: Float64Array) -> Float64Array:
         """(n, 2) of latitude and longitude in degrees, from n easts and norths."""
@@ -136,8 +131,9 @@ def group_places(
 ) -> list[tuple[int, ...]]:
     """Merge scored points that are the same place.
 
-    The best point becomes a place; every other within ``limit_m`` of a better place joins the best
-    such place; so on downwards. Ties go to the earlier point.
+    Points are taken from the best score downwards. A point within ``limit_m`` of the best point of
+    one or more places joins the best of these places; any other point begins a place of its own.
+    Of equal scores the earlier point comes first.
 
     Args:
         centres_m: (n, 2) metres east and north.

@@ -1,10 +1,13 @@
-"""Tile <-> polar view, canvas azimuth shifts and azimuth bins.
+"""The polar view of a tile, azimuth bins, azimuth shifts and headings.
 
-The polar view of a tile has the same frame as a ground canvas: columns are azimuth (centre =
-north, clockwise to the right), rows are radius (top edge = half the tile's side, bottom edge =
-the centre). Canvas and polar view of one place then differ by a circular azimuth shift, the heading, and
-by what height does. The transform is SAFA's idea (Shi et al., NeurIPS 2019) with the top row at
-the tile's edge and the centre column at north.
+The polar view has the frame of a ground canvas. Columns are azimuth: north in the centre, clockwise
+to the right. Rows are radius: half the tile's side at the top edge, the tile's centre at the bottom.
+
+Canvas and polar view of one place then differ by a circular azimuth shift, which gives the heading,
+and by the change of view from the ground to the air.
+
+The transform is SAFA's idea (Shi et al., NeurIPS 2019), here with the top row at the tile's edge and
+the centre column at north.
 """
 
 from __future__ import annotations
@@ -32,9 +35,7 @@ __all__ = [
     "residual_rotation",
     "rotated_back",
     "sector_map",
-    "shift_canvas",
     "shift_from_heading",
-    "tile_to_polar",
     "to_batch",
 ]
 
@@ -59,28 +60,39 @@ def polar_grid(height: int, width: int) -> Tensor:
     return torch.stack([x, y], dim=-1)
 
 
-def _turned_grids(turns: Tensor, height: int, width: int) -> Tensor:
-    """``polar_grid`` (B, height, width, 2) of tiles of which each is turned by so many bins (B,)."""
-    angle = turns * (2 * torch.pi / BINS)
+def _rotated_grids(rotations: Tensor, height: int, width: int) -> Tensor:
+    """``polar_grid`` of B tiles, each rotated by so many bins (B,): (B, height, width, 2)."""
+    angle = rotations * (2 * torch.pi / BINS)
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    x, y = polar_grid(height, width).to(turns).unbind(dim=2)
+    x, y = polar_grid(height, width).to(rotations).unbind(dim=2)
     return torch.stack([x * cos - y * sin, x * sin + y * cos], dim=-1)
 
 
-def polar_view(tiles: Tensor, height: int, width: int, turns: Tensor | None = None) -> Tensor:
-    """Polar views (B, C, height, width) of north-up tiles (B, C, S, S), bilinear.
+def polar_view(tiles: Tensor, height: int, width: int, rotations: Tensor | None = None) -> Tensor:
+    """Polar views of tiles, bilinear.
 
-    ``turns``: (B,) in azimuth bins, clockwise, by which the azimuths of each view's columns are greater
-    than they would be; its centre column then looks ``turns * BIN_DEG`` degrees east of north.
+    Args:
+        tiles: (B, C, S, S), north up.
+        height: of the views in pixels.
+        width: of the views in pixels.
+        rotations: (B,) in bins, clockwise. The centre column of a view then shows the azimuth
+            ``rotation * BIN_DEG`` degrees instead of north. None: all 0.
+
+    Returns:
+        (B, C, height, width).
+
+    Raises:
+        SettingError: tiles that are not square.
+
     """
     if tiles.ndim != 4 or tiles.shape[-1] != tiles.shape[-2]:
         raise SettingError(
             f"Polar view: got tiles of shape {tuple(tiles.shape)}, expected (B, C, S, S)."
         )
-    if turns is None:
+    if rotations is None:
         grid = polar_grid(height, width).to(tiles).expand(tiles.shape[0], -1, -1, -1)
     else:
-        grid = _turned_grids(turns.to(tiles), height, width)
+        grid = _rotated_grids(rotations.to(tiles), height, width)
     return F.grid_sample(
         tiles,
         grid,
@@ -90,9 +102,18 @@ def polar_view(tiles: Tensor, height: int, width: int, turns: Tensor | None = No
     )
 
 
-def rotated_back(places: FloatArray, turns: FloatArray) -> FloatArray:
-    """Places (B, N, 2), east and north of tiles' centres, as they lie in views turned by bins (B,)."""
-    angle = np.radians(turns * BIN_DEG)[:, None]
+def rotated_back(places: FloatArray, rotations: FloatArray) -> FloatArray:
+    """Places in the frame of a rotated polar view, in which its sectors lie as if not rotated.
+
+    Args:
+        places: (B, N, 2), east and north of the tiles' centres.
+        rotations: (B,) in bins, of the polar views.
+
+    Returns:
+        (B, N, 2), in the unit of ``places``.
+
+    """
+    angle = np.radians(rotations * BIN_DEG)[:, None]
     east, north = places[..., 0], places[..., 1]
     return np.stack(
         [
@@ -103,36 +124,18 @@ def rotated_back(places: FloatArray, turns: FloatArray) -> FloatArray:
     )
 
 
-def tile_to_polar(tile: UInt8Array, height: int = 128, width: int = 512) -> UInt8Array:
-    """Polar view (height, width, 3) uint8 of one north-up tile (S, S, 3) uint8."""
-    batch = torch.from_numpy(np.array(tile)).permute(2, 0, 1)[None].float()
-    polar = polar_view(batch, height, width)[0].permute(1, 2, 0)
-    return polar.round().clamp(0, 255).to(torch.uint8).numpy()
-
-
-def shift_canvas(canvas: UInt8Array, bins: int) -> UInt8Array:
-    """A full canvas (H, W, 3) with its content moved right by whole bins.
-
-    What was left of the centre moves into it, so the heading falls by 11.25 degrees per bin.
-    """
-    width = canvas.shape[1]
-    if width % BINS:
-        raise SettingError(f"Canvas: got a width of {width} px, expected a multiple of {BINS}.")
-    return np.roll(canvas, bins * (width // BINS), axis=1)
-
-
 @lru_cache(maxsize=8)
-def sector_map(side: int = 256, turn: float = 0.0) -> Int16Array:
+def sector_map(side: int = 256, rotation: float = 0.0) -> Int16Array:
     """Token index (row-major over RINGS x BINS) of every tile pixel, (side, side); -1 off the circle.
 
-    ``turn``: of the tile's polar view, in bins (``polar_view``).
+    ``rotation``: of the tile's polar view, in bins (``polar_view``).
     """
     centre = (np.arange(side) + 0.5) / side * 2 - 1
     x, y = np.meshgrid(centre, centre)
     radius = np.hypot(x, y)
     azimuth = np.degrees(np.arctan2(x, -y))
     ring = np.floor((1 - radius) * RINGS)
-    column = np.floor((azimuth + 180.0) / BIN_DEG - turn) % BINS
+    column = np.floor((azimuth + 180.0) / BIN_DEG - rotation) % BINS
     index = np.where(radius < 1, ring * BINS + column, -1).astype(np.int16)
     index.setflags(write=False)
     return index
@@ -155,7 +158,7 @@ def to_batch(
 
 
 def heading_from_shift(azimuth_shift: float, n_bins: int, bins: int = BINS) -> float:
-    """Heading in degrees [0, 360) of the centre of a query of n bins that lies at ``azimuth_shift``.
+    """Heading in degrees [0, 360) of the centre of a query of n bins at an azimuth shift in bins.
 
     The first bin of the polar view begins in the south (-180 degrees).
     """
@@ -163,8 +166,9 @@ def heading_from_shift(azimuth_shift: float, n_bins: int, bins: int = BINS) -> f
 
 
 def residual_rotation(azimuth_shift: float) -> float:
-    """By how many bins, at most half of one, a tile is turned that is met at an azimuth shift: what the nearest
-    whole azimuth shift lacks.
+    """An azimuth shift less the nearest whole one, in bins, at most half of one to either side.
+
+    A tile whose polar view is rotated by it lies under the query at that whole azimuth shift.
     """
     return azimuth_shift - round(azimuth_shift)
 
@@ -175,10 +179,14 @@ def shift_from_heading(heading_deg: float, n_bins: int, bins: int = BINS) -> flo
 
 
 def refine_shift(similarities: npt.ArrayLike) -> float:
-    """Azimuth shift in [0, bins) of the peak between whole azimuth shifts, from similarities (bins,) of all azimuth shifts.
+    """Azimuth shift in [0, bins) of the peak, between whole ones.
 
-    The vertex of the parabola through the best azimuth shift and its two circular neighbours; the best
-    azimuth shift itself where the three are equal.
+    It is the vertex of the parabola through the best whole azimuth shift and its two circular
+    neighbours; the best one itself where the three are equal.
+
+    Args:
+        similarities: (bins,), at every whole azimuth shift.
+
     """
     curve = np.asarray(similarities, dtype=np.float64)
     best = int(np.argmax(curve))

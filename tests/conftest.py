@@ -21,8 +21,8 @@ from core.localization.localizer import tile_describer
 from core.models import build_model
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
-from core.polar import shift_canvas, tile_to_polar
 from core.records import Place
+from tests.canvases import shift_canvas, tile_to_polar
 
 # A deadline per example measures the machine, not the code: speed is the benchmark's business.
 hypothesis.settings.register_profile("crossview", deadline=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from core.errors import SettingError
 from core.localization.search import shift_queries
@@ -15,7 +16,7 @@ from core.polar import BINS, heading_from_shift
 
 def unit_bins(rows: int, size: int, seed: int) -> torch.Tensor:
     bins = torch.randn(rows, BINS, size, generator=torch.Generator().manual_seed(seed))
-    return (torch.nn.functional.normalize(bins, dim=2) / BINS**0.5).flatten(1)
+    return (F.normalize(bins, dim=2) / BINS**0.5).flatten(1)
 
 
 @pytest.mark.parametrize(("queries", "tiles"), [(3, 7), (7, 3)])
@@ -23,7 +24,7 @@ def unit_bins(rows: int, size: int, seed: int) -> torch.Tensor:
 def test_shift_similarity_equals_the_slow_loop(queries: int, tiles: int, count: int) -> None:
     generator = torch.Generator().manual_seed(1)
     views = torch.randn(queries, count * 4, generator=generator)
-    views = torch.nn.functional.normalize(views, dim=1)
+    views = F.normalize(views, dim=1)
     places = unit_bins(tiles, 4, 2)
     fast = shift_similarity(views, places)
     for q in range(queries):
@@ -37,7 +38,7 @@ def test_shift_similarity_equals_the_slow_loop(queries: int, tiles: int, count: 
 
 
 def test_torch_and_numpy_sides_agree() -> None:
-    views = torch.nn.functional.normalize(torch.randn(1, 6 * 4), dim=1)
+    views = F.normalize(torch.randn(1, 6 * 4), dim=1)
     places = unit_bins(5, 4, 3)
     laid = shift_queries(views[0].numpy(), 6)
     assert np.allclose(laid @ places.numpy().T, shift_similarity(views, places)[0].T, atol=1e-5)
@@ -46,7 +47,7 @@ def test_torch_and_numpy_sides_agree() -> None:
 def test_a_perfect_partial_match_has_similarity_one_at_its_shift() -> None:
     places = unit_bins(4, 8, 4)
     view = places[2].view(BINS, 8)[torch.arange(30, 36) % BINS].flatten()
-    curve = shift_similarity(torch.nn.functional.normalize(view, dim=0)[None], places)[0]
+    curve = shift_similarity(F.normalize(view, dim=0)[None], places)[0]
     assert curve.max() == pytest.approx(1.0, abs=1e-5)
     assert divmod(int(curve.argmax()), BINS) == (2, 30)
     assert heading_from_shift(30, 6) == pytest.approx((-180 + 33 * 11.25) % 360)
@@ -63,7 +64,7 @@ def azimuth_model() -> torch.nn.Module:
 
 
 def test_describing_a_shifted_canvas_shifts_its_bins() -> None:
-    """The whole network is equivariant to whole bins on a full canvas, so azimuth shifts mean headings."""
+    """On a full canvas the network is equivariant to whole bins: azimuth shifts mean headings."""
     model = azimuth_model()
     canvas = torch.rand(1, 3, 64, 256)
     with torch.inference_mode():
@@ -116,7 +117,7 @@ def test_l2ltr_describes_by_its_class_token_and_nothing_else() -> None:
         assert model.dim == 768
         assert model.describe_ground(torch.rand(1, 3, 128, 512)).shape == (1, 768)
         assert model.describe_aerial(torch.rand(1, 3, 256, 256)).shape == (1, 768)
-    with pytest.raises(SettingError, match="l2ltr describes by its class token"):
+    with pytest.raises(SettingError, match="'gap' for l2ltr, which describes by its class token"):
         build_model("l2ltr", "gap")
-    with pytest.raises(SettingError, match="l2ltr describes by its class token"):
+    with pytest.raises(SettingError, match="'cls' for saig-s, which has no class token"):
         build_model("saig-s", "cls")

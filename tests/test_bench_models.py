@@ -39,25 +39,25 @@ def flat(shift: float = 0.0) -> Pair:
 
 
 @pytest.fixture
-def turns(monkeypatch) -> list[str]:
-    """What was asked, in order: which of the two, and how many views."""
-    asked: list[str] = []
+def calls(monkeypatch) -> list[str]:
+    """The calls in order: which of the two, and how many views."""
+    made: list[str] = []
 
     class Told(Flat):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            asked.append(f"{'ours' if self.shift else 'plain'} {len(images)}")
+            made.append(f"{'ours' if self.shift else 'plain'} {len(images)}")
             return super().forward(images)
 
     pair = Pair(lambda: Told(1e-12), Told, lambda model, images: model(images), (8, 8))
     monkeypatch.setitem(bench_models.PAIRS, "flat", pair)
     monkeypatch.setattr(bench_models, "computes_in_bfloat16", lambda device: False)
-    return asked
+    return made
 
 
-def test_both_are_asked_turn_by_turn_after_one_comparison(turns):
+def test_both_are_run_in_alternation_after_one_comparison(calls):
     contests = run_contests(["flat"], [1, 3], repeat=2)
     once = ["plain", "ours"]
-    assert turns == [f"{who} {n}" for n in (1, 3) for _ in range(3) for who in once]
+    assert calls == [f"{who} {n}" for n in (1, 3) for _ in range(3) for who in once]
     assert [(c.batch, c.precision, c.runs) for c in contests] == [
         (1, "float32", 2),
         (3, "float32", 2),
@@ -105,16 +105,16 @@ def test_bfloat16_is_measured_with_its_error_where_there_is_any(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("given", "words"),
     [
         ({"models": ["resnet"]}, "got 'resnet', expected one of flat"),
         ({"models": ["flat"], "batches": [0]}, "at least 1"),
         ({"models": ["flat"], "repeat": 0}, "got 0 runs"),
     ],
 )
-def test_nonsense_is_refused(asked, words):
+def test_nonsense_is_refused(given, words):
     with pytest.raises(SettingError, match=words):
-        run_contests(**asked, pairs={"flat": flat()})
+        run_contests(**given, pairs={"flat": flat()})
 
 
 def test_training_is_whole_steps_of_pairs():
@@ -125,7 +125,7 @@ def test_training_is_whole_steps_of_pairs():
         run_training("flat", 1, device="cpu", pairs={"flat": flat()})
 
 
-def test_the_command_writes_what_it_prints(turns, tmp_path, capsys):
+def test_the_command_writes_what_it_prints(calls, tmp_path, capsys):
     out = tmp_path / "models.json"
     arguments = ["bench", "models", "--model", "flat", "--batch", "2", "--repeat", "1"]
     assert main([*arguments, "--json", "--out", str(out)]) == 0

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from core.checkpoints import save_model
 from core.cli import main
@@ -259,7 +260,7 @@ def test_a_polar_view_made_beforehand_is_not_transformed_again():
 
 def test_an_azimuth_model_is_met_at_the_data_sets_heading(tmp_path, capsys):
     """Twin branches, and panoramas that are the polar views of their tiles: all are found."""
-    from core.polar import tile_to_polar
+    from tests.canvases import tile_to_polar
 
     root = fake_benchmarks.write_cvusa(tmp_path / "CVUSA")
     benchmark = open_benchmark("cvusa", root)
@@ -308,7 +309,7 @@ def test_a_converted_model_is_measured_as_its_authors_did(tmp_path, capsys):
             middle = panorama.crop((0, 14, 112, 42)).resize((512, 128), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(middle)).permute(2, 0, 1).float() / 255
         features = source.ground_encoder(((pixels - 0.5) / 0.5)[None]).mean(dim=1)
-        wanted = torch.nn.functional.normalize(features, dim=1)[0].detach().numpy()
+        wanted = F.normalize(features, dim=1)[0].detach().numpy()
         np.testing.assert_allclose(descriptor, wanted, atol=1e-6)
 
 

@@ -9,9 +9,18 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from torch.nn import functional as F
 
 import core.models
-from core.checkpoints import CONFIG, WEIGHTS, load_model, load_state, model_hash, save_model
+from core.checkpoints import (
+    CONFIG,
+    WEIGHTS,
+    load_model,
+    load_state,
+    load_student,
+    model_hash,
+    save_model,
+)
 from core.errors import CheckpointError, SettingError
 
 
@@ -40,6 +49,47 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.manual_seed(3)
     save_model(tmp_path / "toy", Toy(), CONFIG_VALUES, "# Toy\n")
     return tmp_path / "toy"
+
+
+class Strided(torch.nn.Module):
+    """A new encoder with all that ``core.models.two_branch.Encoder`` names, and nothing else."""
+
+    mean, std, stride, channels = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), (16, 8), 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, self.channels, self.stride, stride=self.stride)
+
+    def feature_map(self, images: torch.Tensor, circular: bool = False) -> torch.Tensor:
+        return self.patches(images)
+
+
+class ClassToken(Strided):
+    def describe(self, images: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.patches(images).mean(dim=(2, 3)), dim=1)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "pooling"),
+    [(Strided, "gap"), (Strided, "smd"), (Strided, "azimuth"), (ClassToken, "cls")],
+)
+def test_a_new_encoder_needs_one_line_in_the_registry(
+    encoder: type[Strided], pooling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(core.models.MODELS, "new", lambda size, azimuth: encoder())
+    options = {"pooling": pooling, "ground_size": [64, 256], "aerial_size": [64, 64]}
+    model = core.models.build_model("new", **options)
+    save_model(tmp_path / "new", model, {"name": "new", "model": options}, "")
+    loaded, _ = load_student(tmp_path / "new")
+    with torch.inference_mode():
+        ground = loaded.describe_ground(torch.rand(2, 3, 64, 256))
+        aerial = loaded.describe_aerial(torch.rand(3, 3, 64, 64))
+    torch.testing.assert_close(ground.norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(aerial.norm(dim=1), torch.ones(3))
+    assert ground.shape[1] == aerial.shape[1] == loaded.dim
+    other = "gap" if pooling == "cls" else "cls"
+    with pytest.raises(SettingError, match=f"Pooling: got '{other}' for new"):
+        core.models.build_model("new", **{**options, "pooling": other})
 
 
 def rewrite(folder: Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -20,7 +20,7 @@ from core.commands.locate import parse_area
 from core.errors import SettingError
 from core.gallery.folder import Gallery
 from core.localization.output import prediction_record
-from core.polar import tile_to_polar
+from tests.canvases import tile_to_polar
 from tests.conftest import TINY_SIDE_M, TINY_TILE_PX, paint_ground, write_raster
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from core.checkpoints import load_model, model_hash, save_model
 from core.cli import main
-from core.convert.conversion import Told, convert_file, found_in, geometry_of
+from core.convert.conversion import Given, convert_file, found_in, geometry_of
 from core.convert.official_files import Omitted, read_official
 from core.errors import CheckpointError, SettingError
 from core.models import MODELS, build_model
@@ -30,7 +30,7 @@ from core.models.l2ltr import L2ltr, L2ltrConfig
 from core.models.pretrained import load_official, split_official
 from core.models.saig import Saig, SaigConfig
 from core.models.two_branch import TwoBranch
-from core.polar import tile_to_polar
+from tests.canvases import tile_to_polar
 from tests.parity import fill, listed_keys, weights
 from tests.test_pretrained import Archive
 
@@ -160,8 +160,8 @@ def test_a_file_of_each_form_becomes_a_folder_that_describes(form, tmp_path, cap
     file, out = tmp_path / "model_checkpoint.pth", tmp_path / "out"
     torch.save(checkpoint, file)
 
-    told = ["--polar"] if geometry["polar"] and name != "l2ltr" else []
-    code, printed, err = run(capsys, file, "--out", out, *told, "--json")
+    given = ["--polar"] if geometry["polar"] and name != "l2ltr" else []
+    code, printed, err = run(capsys, file, "--out", out, *given, "--json")
 
     assert (code, err) == (0, "")
     written = json.loads(printed)
@@ -296,7 +296,7 @@ def full_size(form: str) -> dict[str, Any]:
 def test_full_sized_shapes_say_model_pooling_and_sizes(form) -> None:
     size, pooling, data_set = form.split("-")
     checkpoint = full_size(form)
-    geometry = geometry_of(found_in(split_official(checkpoint)), Told())
+    geometry = geometry_of(found_in(split_official(checkpoint)), Given())
     assert geometry.name == ("l2ltr" if size == "L2LTR" else f"saig-{size.lower()}")
     assert geometry.pooling == pooling.lower()
     assert geometry.polar == (size == "L2LTR")
@@ -314,33 +314,33 @@ def test_full_sized_shapes_say_model_pooling_and_sizes(form) -> None:
         load_official(build_model(geometry.name, **geometry.model_config()), checkpoint)
 
 
-# --- what is told -------------------------------------------------------------------------------
+# --- what is given -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("form", "told", "message"),
+    ("form", "given", "message"),
     [
-        ("S-GAP-cvusa", Told(pooling="smd"), "got smd, but the file's tensors are those of gap"),
-        ("S-SMD-vigor", Told(polar=True), "800 positions for the ground and 400"),
-        ("S-GAP-cvusa", Told(ground_size=(320, 640)), "Ground size: got 320 x 640 px.* 256 posit"),
-        ("D-SMD-cvusa", Told(aerial_size=(320, 320)), "Aerial size: got 320 x 320 px.* 256 posit"),
-        ("S-GAP-cvusa", Told(aerial_size=(128, 512)), "expected a square tile.*--polar"),
-        ("S-GAP-cvusa", Told(data_set="vigor-same"), "got 'vigor-same', expected cvusa or cvact-"),
-        ("S-GAP-vigor", Told(data_set="cvusa"), "expected vigor-same or vigor-cross"),
-        ("L2LTR-CLS-cvusa", Told(pooling="gap"), "those of cls"),
-        ("S-GAP-cvusa", Told(data_set="kitti"), "got 'kitti'"),
+        ("S-GAP-cvusa", Given(pooling="smd"), "got smd, but the file's tensors are those of gap"),
+        ("S-SMD-vigor", Given(polar=True), "800 positions for the ground and 400"),
+        ("S-GAP-cvusa", Given(ground_size=(320, 640)), "Ground size: got 320 x 640 px.* 256 posit"),
+        ("D-SMD-cvusa", Given(aerial_size=(320, 320)), "Aerial size: got 320 x 320 px.* 256 posit"),
+        ("S-GAP-cvusa", Given(aerial_size=(128, 512)), "expected a square tile.*--polar"),
+        ("S-GAP-cvusa", Given(data_set="vigor-same"), "got 'vigor-same', expected cvusa or cvact-"),
+        ("S-GAP-vigor", Given(data_set="cvusa"), "expected vigor-same or vigor-cross"),
+        ("L2LTR-CLS-cvusa", Given(pooling="gap"), "those of cls"),
+        ("S-GAP-cvusa", Given(data_set="kitti"), "got 'kitti'"),
     ],
 )
-def test_what_contradicts_the_tensors_is_refused(form, told, message) -> None:
+def test_what_contradicts_the_tensors_is_refused(form, given, message) -> None:
     found = found_in(split_official(full_size(form)))
     with pytest.raises(SettingError, match=message):
-        geometry_of(found, told)
+        geometry_of(found, given)
 
 
-def test_what_was_told_is_not_called_assumed() -> None:
+def test_what_is_given_is_not_called_assumed() -> None:
     found = found_in(split_official(full_size("D-GAP-cvusa")))
-    told = Told(ground_size=(256, 256), polar=True, data_set="cvact-val", aerial_size=(512, 512))
-    geometry = geometry_of(found, told)
+    given = Given(ground_size=(256, 256), polar=True, data_set="cvact-val", aerial_size=(512, 512))
+    geometry = geometry_of(found, given)
     assert geometry.assumed == ()
     assert (geometry.ground_size, geometry.aerial_size) == ((256, 256), (512, 512))
     assert geometry.data_set == "cvact-val"
@@ -404,7 +404,7 @@ def test_writing_a_folder_again_rounds_nothing_and_keeps_its_galleries(tmp_path)
     after = model_hash(tmp_path / "out"), (tmp_path / "out/model.safetensors").read_bytes()
     assert before == after
     (tmp_path / "a.pth").rename(tmp_path / "b.pth")
-    convert_file(tmp_path / "b.pth", tmp_path / "again", Told(data_set="cvact-val"))
+    convert_file(tmp_path / "b.pth", tmp_path / "again", Given(data_set="cvact-val"))
     assert model_hash(tmp_path / "again") != before[0], "canvases of another height"
     convert_file(tmp_path / "b.pth", tmp_path / "third")
     assert model_hash(tmp_path / "third") == before[0], "the file's name decides no descriptor"

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from core.training.distillation import (
     descriptor_knowledge_loss,
@@ -100,7 +101,7 @@ def test_a_model_distilled_into_itself_has_nothing_to_learn() -> None:
 def test_relation_equals_its_slow_loop(seed: int, filtered: bool) -> None:
     columns = [0, 0, 1, 2, 3, 3]
     truth = torch.tensor(columns)
-    teacher = random_scores(6, 5, seed=seed) + torch.nn.functional.one_hot(truth, 5)
+    teacher = random_scores(6, 5, seed=seed) + F.one_hot(truth, 5)
     student, ignored = random_scores(6, 5, seed=seed + 50), random_mask(6, 5, seed)
     found = relation_knowledge_loss(student, teacher, truth, 0.3, ignored, is_filtered=filtered)
     expected = slow_relation(student, teacher, columns, 0.3, ignored, filtered)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from core.errors import DataError
 from core.evaluation.descriptors import (
@@ -45,14 +46,14 @@ class Oracle(torch.nn.Module):
         super().__init__()
         self.places, self.size, self.collapsed = places, town_size_m, collapsed
         codes = torch.randn(len(places), BINS, DIM, generator=torch.Generator().manual_seed(0))
-        self.codes = torch.nn.functional.normalize(codes, dim=2)
+        self.codes = F.normalize(codes, dim=2)
 
     def describe_aerial(self, tiles: torch.Tensor) -> torch.Tensor:
         middle = tiles[:, :2, 60:68, 60:68].mean(dim=(2, 3)).numpy()
         at = (middle - 0.5) * self.size
         nearest = np.linalg.norm(self.places[None] - at[:, None], axis=2).argmin(axis=1)
         codes = torch.ones(len(at), BINS, DIM) if self.collapsed else self.codes[nearest]
-        return (torch.nn.functional.normalize(codes, dim=2) / BINS**0.5).flatten(1)
+        return (F.normalize(codes, dim=2) / BINS**0.5).flatten(1)
 
     def describe_ground(self, views: torch.Tensor) -> torch.Tensor:
         count = views.shape[3] * BINS // 256
@@ -63,7 +64,7 @@ class Oracle(torch.nn.Module):
         codes = torch.ones(len(views), count, DIM)
         if not self.collapsed:
             codes = self.codes[place[:, None], meets]
-        return torch.nn.functional.normalize(codes.flatten(1), dim=1)
+        return F.normalize(codes.flatten(1), dim=1)
 
 
 def town_and_oracle(collapsed: bool = False) -> tuple[object, Oracle]:
@@ -106,8 +107,8 @@ def test_help_changes_what_is_searched_and_its_chance() -> None:
 
 
 def test_a_known_heading_takes_that_shift_and_no_better_one() -> None:
-    places = torch.nn.functional.normalize(torch.randn(3, BINS, DIM), dim=2) / BINS**0.5
-    query = torch.nn.functional.normalize(places[1, 4:10].flatten(), dim=0)[None]
+    places = F.normalize(torch.randn(3, BINS, DIM), dim=2) / BINS**0.5
+    query = F.normalize(places[1, 4:10].flatten(), dim=0)[None]
     heading = -180 + (4 + 6 / 2) * 360 / BINS
     right = match(query, places.flatten(1)[:, None], np.array([heading]))
     assert right.similarity[0].argmax() == 1

@@ -7,18 +7,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from core.errors import SettingError
+from core.explain.figures import canvas_regions
 from core.explain.pair import (
     explain_pair,
     ground_patch_at,
     heading_from_attention,
-    patch_box,
     sector_at,
-    sector_mask,
     sector_offsets_m,
 )
-from core.polar import heading_from_shift
+from core.polar import heading_from_shift, sector_map
 
 TILE = np.random.default_rng(1).integers(0, 255, (256, 256, 3), dtype=np.uint8)
 
@@ -31,7 +31,7 @@ class LookingTeacher:
     base = SimpleNamespace(bins=32)
 
     def __init__(self):
-        self.turns = []
+        self.rotations = []
 
     def ground_tokens(self, images):
         self.ground_shape = tuple(images.shape)
@@ -40,13 +40,13 @@ class LookingTeacher:
     def scores_near(self, ground_tokens, aerial_tokens, azimuth_shifts):
         return torch.full(azimuth_shifts.shape, 0.5), azimuth_shifts
 
-    def aerial_tokens(self, tiles, turns):
+    def aerial_tokens(self, tiles, rotations):
         self.tile_shape = tuple(tiles.shape)
-        self.turns.append(float(turns))
+        self.rotations.append(float(rotations))
         return torch.zeros(1, 128, 3)
 
     def attention(self, ground_tokens, aerial_tokens, azimuth_shifts):
-        """By content alone: the same at whatever azimuth shift the pair is met."""
+        """By content alone: the same at whatever azimuth shift the pair is aligned."""
         return self.looks[None, None].expand(len(azimuth_shifts), 2, -1, -1)
 
     def interact(self, ground_tokens, aerial_tokens, azimuth_shift):
@@ -54,7 +54,7 @@ class LookingTeacher:
         bins = count // 4
         patch = torch.arange(count)
         sector = (patch // bins) * 32 + (azimuth_shift + patch % bins) % 32
-        self.looks = attention = torch.nn.functional.one_hot(sector, 128).float()
+        self.looks = attention = F.one_hot(sector, 128).float()
         back = torch.full((128, count), 1 / count)
         return SimpleNamespace(
             ground_to_aerial=torch.stack([attention, attention]),
@@ -65,7 +65,7 @@ class LookingTeacher:
 
 
 class CoarseTeacher(LookingTeacher):
-    def aerial_tokens(self, tiles, turns):
+    def aerial_tokens(self, tiles, rotations):
         return torch.zeros(1, 64, 3)
 
 
@@ -83,21 +83,21 @@ def test_explanation_has_the_promised_shapes(n_bins):
     assert seen.ground_to_aerial.shape == (4 * n_bins, 128)
     assert seen.aerial_to_ground.shape == (128, 4 * n_bins)
     np.testing.assert_allclose(seen.ground_to_aerial.sum(axis=1), 1)
-    assert (seen.azimuth_shift, seen.turn, teacher.turns[0]) == (3, 0, 0)
+    assert (seen.azimuth_shift, seen.rotation, teacher.rotations[0]) == (3, 0, 0)
     assert seen.heading_deg == heading_from_shift(3, n_bins)
     assert seen.mask.all()
     assert seen.teacher_score == 0.5
 
 
-def test_between_two_shifts_the_sectors_turn_under_the_patches():
+def test_between_two_shifts_the_sectors_rotate_under_the_patches():
     teacher = LookingTeacher()
     seen = explain_pair(teacher, canvas(8), TILE, azimuth_shift=31.75)
-    assert (seen.azimuth_shift, seen.turn) == (31.75, -0.25)
-    assert teacher.turns == [-0.25, -0.25, 0.25]  # to attend, to score, and in the mirror
+    assert (seen.azimuth_shift, seen.rotation) == (31.75, -0.25)
+    assert teacher.rotations == [-0.25, -0.25, 0.25]  # to attend, to score, and in the mirror
     assert seen.ground_to_aerial[0].argmax() == 0  # the whole azimuth shift is 32, which is 0
-    # Just west of south lies the first azimuth bin, and turned by a part of one still the last.
+    # Just west of south lies the first azimuth bin, and rotated by a part of one still the last.
     assert sector_at(127, 240) % 32 == 0
-    assert sector_at(127, 240, turn=0.4) % 32 == 31
+    assert sector_at(127, 240, rotation=0.4) % 32 == 31
 
 
 @pytest.mark.parametrize(("n_bins", "azimuth_shift"), [(32, 7), (5, 31), (16, 0), (8, 30.6)])
@@ -125,8 +125,8 @@ def test_a_teacher_with_another_grid_is_refused():
 
 @pytest.mark.parametrize("patch", [0, 4, 7, 19])
 def test_the_middle_of_a_patch_is_that_patch(patch):
-    left, top, right, bottom = patch_box(patch, (300, 700), 5)
-    assert ground_patch_at((left + right) / 2, (top + bottom) / 2, (300, 700), 5) == patch
+    rows, columns = np.nonzero(canvas_regions((4, 5), (300, 700)) == patch)
+    assert ground_patch_at(columns.mean() + 0.5, rows.mean() + 0.5, (300, 700), 5) == patch
 
 
 def test_points_beyond_the_canvas_count_to_the_nearest_patch():
@@ -144,12 +144,11 @@ def test_sectors_by_hand():
     assert sector_at(10, 256) is None
 
 
-def test_sector_masks_tile_the_circle():
-    masks = np.stack([sector_mask(sector, 128) for sector in range(128)])
-    covered = masks.sum(axis=0)
-    assert covered.max() == 1
+def test_sectors_tile_the_circle():
+    sectors = sector_map(128)
+    assert set(np.unique(sectors)) == {-1, *range(128)}
     radius = np.hypot(*np.meshgrid(np.arange(128) - 63.5, np.arange(128) - 63.5))
-    assert np.array_equal(covered == 1, radius < 64)
+    assert np.array_equal(sectors >= 0, radius < 64)
 
 
 def test_sector_centres_lie_in_their_sectors():

@@ -189,7 +189,7 @@ def test_position_similarity_equals_the_loop(name: str) -> None:
 
 
 def test_position_similarity_by_hand() -> None:
-    """Rows of tokens alike, columns opposite: 1 along a column, -1 across."""
+    """Rows of tokens similar, columns opposite: 1 along a column, -1 across."""
     encoder = saig((32, 32))
     with torch.no_grad():
         encoder.pos_embed[:] = torch.tensor([1.0, -2.0, 3.0, -4.0])[None, :, None]
@@ -241,8 +241,8 @@ def test_rollout_by_hand() -> None:
     swap, first = [[0, 1], [1, 0]], [[1, 0], [1, 0]]
     shifted = rollout(np.array([swap, first], np.float32))
     np.testing.assert_allclose(shifted, [[0.5, 0.5], [0.5, 0.5]])
-    turned = rollout(np.array([first, swap], np.float32))
-    np.testing.assert_allclose(turned, [[0.75, 0.25], [0.75, 0.25]])
+    swapped = rollout(np.array([first, swap], np.float32))
+    np.testing.assert_allclose(swapped, [[0.75, 0.25], [0.75, 0.25]])
 
 
 @pytest.mark.parametrize(

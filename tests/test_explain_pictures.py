@@ -19,11 +19,14 @@ from core.models import build_model, build_teacher
 from core.models.l2ltr import L2ltr, L2ltrConfig
 from core.models.pooling import ClsPooling
 from core.models.two_branch import TwoBranch
-from core.photos.opening import open_photo
+from core.photos.opening import canvas_of, open_photo
+from core.photos.views import ground_batch
 
 SIZES = {"ground_size": (64, 256), "aerial_size": (64, 64)}
 POSITIONS = {"positions-ground.png", "positions-aerial.png"}
-ALL = POSITIONS | {"photo-view.png", "photo-rollout.png", "photo-layers.png"}
+CONTRIBUTION = {"photo-view.png", "photo-contribution.png"}
+ATTENTION = POSITIONS | {"photo-view.png", "photo-rollout.png", "photo-layers.png"}
+ALL = ATTENTION | CONTRIBUTION
 
 
 def saig(pooling: str = "azimuth"):
@@ -51,10 +54,12 @@ def opened(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(content)).convert("RGB"))
 
 
-@pytest.mark.parametrize("build", [saig, lambda: saig("gap"), l2ltr])
-def test_all_pictures_of_a_photo(build, photo):
+@pytest.mark.parametrize(
+    ("build", "expected"), [(saig, ALL), (lambda: saig("gap"), ALL), (l2ltr, ATTENTION)]
+)
+def test_all_pictures_of_a_photo(build, expected, photo):
     pictures, missing = model_pictures(build(), open_photo(photo))
-    assert set(pictures) == ALL
+    assert set(pictures) == expected
     assert missing == ()
     view, overlay = opened(pictures["photo-view.png"]), opened(pictures["photo-rollout.png"])
     assert view.shape == overlay.shape
@@ -83,14 +88,46 @@ def test_what_cannot_be_drawn_is_said_and_the_rest_is_drawn(photo):
     untrained = l2ltr()
     nn.init.zeros_(untrained.aerial_encoder.transformer.embeddings.position_embeddings)
     pictures, missing = model_pictures(untrained, open_photo(photo))
-    assert set(pictures) == ALL - {"positions-aerial.png"}
+    assert set(pictures) == ATTENTION - {"positions-aerial.png"}
     assert len(missing) == 1
     assert "Train the model" in missing[0]
 
 
+def test_without_attention_layers_the_contribution_of_each_patch_is_drawn(
+    photo, tiny_student, tiny_global_student, tiny_teacher
+):
+    for model in (tiny_student, tiny_global_student, tiny_teacher):
+        pictures, missing = model_pictures(model, open_photo(photo))
+        assert set(pictures) == CONTRIBUTION
+        assert [sentence[:22] for sentence in missing] == [
+            "Positions of ConvNet: ",
+            "Attention of ConvNet: ",
+        ]
+        view, overlay = (opened(pictures[name]) for name in sorted(CONTRIBUTION, reverse=True))
+        assert view.shape == overlay.shape
+        assert not np.array_equal(view, overlay)
+
+
+def test_contributions_drawn_are_those_of_the_teacher(photo, tiny_teacher, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "core.explain.pictures.contribution_overlay",
+        lambda image, regions, phi: drawn.append(phi) or Image.fromarray(image),
+    )
+    model_pictures(tiny_teacher, open_photo(photo))
+    images = ground_batch([canvas_of(open_photo(photo), bins=32).image], tiny_teacher.ground_size)
+    with torch.inference_mode():
+        tokens = tiny_teacher.ground_tokens(images)
+        phi, _ = tiny_teacher.factors(tokens, torch.randn(1, 4 * 32, tokens.shape[2]))
+    np.testing.assert_allclose(drawn[0], phi[0], atol=1e-6)
+
+
 def test_a_model_that_can_show_nothing_is_refused(photo, tiny_student):
+    with pytest.raises(SettingError, match=r"Positions of ConvNet.* add --photo"):
+        model_pictures(tiny_student, None)
+    mixed = build_model("convnet-xs", "smd", **SIZES).eval()
     with pytest.raises(SettingError, match=r"Positions of ConvNet.*Attention of ConvNet"):
-        model_pictures(tiny_student, open_photo(photo))
+        model_pictures(mixed, open_photo(photo))
     with pytest.raises(SettingError, match="got Linear, expected a two-branch model"):
         model_pictures(nn.Linear(1, 1), None)
 

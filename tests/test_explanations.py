@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from core.checkpoints import save_model
 from core.cli import main
@@ -236,7 +237,7 @@ class GeometryTeacher:
         patch = torch.arange(ground.shape[1])
         bins = len(patch) // RINGS
         sector = (patch // bins) * BINS + (azimuth_shifts[:, None] + patch % bins) % BINS
-        return torch.nn.functional.one_hot(sector, 128).float()[:, None]
+        return F.one_hot(sector, 128).float()[:, None]
 
 
 def ideal_town(count: int = 5) -> tuple[Town, PatchTruth]:

@@ -37,8 +37,8 @@ def tokens(count: int, columns: int, seed: int) -> torch.Tensor:
     return torch.randn(count, ROWS * columns, CHANNELS, generator=generator)
 
 
-def slow_said(teacher: GeoSSK, x: torch.Tensor, pool: torch.nn.Module) -> torch.Tensor:
-    """What each token adds to its descriptor, at the image's own scale."""
+def slow_summands(teacher: GeoSSK, x: torch.Tensor, pool: torch.nn.Module) -> torch.Tensor:
+    """Each token's summand of its descriptor, at the image's own scale."""
     if teacher.base.bins is None:
         parts = x / len(x)
     else:
@@ -62,9 +62,9 @@ def slow_score(
 
     def interacted(mine, theirs, gate_mine, gate_theirs, is_ground):
         pools = teacher.base.ground_pool, teacher.base.aerial_pool
-        asking, telling = pools if is_ground else pools[::-1]
-        q = teacher.query(slow_said(teacher, mine, asking)).unflatten(1, (heads, -1))
-        k = teacher.key(slow_said(teacher, theirs, telling)).unflatten(1, (heads, -1))
+        own, other = pools if is_ground else pools[::-1]
+        q = teacher.query(slow_summands(teacher, mine, own)).unflatten(1, (heads, -1))
+        k = teacher.key(slow_summands(teacher, theirs, other)).unflatten(1, (heads, -1))
         v = value(theirs)
         columns = len(mine) // ROWS
         result = mine.clone()
@@ -90,15 +90,15 @@ def slow_score(
             result[n] += gate_mine[n] * (teacher.output.weight @ message.flatten())
         return result
 
-    met_g = interacted(ground, aerial, gate_g, gate_a, True)
-    met_a = interacted(aerial, ground, gate_a, gate_g, False)
+    new_g = interacted(ground, aerial, gate_g, gate_a, True)
+    new_a = interacted(aerial, ground, gate_a, gate_g, False)
     if teacher.base.bins is None:
-        return float(F.cosine_similarity(met_g.mean(0), met_a.mean(0), dim=0))
-    bins_g = teacher.base.ground_pool.contributions(met_g, count).sum(0)
-    bins_a = teacher.base.aerial_pool.contributions(met_a, BINS).sum(0)
-    met = bins_a[(azimuth_shift + torch.arange(count)) % BINS]
-    met = F.normalize(met, dim=1) / count**0.5
-    return float((F.normalize(bins_g.flatten(), dim=0) * met.flatten()).sum())
+        return float(F.cosine_similarity(new_g.mean(0), new_a.mean(0), dim=0))
+    bins_g = teacher.base.ground_pool.contributions(new_g, count).sum(0)
+    bins_a = teacher.base.aerial_pool.contributions(new_a, BINS).sum(0)
+    aligned = bins_a[(azimuth_shift + torch.arange(count)) % BINS]
+    aligned = F.normalize(aligned, dim=1) / count**0.5
+    return float((F.normalize(bins_g.flatten(), dim=0) * aligned.flatten()).sum())
 
 
 @pytest.mark.parametrize("switches", [{}, {"contribution": False}])
@@ -136,7 +136,7 @@ def test_a_score_does_not_depend_on_the_other_pairs() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("near", [True, False])
-def test_tiles_are_met_at_the_best_shift_near_the_one_that_is_given(near: bool) -> None:
+def test_tiles_are_aligned_at_the_best_shift_near_the_given_one(near: bool) -> None:
     teacher = make_teacher()
     ground = tokens(2, 8, 5)
     tiles = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
@@ -147,8 +147,8 @@ def test_tiles_are_met_at_the_best_shift_near_the_one_that_is_given(near: bool) 
         for r in range(3):
             seen = teacher.aerial_tokens(tiles[r : r + 1])
             curve = teacher.plain_similarity(ground[q : q + 1], seen)[0, 0]
-            turns = (-1, 0, 1) if near else range(BINS)
-            allowed = [(int(given[q, r]) + turn) % BINS for turn in turns]
+            steps = (-1, 0, 1) if near else range(BINS)
+            allowed = [(int(given[q, r]) + step) % BINS for step in steps]
             best = max(allowed, key=lambda azimuth_shift, curve=curve: float(curve[azimuth_shift]))
             assert int(azimuth_shifts[q, r]) == best
             pair = teacher.pair_scores(ground[q : q + 1], seen, torch.tensor([[best]]))
@@ -233,15 +233,15 @@ def test_attention_rows_sum_to_one() -> None:
 
 
 @torch.no_grad()
-def test_turning_the_tile_turns_the_attention_with_it() -> None:
-    """Rolling the aerial tokens by 7 columns and the azimuth shift with them changes nothing but columns."""
+def test_rotating_the_tile_rotates_the_attention_with_it() -> None:
+    """Aerial tokens and azimuth shift both moved by 7 columns: the same but for the columns."""
     teacher = make_teacher()
     ground, aerial = tokens(1, 6, 12), tokens(1, BINS, 13)
-    turned = aerial.unflatten(1, (ROWS, BINS)).roll(7, dims=2).flatten(1, 2)
-    before, after = teacher.interact(ground, aerial, 4), teacher.interact(ground, turned, 11)
+    rotated = aerial.unflatten(1, (ROWS, BINS)).roll(7, dims=2).flatten(1, 2)
+    before, after = teacher.interact(ground, aerial, 4), teacher.interact(ground, rotated, 11)
     scores = [
-        float(teacher.pair_scores(ground, told, torch.tensor([[azimuth_shift]])))
-        for told, azimuth_shift in ((aerial, 4), (turned, 11))
+        float(teacher.pair_scores(ground, tile, torch.tensor([[azimuth_shift]])))
+        for tile, azimuth_shift in ((aerial, 4), (rotated, 11))
     ]
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)
     expected = before.ground_to_aerial.unflatten(2, (ROWS, BINS)).roll(7, dims=3)
@@ -260,8 +260,8 @@ def test_missing_shifts_are_refused() -> None:
 
 
 @torch.no_grad()
-def test_attention_begins_as_likeness() -> None:
-    """Before any training a token looks at its own copy among the other view's tokens."""
+def test_attention_begins_as_similarity() -> None:
+    """Before any training a token attends to its own copy among the other view's tokens."""
     torch.manual_seed(1)
     base = build_model("convnet-s", "gap", (64, 256), (64, 64), polar=True)
     teacher = GeoSSK(base, GeoSSKConfig(contribution=False)).eval()

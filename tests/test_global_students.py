@@ -149,7 +149,7 @@ def test_global_descriptors_are_compared_as_they_are():
 
 
 def test_twin_branches_find_their_places_without_a_heading(tiny_world, tiny_global_student):
-    """Untrained, but each view is its tile turned, which a mean over a circle does not notice."""
+    """Untrained, but each view is its tile rotated, which a mean over a circle does not notice."""
     town = load_town(tiny_world, 128)
     settings = [Setting(32), Setting(32, heading_known=True), Setting(32, radius_m=60.0)]
     rows = evaluate_town(town, tiny_global_student, settings=settings, count=12)

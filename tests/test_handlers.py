@@ -23,8 +23,8 @@ from core.errors import PhotoError, SettingError
 from core.localization.localizer import Localizer
 from core.localization.output import prediction_record
 from core.photos.opening import open_photo
-from core.polar import tile_to_polar
 from core.records import Place, SearchArea
+from tests.canvases import tile_to_polar
 
 ROW = 17
 CAMERA_IFD, GPS_IFD, FOCAL_35MM = 0x8769, 0x8825, 0xA405

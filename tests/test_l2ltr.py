@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from core.errors import SettingError
 from core.models.l2ltr import L2ltr, L2ltrConfig, ResidualUnit, StdConv2d
@@ -120,7 +121,7 @@ def slow_layer(layer: nn.Module, tokens: Tensor, previous: Tensor, heads: int) -
             share = ((key[:, own] @ query[n, own]) / size**0.5).softmax(0)
             gathered[n, own] = share @ value[:, own]
     tokens = tokens + layer.attn.out(gathered)
-    hidden = nn.functional.gelu(layer.ffn.fc1(layer.ffn_norm(tokens)))
+    hidden = F.gelu(layer.ffn.fc1(layer.ffn_norm(tokens)))
     return tokens + layer.ffn.fc2(hidden)
 
 
@@ -157,7 +158,7 @@ def test_filters_are_standardised_at_every_use() -> None:
     conv = StdConv2d(4, 6, 3).double()
     weight = conv.weight
     standard = torch.stack([(w - w.mean()) / (w.var(unbiased=False) + 1e-5).sqrt() for w in weight])
-    expected = nn.functional.conv2d(images(1, 4, 5, 5), standard, padding=1)
+    expected = F.conv2d(images(1, 4, 5, 5), standard, padding=1)
     torch.testing.assert_close(conv(images(1, 4, 5, 5)), expected)
     conv.weight.mul_(7.0).add_(3.0)
     torch.testing.assert_close(conv(images(1, 4, 5, 5)), expected, atol=1e-3, rtol=1e-3)

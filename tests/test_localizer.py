@@ -21,8 +21,9 @@ from core.localization.localizer import POOL, RERANKED, Localizer, tile_describe
 from core.models import alignment
 from core.photos.opening import open_photo
 from core.photos.views import ground_batch
-from core.polar import heading_from_shift, shift_canvas, tile_to_polar, to_batch
+from core.polar import heading_from_shift, to_batch
 from core.records import Place, SearchArea
+from tests.canvases import shift_canvas, tile_to_polar
 from tests.conftest import MODEL_HASH
 
 ROW = 17

@@ -1,4 +1,4 @@
-"""What the three published counts and the filler promise, asked of the models as they are built.
+"""The three published parameter counts and the filler, checked on the models as they are built.
 
 The other rows of the parity sheet stand with their modules: descriptors and position tables in
 ``test_saig.py`` and ``test_l2ltr.py``, losses in ``test_losses.py``, the ASAM step in

@@ -18,8 +18,8 @@ from core.evaluation.pools import DescribedTown
 from core.imagery.raster import RasterSource
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
-from core.polar import shift_canvas, tile_to_polar
 from core.results.perspective import perspective_section
+from tests.canvases import shift_canvas, tile_to_polar
 
 FOCAL_MM = (9, 9, 9, 9, 14, 14, 14)
 FOV_DEG = [2 * np.degrees(np.arctan(9 / focal)) for focal in FOCAL_MM]

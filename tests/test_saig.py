@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from core.errors import SettingError
 from core.models.layers import SelfAttention, attend, resize_positions
@@ -182,9 +183,7 @@ def slow_block(tokens: Tensor, block: nn.Module, heads: int) -> Tensor:
     """Pre-norm attention of one image (N, C), head by head and token by token."""
     width = tokens.shape[1]
     size = width // heads
-    normed = nn.functional.layer_norm(
-        tokens, (width,), block.norm1.weight, block.norm1.bias, eps=1e-6
-    )
+    normed = F.layer_norm(tokens, (width,), block.norm1.weight, block.norm1.bias, eps=1e-6)
     fused = normed @ block.attn.qkv.weight.T + block.attn.qkv.bias
     gathered = torch.zeros_like(tokens)
     for head in range(heads):
@@ -245,9 +244,9 @@ def test_turning_a_panorama_turns_its_tokens_and_nothing_else(build) -> None:
     size = (64, 256)
     encoder = build(size, azimuth=True).double().eval()
     batch, step = images(1, 3, *size), encoder.stride[1]
-    turned = encoder.feature_map(batch.roll(3 * step, dims=3), circular=True)
+    shifted = encoder.feature_map(batch.roll(3 * step, dims=3), circular=True)
     expected = encoder.feature_map(batch, circular=True).roll(3, dims=3)
-    torch.testing.assert_close(turned, expected)
+    torch.testing.assert_close(shifted, expected)
 
 
 @torch.no_grad()

@@ -211,7 +211,8 @@ def test_overview_fits_its_degrees(tmp_path: Path) -> None:
     lon = west + (np.arange(columns) + 0.5) / columns * (east - west)
     lat = north - (np.arange(rows) + 0.5) / rows * (north - south)
     lons, lats = np.meshgrid(lon, lat)
-    metres = source.frame.to_metres_many(lats, lons)
+    to_local = Transformer.from_crs(4326, source.frame.crs, always_xy=True)
+    metres = np.stack(to_local.transform(lons, lats), axis=-1)
     seen = image[..., 3] > 0
     error = np.abs(image[..., :3].astype(int) - scene(metres[..., 0], metres[..., 1]))[seen]
     assert seen.mean() > 0.95

@@ -45,10 +45,10 @@ def test_wrapped_columns_let_a_panorama_close_on_itself() -> None:
         torch.manual_seed(0)
         encoder = TimmEncoder("resnet18", SIZE, largest_stride=16, is_wrapped=is_wrapped).eval()
         batch = images(1, 3, *SIZE)
-        turned = encoder.feature_map(batch.roll(32, dims=3), circular=True).roll(-2, dims=3)
+        shifted = encoder.feature_map(batch.roll(32, dims=3), circular=True).roll(-2, dims=3)
         expected = encoder.feature_map(batch, circular=True)
         assert expected.shape == (1, 256, 4, 16)
-        errors.append(float((turned - expected).abs().mean()))
+        errors.append(float((shifted - expected).abs().mean()))
     assert errors[0] < 0.25 * errors[1]
 
 

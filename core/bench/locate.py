@@ -1,6 +1,6 @@
 """How long an answer takes: as a whole process, and once everything is warm.
 
-Numbers depend on machine and load, so they stand side by side as ratios and nothing is judged.
+Numbers depend on machine and load, so they are shown side by side as ratios and not judged.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """How fast our SAIG and L2LTR are beside a plain transcription of the published modules.
 
-Both have the same weights and see the same views, turn by turn, so that a busy machine slows both;
-before anything is timed their descriptors must agree. Milliseconds depend on machine and load, the
-ratio of medians much less, and the ratio of processor time less still: it counts work, not waiting.
+Both have the same weights and describe the same views in alternation, so that a busy machine slows
+both. Before anything is timed their descriptors must agree. Milliseconds depend on machine and load,
+the ratio of medians much less. The ratio of processor time depends least: it leaves waiting out.
 
-How much could be gained at all is estimated too: by the time that the multiply-adds of the published
-equations take at the speed of the faster of one large matrix product and one convolution.
+An upper limit of the ratio is estimated too: from the time that the multiply-adds of the published
+equations take at the speed of one large matrix product or one convolution, whichever is faster.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ class Contest:
         plain_ms, ours_ms: median milliseconds of a batch.
         ratio: plain_ms / ours_ms.
         work_ratio: the same of processor time over all threads; None on an accelerator.
-        ceiling: what the ratio would be if ours did its multiply-adds as fast as the machine does
-            the faster of a large product and a convolution (in bfloat16 with the conversion of its
-            operands), and nothing else. Only fewer multiply-adds, as Winograd's convolution needs,
-            or a still faster product could come above.
+        ceiling: the ratio if ours did nothing but its multiply-adds, as fast as the machine does
+            a large product or a convolution, whichever is faster (in bfloat16 with the conversion
+            of its operands). Only fewer multiply-adds, as in Winograd's convolution, or a still
+            faster product could exceed it.
         largest_difference: between entries of the two unit descriptors.
         cosine_error: largest 1 - cosine of the two descriptors of one view.
 
@@ -119,7 +119,7 @@ def run_contests(
     device: str = "cpu",
     pairs: Mapping[str, Pair] = PAIRS,
 ) -> list[Contest]:
-    """Compare, then time turn by turn, each model at each batch size.
+    """Compare, then time in alternation, each model at each batch size.
 
     Weights are drawn with torch's global generator. Bfloat16 is measured where the device has
     instructions for it.

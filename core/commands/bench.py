@@ -47,7 +47,7 @@ def bench(
     teacher: Annotated[
         Path | None, typer.Option(help="Model folder; by default the one beside the student.")
     ] = None,
-    rerank: Annotated[bool, typer.Option(help="With the teacher's second look.")] = True,
+    rerank: Annotated[bool, typer.Option(help="With re-ranking by the teacher.")] = True,
     repeat: Annotated[int, typer.Option(help="Runs of each thing.")] = 5,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -96,7 +96,7 @@ def bench_models(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    # A GPU's convolutions round float32 to 10 bits of mantissa unless told not to.
+    # A GPU's convolutions round float32 to 10 bits of mantissa by default.
     torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(seed)
     names, batches = model or ["saig-d", "l2ltr"], batch or [1, 32]

@@ -25,7 +25,7 @@ def convert(
     out: Annotated[Path, typer.Option(help="Model folder to write; a new one.")],
     polar: Annotated[
         bool | None,
-        typer.Option(help="Whether the aerial branch sees polar views; by default L2LTR's does."),
+        typer.Option(help="Whether the aerial branch takes polar views; by default L2LTR's does."),
     ] = None,
     data_set: Annotated[
         str | None,
@@ -36,7 +36,7 @@ def convert(
     ] = None,
     pooling: Annotated[
         str | None,
-        typer.Option(help="gap or smd, for an ImageNet file; by default gap. Others say it."),
+        typer.Option(help="gap or smd, for an ImageNet file; by default gap. Other files show it."),
     ] = None,
     ground_size: Annotated[
         str | None,
@@ -58,15 +58,14 @@ def convert(
 ) -> None:
     """Turn an authors' checkpoint into a model folder; the file is read, never run.
 
-    Model, pooling and sizes are read off the tensors. What they cannot say has an option, and its
+    Model, pooling and sizes are read off the tensors. What they do not show has an option, and its
     default is noted in the model's card as assumed.
     """
-    told_ground = None if ground_size is None else parse_canvas(ground_size)
-    told_aerial = None if aerial_size is None else parse_canvas(aerial_size)
-    from core.convert.conversion import Told, convert_file
+    ground = None if ground_size is None else parse_canvas(ground_size)
+    aerial = None if aerial_size is None else parse_canvas(aerial_size)
+    from core.convert.conversion import Given, convert_file
 
-    told = Told(pooling, told_ground, told_aerial, polar, data_set)
-    config = convert_file(file, out, told)
+    config = convert_file(file, out, Given(pooling, ground, aerial, polar, data_set))
     print(json_module.dumps({"folder": str(out), **config}) if json else _summary(out, config))
 
 

@@ -1,4 +1,4 @@
-"""The device a person named, checked before any model is loaded."""
+"""The device that an option names, checked before any model is loaded."""
 
 from __future__ import annotations
 

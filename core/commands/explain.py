@@ -1,4 +1,4 @@
-"""``explain``: pictures of what one model alone looks at."""
+"""``explain``: pictures that explain one model alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["explain"]
 
 def explain(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Model folder, with SAIG or L2LTR branches.")
+        Path, typer.Argument(metavar="MODEL", help="Model folder of a student or a teacher.")
     ],
     photo: Annotated[
         Path | None, typer.Option(help="Street photo; without one, the positions alone.")
@@ -25,10 +25,13 @@ def explain(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write PNG files to.")] = Path("explanation"),
 ) -> None:
-    """Draw how alike a model's learned positions are, and what its layers gathered of a photo.
+    """Draw the similarity of a model's learned positions, its attention over a photo, and the
+    contribution of each part of the photo.
 
-    Positions of each branch (L2LTR, Figure 3), attention layer by layer, and attention rollout over
-    the photo as the model sees it. Only SAIG and L2LTR branches can be read.
+    Positions of each branch (L2LTR, Figure 3), attention layer by layer and attention rollout are
+    drawn for SAIG and L2LTR. The contribution factors of the photo's patches are drawn for gap and
+    azimuth pooling, so for the models that come with the program too. The page shows a teacher's
+    attention between a photo and a tile.
     """
     fov_deg = None if fov is None else parse_degrees("Field of view", fov)
     from core.checkpoints import load_model

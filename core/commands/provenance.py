@@ -1,4 +1,4 @@
-"""What stands beside every measured figure."""
+"""What every measurement is reported with."""
 
 from __future__ import annotations
 

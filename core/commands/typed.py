@@ -1,4 +1,4 @@
-"""Which options a person typed, so that one that would have no effect is refused."""
+"""Refuse options that were typed but would have no effect."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from core.errors import SettingError
 __all__ = ["refuse_beside"]
 
 
-def refuse_beside(context: typer.Context, told: str, useless: Collection[str], why: str) -> None:
+def refuse_beside(context: typer.Context, option: str, useless: Collection[str], why: str) -> None:
     """Refuse options of the running command that have no meaning beside another.
 
     Args:
         context: of the command.
-        told: the other option, "--benchmark".
+        option: the other option, "--benchmark".
         useless: names of the command's parameters.
         why: what the other option does instead, a clause.
 
@@ -29,6 +29,6 @@ def refuse_beside(context: typer.Context, told: str, useless: Collection[str], w
         source = context.get_parameter_source(name)
         if name in useless and source is not None and source.name == "COMMANDLINE":
             raise SettingError(
-                f"Option {parameter.opts[0]}: got it beside {told}, expected one of the two, since "
+                f"Option {parameter.opts[0]}: got it beside {option}, expected one of the two, since "
                 f"{why}. Leave {parameter.opts[0]} out."
             )

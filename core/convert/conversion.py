@@ -1,9 +1,9 @@
 """From an authors' checkpoint to a model folder.
 
-The tensors say most of it: which model, how it pools, how many patches each view has and so which
-published size. What they cannot say, whether the aerial view was polar and which data set it was,
-a person may say; otherwise the published files' usual answer is taken and noted as assumed. What a
-person says against the tensors is refused.
+The tensors show most of it: the model, its pooling, and the number of patches of each view, which
+gives the published size. They do not show whether the aerial view was polar, nor the data set. The
+caller can give both. Without them the usual values of the published files are taken and noted as
+assumed. What is given against the tensors is refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from core.models import build_model
 from core.models.pretrained import OfficialWeights, load_official, split_official
 from core.models.two_branch import TwoBranch
 
-__all__ = ["DATA_SETS", "Found", "Geometry", "Told", "convert_file", "found_in", "geometry_of"]
+__all__ = ["DATA_SETS", "Found", "Geometry", "Given", "convert_file", "found_in", "geometry_of"]
 
 Size = tuple[int, int]
 
@@ -49,7 +49,7 @@ class DataSet:
     Attributes:
         positions: of the ground and the aerial branch.
         panorama_height_deg: what a panorama shows from bottom to top, where its width is 360.
-        protocol: queries, references and figures, in one sentence.
+        protocol: queries, references and metrics, in one sentence.
 
     """
 
@@ -76,8 +76,8 @@ DATA_SETS = {
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a person says of a file; None where file or default is to speak.
+class Given:
+    """What the caller gives about a file; None takes it from the tensors, or the default.
 
     ``pooling`` is gap or smd, sizes are (height, width) in pixels, ``data_set`` is a key of
     ``DATA_SETS``.
@@ -92,7 +92,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Found:
-    """What the tensors say.
+    """What the tensors show.
 
     Attributes:
         name: key of ``core.models.MODELS``.
@@ -129,22 +129,22 @@ class Geometry:
         }
 
 
-def convert_file(file: str | Path, out: str | Path, told: Told | None = None) -> dict[str, Any]:
+def convert_file(file: str | Path, out: str | Path, given: Given | None = None) -> dict[str, Any]:
     """Write the model folder of an authors' checkpoint, whole or not at all.
 
     Weights are kept in float32, exactly as the file has them.
 
     Args:
-        file: see `core.models.pretrained` for the forms; it is read, never run.
+        file: see ``core.models.pretrained`` for the forms; it is read, never run.
         out: model folder to write; must not exist, or be empty.
-        told: what the file cannot say.
+        given: what the file does not show; by default nothing.
 
     Returns:
         The config that was written.
 
     Raises:
         CheckpointError: the file cannot be used, or ``out`` is taken or cannot be written.
-        SettingError: what was told contradicts the tensors, or makes no sense.
+        SettingError: what is given contradicts the tensors, or is no valid setting.
 
     """
     file, out = Path(file), Path(out)
@@ -152,8 +152,8 @@ def convert_file(file: str | Path, out: str | Path, told: Told | None = None) ->
     checkpoint = read_official(file)
     try:
         weights = split_official(checkpoint)
-        geometry = geometry_of(found_in(weights), told or Told())
-        weights = replace(weights, ground={}, aerial={})  # a second set of Google's arrays is large
+        geometry = geometry_of(found_in(weights), given or Given())
+        weights = replace(weights, ground={}, aerial={})  # Google's arrays are large; no second set
         model = build_model(geometry.name, **geometry.model_config())
         load_official(model, checkpoint)
     except CheckpointError as error:
@@ -164,7 +164,7 @@ def convert_file(file: str | Path, out: str | Path, told: Told | None = None) ->
 
 
 def found_in(weights: OfficialWeights) -> Found:
-    """Model, pooling and positions, by the names and shapes of the tensors alone.
+    """Model, pooling and positions, from the names and shapes of the tensors alone.
 
     Raises:
         CheckpointError: the branches hold no published model, or not the same one.
@@ -214,25 +214,25 @@ def _saig_size(view: str, tensors: Mapping[str, Tensor]) -> str:
     return SAIG_BY_DEPTH[len(blocks)]
 
 
-def geometry_of(found: Found, told: Told) -> Geometry:
+def geometry_of(found: Found, given: Given) -> Geometry:
     """Settle sizes, polar view, pooling and data set.
 
     Raises:
-        SettingError: what was told contradicts what was found, or is missing where nothing
-            published says it.
+        SettingError: what is given contradicts what was found, or is missing where no published
+            file has such tensors.
 
     """
-    pooling = told.pooling or found.pooling or "gap"
+    pooling = given.pooling or found.pooling or "gap"
     if pooling != (found.pooling or pooling):
         raise SettingError(
             f"Pooling: got {pooling}, but the file's tensors are those of {found.pooling}. Leave "
             "--pooling out."
         )
-    polar = _is_polar(found, told)
-    ground_size, aerial_size = _ground_size(found, told), _aerial_size(found, told, polar)
+    polar = _is_polar(found, given)
+    ground_size, aerial_size = _ground_size(found, given), _aerial_size(found, given, polar)
     if polar and found.positions is not None:
         _check_positions("Ground size", ground_size, found.positions[1])
-    data_set = _data_set(found, told)
+    data_set = _data_set(found, given)
     settled = {
         "pooling": found.pooling is not None,
         "ground_size": found.positions is not None,
@@ -240,42 +240,42 @@ def geometry_of(found: Found, told: Told) -> Geometry:
         "polar": found.positions is not None and found.positions[0] != found.positions[1],
         "data_set": data_set is None,
     }
-    assumed = tuple(name for name in settled if not settled[name] and getattr(told, name) is None)
+    assumed = tuple(name for name in settled if not settled[name] and getattr(given, name) is None)
     return Geometry(found.name, pooling, ground_size, aerial_size, polar, data_set, assumed)
 
 
-def _is_polar(found: Found, told: Told) -> bool:
+def _is_polar(found: Found, given: Given) -> bool:
     """L2LTR was published with polar views; SAIG, as far as its scripts show, without."""
     if found.positions is not None and found.positions[0] != found.positions[1]:
-        if told.polar:
+        if given.polar:
             raise SettingError(
                 f"Polar: got --polar, but the file has {found.positions[0]} positions for the "
                 f"ground and {found.positions[1]} for the aerial view, and a polar view is of the "
                 "ground's size. Leave --polar out."
             )
         return False
-    return found.name == "l2ltr" if told.polar is None else told.polar
+    return found.name == "l2ltr" if given.polar is None else given.polar
 
 
-def _ground_size(found: Found, told: Told) -> Size:
+def _ground_size(found: Found, given: Given) -> Size:
     if found.positions is None:
-        return told.ground_size or GROUND_SIZES[256]
+        return given.ground_size or GROUND_SIZES[256]
     count = found.positions[0]
-    size = told.ground_size or GROUND_SIZES.get(count) or _unpublished("Ground size", count)
+    size = given.ground_size or GROUND_SIZES.get(count) or _unpublished("Ground size", count)
     return _check_positions("Ground size", size, count)
 
 
-def _aerial_size(found: Found, told: Told, polar: bool) -> Size:
-    """Size of a tile, square; it is free where the model sees a polar view made of it."""
-    if told.aerial_size is not None and told.aerial_size[0] != told.aerial_size[1]:
+def _aerial_size(found: Found, given: Given, polar: bool) -> Size:
+    """Size of a tile, square; any where the model is given a polar view of it."""
+    if given.aerial_size is not None and given.aerial_size[0] != given.aerial_size[1]:
         raise SettingError(
-            f"Aerial size: got {_text(told.aerial_size)}, expected a square tile. For an aerial view "
+            f"Aerial size: got {_text(given.aerial_size)}, expected a square tile. For an aerial view "
             "of the ground's size say --polar; it is made of square tiles."
         )
     if found.positions is None or polar:
-        return told.aerial_size or AERIAL_SIZES[256]
+        return given.aerial_size or AERIAL_SIZES[256]
     count = found.positions[1]
-    size = told.aerial_size or AERIAL_SIZES.get(count) or _unpublished("Aerial size", count)
+    size = given.aerial_size or AERIAL_SIZES.get(count) or _unpublished("Aerial size", count)
     return _check_positions("Aerial size", size, count)
 
 
@@ -296,17 +296,17 @@ def _unpublished(what: str, count: int) -> Size:
     )
 
 
-def _data_set(found: Found, told: Told) -> str | None:
-    """The data set told, or the first with the file's positions; a backbone has seen none."""
+def _data_set(found: Found, given: Given) -> str | None:
+    """The data set given, or the first with the file's positions; none for a backbone."""
     fitting = [name for name, known in DATA_SETS.items() if known.positions == found.positions]
-    if told.data_set is None:
+    if given.data_set is None:
         return fitting[0] if fitting else None
-    if told.data_set not in fitting:
+    if given.data_set not in fitting:
         raise SettingError(
-            f"Data set: got {told.data_set[:40]!r}, expected "
+            f"Data set: got {given.data_set[:40]!r}, expected "
             f"{' or '.join(fitting) or 'none'}, which fits the file's tensors. Leave --data-set out."
         )
-    return told.data_set
+    return given.data_set
 
 
 def _text(size: Size) -> str:
@@ -354,21 +354,21 @@ def _card(config: Mapping[str, Any]) -> str:
         )
     else:
         purpose = f"Trained by its authors; protocol: {protocol['text'] or 'not known'}."
-    seen = "the polar view of the tile" if model["polar"] else "the tile as it is"
+    view = "the polar view of the tile" if model["polar"] else "the tile as it is"
     return (
         f"# {config['name']}, {model['pooling']}, converted\n\n{purpose}\n\n"
         f"- from `{source['file']}`, SHA-256 {source['sha256']}, weights unchanged in float32\n"
         f"- ground {_text(model['ground_size'])} px, tile {_text(model['aerial_size'])} px; the "
-        f"aerial branch sees {seen}\n"
+        f"aerial branch takes {view}\n"
         f"- left out of the file: {', '.join(source['dropped']) or 'nothing'}\n"
-        f"- assumed, neither said by the file nor told: {', '.join(source['assumed']) or 'nothing'}\n\n"
+        f"- assumed, neither in the file nor given: {', '.join(source['assumed']) or 'nothing'}\n\n"
         f"{_caution(config)}"
         "Nothing was measured here. The weights are their authors', under the authors' licence.\n"
     )
 
 
 def _caution(config: Mapping[str, Any]) -> str:
-    """How what this program shows a model differs from what the authors showed it."""
+    """How this program's inputs differ from the authors'."""
     height = config["panorama_height_deg"]
     ground = (
         f"Its panoramas were {height:g} degrees high, this program's canvases are 90. "

@@ -1,10 +1,10 @@
 """Authors' checkpoint files, read without trusting them.
 
 A ``.pth`` is a pickle, and a pickle can run any program. It is read by torch's restricted reader,
-which knows tensors and plain values and refuses every other name before it is called. The authors'
-files also name a few harmless things beside their weights, typed arguments and numpy numbers; for
-these, and no others, a stand-in is put that keeps nothing. What a file holds is told by its first
-bytes and its members, never by its ending.
+which loads tensors and plain values and refuses every other name before it is called. The authors'
+files also name a few harmless things beside their weights: parsed arguments and numpy numbers. These,
+and no others, are replaced by ``Omitted``, which keeps nothing. What a file holds is decided by its
+first bytes and its members, never by its ending.
 """
 
 from __future__ import annotations
@@ -28,38 +28,38 @@ Kind = Literal["archive", "arrays", "pickle"]
 
 ZIP_START = b"PK\x03\x04"
 STATES = ("model", "model_grd", "model_sat", "state_dict")
-"""Entries that hold weights; what else a file holds is left out."""
+"""Entries that hold weights; all others are left out."""
 
 
 class Omitted:
-    """Stands where a file has something that conversion does not need; takes all, keeps nothing."""
+    """Replaces what conversion does not need: accepts any arguments and keeps none."""
 
     def __new__(cls, *args: object) -> Omitted:
-        """Swallow what the file says of the thing."""
+        """Accept any arguments."""
         return super().__new__(cls)
 
     def __init__(self, *args: object) -> None:
-        """Keep nothing of it."""
+        """Keep nothing."""
 
     def __setstate__(self, state: object) -> None:
-        """Keep nothing of it."""
+        """Keep nothing."""
 
 
 OMITTED = (
-    "argparse.Namespace",  # timm's and the authors' `args`
-    "numpy.core.multiarray.scalar",  # `best_acc`, `metric`, written with numpy 1
+    "argparse.Namespace",  # timm's and the authors' ``args``
+    "numpy.core.multiarray.scalar",  # ``best_acc``, ``metric``, written with numpy 1
     "numpy._core.multiarray.scalar",  # the same, written with numpy 2
     "numpy.dtype",
 )
 
 
 def read_official(path: str | Path) -> dict[str, Any]:
-    """Entries of an authors' ``.pth``, ``.pth.tar`` or ``.npz`` file; see `core.models.pretrained`.
+    """Entries of an authors' ``.pth``, ``.pth.tar`` or ``.npz`` file; see ``core.models.pretrained``.
 
-    Weights of a file written since PyTorch 1.6 are mapped, not read: pages come when they are used.
+    Weights of a file written since PyTorch 1.6 are mapped into memory and read when they are used.
 
     Returns:
-        What the file holds by name; tensors on the CPU, or arrays; `Omitted` for what is not
+        What the file holds by name; tensors on the CPU, or arrays; ``Omitted`` for what is not
         needed.
 
     Raises:
@@ -106,12 +106,12 @@ def _read_arrays(path: Path) -> object:
 
 
 def _read_tensors(path: Path, is_mapped: bool) -> object:
-    with _stand_ins_alone():
+    with _only_stand_ins():
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_mapped)
 
 
 @contextmanager
-def _stand_ins_alone() -> Iterator[None]:
+def _only_stand_ins() -> Iterator[None]:
     """Allow the stand-ins beside torch's own list, and nothing that any package added to it."""
     others = torch.serialization.get_safe_globals()
     stand_ins = [(Omitted, name) for name in OMITTED]
@@ -138,7 +138,7 @@ def _refusal(path: Path, error: Exception) -> CheckpointError:
 
 
 def _checked(path: Path, entries: object) -> dict[str, Any]:
-    """Entries by name, their weights dense and real; what else can be wrong shows when they fit."""
+    """Entries by name, whose weights are dense and real; names and shapes are checked later."""
     if not isinstance(entries, Mapping):
         raise CheckpointError(
             f"Checkpoint {path}: got a {type(entries).__name__}, expected a dictionary of weights. "

@@ -1,10 +1,11 @@
-"""What one encoder looked at, layer by layer, and where it believes its tokens stand, as arrays.
+"""One encoder's attention, layer by layer, and the similarity of its learned positions, as arrays.
 
-The pictures of L2LTR (Yang, Lu, Zhu, NeurIPS 2021, https://arxiv.org/abs/2107.00842; its Figure 3 is
-``position_similarity``) for any encoder with learned positions, and attention rollout (Abnar and
-Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020, section 3) for SAIG and L2LTR.
+``position_similarity`` is Figure 3 of L2LTR (Yang, Lu, Zhu, NeurIPS 2021,
+https://arxiv.org/abs/2107.00842), for any encoder with learned positions. ``rollout`` is attention
+rollout (Abnar and Zuidema, *Quantifying Attention Flow in Transformers*, ACL 2020, section 3), for
+SAIG and L2LTR.
 
-These show one view alone; ``core.explain.pair`` shows how the teacher sees one view in the other.
+These explain one view alone; ``core.explain.pair`` explains a pair by the teacher's attention.
 
 h, w are rows and columns of tokens, counted row by row; N is h * w, or 1 + h * w with L2LTR's class
 token in front; L is the number of attention layers.
@@ -44,7 +45,7 @@ class LayerAttention:
     """Attention inside one branch over one picture.
 
     Attributes:
-        weights: float32 (L, N, N), heads averaged; row i says where token i gathered, sum 1.
+        weights: float32 (L, N, N), heads averaged; row i is the attention of token i, sum 1.
         grid: (h, w) of the picture's tokens; for a polar model, of the tile's polar view.
 
     """
@@ -56,14 +57,14 @@ class LayerAttention:
 def position_similarity(encoder: nn.Module) -> Float32Array:
     """Cosine similarity of every learned position with every other (L2LTR, Figure 3).
 
-    L2LTR's class token has a position too; it stands nowhere in the picture and is left out. SAIG
-    with one position per row of tokens (azimuth models) has w = 1.
+    The position of L2LTR's class token is left out, since it is no place in the image. SAIG with one
+    position per row of tokens (azimuth models) has w = 1.
 
     Args:
         encoder: a ``Saig`` or an ``L2ltr``, such as ``model.ground_encoder``.
 
     Returns:
-        float32 (h, w, h, w) in [-1, 1]; [i, j] is the map of the token in row i, column j.
+        float32 (h, w, h, w) in [-1, 1]; [i, j] holds the similarities of the token in row i, column j.
 
     Raises:
         SettingError: an encoder without learned positions, or with one that is all zeros.
@@ -98,7 +99,7 @@ def _positions(encoder: nn.Module) -> tuple[Float64Array, tuple[int, int]]:
 def layer_attention(
     model: TwoBranch, view: Literal["ground", "aerial"], images: Tensor
 ) -> LayerAttention:
-    """Run one picture through one branch and keep what its layers attended to.
+    """Run one picture through one branch and keep the attention of its layers.
 
     Args:
         model: in evaluation mode, with SAIG or L2LTR branches.
@@ -123,9 +124,9 @@ def layer_attention(
 def collect_attention(encoder: nn.Module) -> Iterator[list[Tensor]]:
     """Collect, while open, the attention (B, N, N) of every layer that runs, heads averaged.
 
-    The encoder computes what it always does, fused kernel and all: the weights, which that kernel
-    never forms, are computed again beside it from each layer's input. Two encoders that share their
-    layers, or two threads that share an encoder, write into one list.
+    The encoder computes as always, with its fused kernel, which never forms the weights. They are
+    computed a second time from each layer's input. Two encoders that share their layers, or two
+    threads that share an encoder, write into one list.
 
     Args:
         encoder: a ``Saig`` or an ``L2ltr``.
@@ -164,7 +165,7 @@ def _self_query_and_key(layer: SelfAttention, tokens: Tensor) -> tuple[Tensor, T
 def _cross_query_and_key(
     layer: CrossLayerAttention, tokens: Tensor, previous: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Keys are made of the input of the layer before: self-cross attention."""
+    """Self-cross attention: keys are made of the input of the layer before."""
     return _by_head(layer.query(tokens), layer.heads), _by_head(layer.key(previous), layer.heads)
 
 
@@ -180,13 +181,14 @@ _QUERY_AND_KEY: dict[type, Any] = {
 
 
 def rollout(weights: Float32Array) -> Float32Array:
-    """How much of each input token is in each output token, if attention were all there is.
+    """Share of each input token in each output token, if layers did nothing but attend.
 
-    Each layer mixes tokens by half its attention and half the residual path, 0.5 A + 0.5 I, and the
-    layers are multiplied up (Abnar and Zuidema, section 3). For SAIG, whose blocks are x + Attn(x)
-    without an MLP, only the value and output maps are left out of account; for L2LTR the MLPs too.
-    L2LTR's self-cross attention needs nothing else: its keys come from the layer before and decide
-    the weights A, but what is gathered, its values, are tokens of the layer itself.
+    Each layer mixes tokens by half its attention and half the residual path, 0.5 A + 0.5 I. The
+    result is the product over the layers (Abnar and Zuidema, section 3).
+
+    Left out are the value and output maps, and L2LTR's MLPs; SAIG's blocks have none. L2LTR's
+    self-cross attention needs no change: its keys come from the layer before and decide the weights
+    A, but its values are tokens of the layer itself.
 
     Args:
         weights: float32 (L, N, N), first layer first, rows sum to 1.
@@ -216,11 +218,11 @@ def rollout(weights: Float32Array) -> Float32Array:
 
 
 def descriptor_map(weights: Float32Array, grid: tuple[int, int]) -> Float32Array:
-    """Share of every token of the picture in what the descriptor is made of.
+    """Share of every token of the picture in the input of the pooling.
 
-    With a class token (L2LTR) that is the token's own row, and the map sums to 1 less the share of
-    the class token itself; without one it is the mean over all rows, as mean pooling has it (SMD and
-    azimuth pooling weigh tokens in ways of their own).
+    With a class token (L2LTR) it is the class token's row; the map sums to 1 less the share of the
+    class token itself. Without one it is the mean over all rows, which is exact for mean pooling:
+    SMD and azimuth pooling weigh tokens in ways of their own.
 
     Args:
         weights: float32 (N, N), a ``rollout`` or one layer of ``LayerAttention.weights``.

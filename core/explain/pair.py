@@ -1,11 +1,12 @@
-"""What the teacher looked at: attention and contribution factors of one pair, as arrays.
+"""Attention and contribution factors of a teacher for one pair, as arrays.
 
-GeoSSK (Chen et al., MMM 2025) as this project rebuilds it: cross-view attention says which part of
-the tile each patch of the photo asked, and the contribution factor says which share of the global
-representation a patch makes up. Patches are counted row by row, canvas patches from the top left,
-tile sectors from the outermost ring's south (polar view, top left).
+GeoSSK (Chen et al., MMM 2025) as this project reconstructs it. Cross-view attention shows which part
+of the tile each patch of the photo attends to. The contribution factor is the share of a patch in
+the descriptor of its image.
 
-N = 4 n canvas patches of n azimuth bins, M = 4 * 32 = 128 sectors of a tile.
+Patches are counted row by row: those of a canvas from the top left, sectors of a tile from the south
+of the outermost ring (the top left of its polar view). A canvas of n azimuth bins has N = 4 n
+patches, a tile M = 4 * 32 = 128 sectors.
 """
 
 from __future__ import annotations
@@ -36,33 +37,31 @@ __all__ = [
     "explain_pair",
     "ground_patch_at",
     "heading_from_attention",
-    "patch_box",
     "sector_at",
-    "sector_mask",
     "sector_offsets_m",
 ]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """One photo and one tile, and how the teacher saw each in the other.
+    """One photo, one tile, and the teacher's attention and contribution factors for the pair.
 
     Attributes:
-        canvas: uint8 (128, w, 3), the photo as the models see it, w = 16 n.
-        mask: bool (128, w), where the photo shows something.
+        canvas: uint8 (128, w, 3), the photo as the models are given it, w = 16 n.
+        mask: bool (128, w), which pixels the photo covers.
         tile: uint8 (S, S, 3), north up.
         azimuth_shift: polar bin of the canvas's first bin, in [0, 32), seldom whole.
         heading_deg: heading of the canvas's centre at that azimuth shift, in [0, 360).
         ground_grid: (4, n) rows and columns of canvas patches.
         aerial_grid: (4, 32) rings, outermost first, and azimuth bins, from south clockwise; they are
-            turned by ``turn`` bins, so that they lie under those of the canvas.
+            rotated by ``rotation`` bins, so that they lie under those of the canvas.
         ground_to_aerial: float32 (4 n, 128), heads averaged, rows sum to 1.
         aerial_to_ground: float32 (128, 4 n), heads averaged, rows sum to 1.
         phi_ground: float32 (4 n,), contribution factors, sum 1; even share 1 / (4 n).
         phi_aerial: float32 (128,), contribution factors, sum 1; even share 1 / 128.
-        teacher_score: the pair's cosine in [-1, 1], as ``core.localization.ranking.aligned_scores`` has it.
-        attention_heading_deg: heading that attention alone suggests, met at all azimuth shifts alike, in
-            [0, 360).
+        teacher_score: the pair's cosine in [-1, 1], by ``core.models.alignment.aligned_scores``.
+        attention_heading_deg: heading in [0, 360) estimated from attention alone, averaged over all
+            azimuth shifts.
 
     """
 
@@ -81,8 +80,8 @@ class Explanation:
     attention_heading_deg: float
 
     @property
-    def turn(self) -> float:
-        """By how many bins, at most half of one, the sectors are turned clockwise."""
+    def rotation(self) -> float:
+        """Rotation of the sectors in bins, clockwise, at most half a bin to either side."""
         return residual_rotation(self.azimuth_shift)
 
 
@@ -95,18 +94,19 @@ def explain_pair(
     mask: BoolArray | None = None,
     device: str = "cpu",
 ) -> Explanation:
-    """Let the teacher look at one pair.
+    """Explain one pair by the teacher's attention and contribution factors.
 
     Args:
         teacher: in evaluation mode; its tokens must be 4 rows of bins and 4 rings of sectors.
         canvas: uint8 (128, 16 n, 3).
         tile: uint8 (S, S, 3), north up.
-        azimuth_shift: azimuth shift in bins at which to look at the pair, taken modulo 32.
-        mask: bool (128, 16 n), where the canvas shows the photo; everywhere by default.
+        azimuth_shift: in bins, at which the pair is aligned; taken modulo 32.
+        mask: bool (128, 16 n), which pixels the photo covers; all by default.
         device: where the teacher is.
 
     Raises:
-        SettingError: a canvas that is no whole number of bins, or a teacher whose tokens are none.
+        SettingError: a canvas that is no whole number of bins, or a teacher whose tokens are no
+            such grids.
 
     """
     bins, azimuth_shift = canvas_bins(canvas), float(azimuth_shift) % BINS
@@ -121,7 +121,7 @@ def explain_pair(
         )
     seen = teacher.interact(ground, aerial, round(azimuth_shift))
     ground_to_aerial = _to_numpy(seen.ground_to_aerial.mean(dim=0))
-    # Its position bias knows at which azimuth shift a pair is met; met at all of them, it is told none.
+    # The position bias depends on the azimuth shift; the mean over all of them gives none away.
     at_all_shifts = teacher.attention(ground, aerial, torch.arange(BINS)).mean(dim=(0, 1))
     return Explanation(
         canvas=canvas,
@@ -148,64 +148,50 @@ def _to_numpy(values: Tensor) -> Float32Array:
     return values.detach().to("cpu", torch.float32).numpy()
 
 
-def heading_from_attention(ground_to_aerial: Float32Array, turn: float = 0.0) -> float:
-    """Heading in [0, 360) that attention (4 n, 128) suggests, without knowing an azimuth shift.
+def heading_from_attention(ground_to_aerial: Float32Array, rotation: float = 0.0) -> float:
+    """Heading in [0, 360) estimated from attention, without an azimuth shift.
 
-    ``turn``: bins by which the sectors are turned.
+    The sum over rows of patches and over rings leaves the attention from azimuth bin i of the photo
+    to bin b of the tile. The circular shift r with the largest sum over (i, r + i) aligns the two; a
+    parabola refines it between whole bins (papers/geossk.md section 7).
 
-    Rows of patches and rings are summed away, which leaves how much azimuth bin i of the photo
-    asked bin b of the tile. The circular shift r with the largest sum over (i, r + i) aligns the
-    two; a parabola finds it between whole bins (papers/geossk.md section 7).
+    Args:
+        ground_to_aerial: (4 n, 128).
+        rotation: of the sectors, in bins.
+
     """
     attention = np.asarray(ground_to_aerial, dtype=np.float64)
     by_azimuth = attention.reshape(RINGS, -1, RINGS, BINS).sum(axis=(0, 2))
     bins = np.arange(len(by_azimuth))
     curve = [by_azimuth[bins, (azimuth_shift + bins) % BINS].sum() for azimuth_shift in range(BINS)]
-    return heading_from_shift(refine_shift(curve) + turn, len(by_azimuth))
+    return heading_from_shift(refine_shift(curve) + rotation, len(by_azimuth))
 
 
 def ground_patch_at(x: float, y: float, size: tuple[int, int], n_bins: int) -> int:
     """Patch (row-major in 4 x n) under pixel (x right, y down) of a canvas shown at (h, w) px.
 
-    Points beyond the border count to the nearest patch.
+    Points outside get the nearest patch.
     """
     row = int(np.clip(y * RINGS // size[0], 0, RINGS - 1))
     column = int(np.clip(x * n_bins // size[1], 0, n_bins - 1))
     return row * n_bins + column
 
 
-def patch_box(patch: int, size: tuple[int, int], n_bins: int) -> tuple[int, int, int, int]:
-    """Box (left, top, right, bottom) in px of a canvas patch, canvas shown at (h, w) px."""
-    row, column = divmod(patch, n_bins)
-    height, width = size
-    return (
-        round(column * width / n_bins),
-        round(row * height / RINGS),
-        round((column + 1) * width / n_bins),
-        round((row + 1) * height / RINGS),
-    )
-
-
-def sector_at(x: float, y: float, side: int = 256, turn: float = 0.0) -> int | None:
+def sector_at(x: float, y: float, side: int = 256, rotation: float = 0.0) -> int | None:
     """Sector (row-major in 4 x 32) under pixel (x right, y down) of a tile shown at ``side`` px.
 
-    ``turn``: bins by which the sectors are turned.
+    ``rotation``: of the sectors, in bins.
 
-    None beyond the circle that the polar view covers, and off the picture.
+    None outside the circle of the polar view, and outside the tile.
     """
     if not (0 <= x < side and 0 <= y < side):
         return None
-    sector = int(sector_map(side, turn)[int(y), int(x)])
+    sector = int(sector_map(side, rotation)[int(y), int(x)])
     return sector if sector >= 0 else None
 
 
-def sector_mask(sector: int, side: int = 256) -> BoolArray:
-    """Pixels (side, side) of one sector of a tile."""
-    return np.asarray(sector_map(side) == sector)
-
-
 def sector_offsets_m(side_m: float) -> Float32Array:
-    """Centres (128, 2) of the sectors, metres east and north of the centre of a tile, not turned."""
+    """Centres (128, 2) of the sectors, not rotated, in metres east and north of a tile's centre."""
     ring, column = np.divmod(np.arange(RINGS * BINS), BINS)
     radius = (1 - (ring + 0.5) / RINGS) * side_m / 2
     azimuth = np.radians((column + 0.5) * 360.0 / BINS - 180.0)

@@ -1,4 +1,9 @@
-"""The models, built by name. ``MODELS`` is the whole registry: a dict of encoder builders."""
+"""The models, built by name.
+
+``MODELS`` is the whole registry. A new encoder is one file, with a class that offers
+``core.models.two_branch.Encoder``, and one line here: poolings, model folders, training and
+evaluation then take it by its name.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +26,7 @@ Size = tuple[int, int]
 TEACHER = "geossk"
 POOLINGS = ("gap", "smd", "azimuth", "cls")
 
+# Encoders by name, built from the (height, width) in pixels of a view and whether azimuth is kept.
 MODELS: dict[str, Callable[[Size, bool], nn.Module]] = {
     "convnet-s": lambda size, azimuth: ConvNet(ConvNetConfig()),
     "convnet-m": lambda size, azimuth: ConvNet(ConvNetConfig((24, 48, 96, 176), (0, 2, 2, 2))),
@@ -43,6 +49,19 @@ def _encoder(name: str, size: Size, azimuth: bool) -> nn.Module:
     raise SettingError(
         f"Model: got {name!r}, expected one of {', '.join(sorted(MODELS))} or timm/<name>."
     )
+
+
+def _check_class_token(name: str, pooling: str, encoder: nn.Module) -> None:
+    """An encoder that describes by a class token (``Encoder``) takes ``cls``, all others do not."""
+    if hasattr(encoder, "describe") and pooling != "cls":
+        raise SettingError(
+            f"Pooling: got {pooling!r} for {name}, which describes by its class token, expected cls."
+        )
+    if pooling == "cls" and not hasattr(encoder, "describe"):
+        others = ", ".join(known for known in POOLINGS if known != "cls")
+        raise SettingError(
+            f"Pooling: got 'cls' for {name}, which has no class token, expected one of {others}."
+        )
 
 
 def _pooling(name: str, encoder: Any, size: Size, dim: int) -> nn.Module:
@@ -70,30 +89,29 @@ def build_model(
 
     Args:
         name: a key of ``MODELS``, or ``timm/<name>``.
-        pooling: ``gap``, ``smd`` or ``azimuth``; ``cls`` for ``l2ltr``, and no other.
+        pooling: ``gap``, ``smd`` or ``azimuth``; ``cls`` for encoders with a class token, as
+            ``l2ltr``, and for no other.
         ground_size: (height, width) of a full canvas in pixels.
         aerial_size: (height, width) of a tile in pixels.
         dim: values per azimuth bin; used by ``azimuth`` only.
-        polar: whether the aerial branch sees the polar view; by default azimuth models do.
+        polar: whether the aerial branch takes the polar view; by default azimuth models do.
 
     Raises:
-        SettingError: an unknown name or pooling, or sizes that do not fit.
+        SettingError: an unknown name or pooling, a pooling that the encoder does not have, or sizes
+            that do not fit.
 
     """
     if pooling not in POOLINGS:
         raise SettingError(f"Pooling: got {pooling!r}, expected one of {', '.join(POOLINGS)}.")
-    if (name == "l2ltr") != (pooling == "cls"):
-        raise SettingError(
-            f"Pooling: got {pooling!r} for {name}; l2ltr describes by its class token (cls), and no "
-            "other model has one."
-        )
     azimuth = pooling == "azimuth"
     polar = azimuth if polar is None else polar
     if azimuth and not polar:
         raise SettingError("Azimuth pooling needs the polar view: leave polar out or say True.")
     ground_size, aerial_size = (ground_size[0], ground_size[1]), (aerial_size[0], aerial_size[1])
     view_size = ground_size if polar else aerial_size
-    ground, aerial = _encoder(name, ground_size, azimuth), _encoder(name, view_size, azimuth)
+    ground = _encoder(name, ground_size, azimuth)
+    _check_class_token(name, pooling, ground)
+    aerial = _encoder(name, view_size, azimuth)
     return TwoBranch(
         ground,
         aerial,

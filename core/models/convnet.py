@@ -1,9 +1,11 @@
 """A small convolutional encoder with a horizontally circular field, for training on a CPU.
 
-Plain residual blocks; what matters is the padding: a full canvas or polar view closes on itself,
-so its columns are padded with the other side; a crop of a canvas ends, so its columns are
-padded with their neighbours. Stride 16 vertically and 8 horizontally: a 64 x 256 view becomes
-4 x 32 tokens, one column per azimuth bin.
+It has plain residual blocks and pads by what a view is. A full canvas or polar view is a circle: its
+columns are padded with those of the other side. A crop of a canvas has two ends: its columns are
+padded with copies of the outermost.
+
+The stride is 16 vertically and 8 horizontally. A view of 64 x 256 pixels becomes 4 x 32 tokens, one
+column per azimuth bin.
 """
 
 from __future__ import annotations
@@ -43,8 +45,8 @@ class ConvNorm(nn.Module):
         if self.training or torch.is_grad_enabled():
             normed: Tensor = self.norm(self.conv(padded))
             return normed
-        # The running statistics are constants then: one pass instead of two. A change of theirs shows
-        # in the norm's count of batches alone.
+        # In inference the running statistics are constants: one pass instead of two. Training changes
+        # them without a new version, but also the norm's count of batches, which is watched here.
         weights = (self.conv.weight, *self.norm.state_dict(keep_vars=True).values())
         kernel, bias = self._folded(weights, self._fold)
         return F.conv2d(padded, kernel, bias, self.conv.stride, self.conv.padding)
@@ -90,7 +92,7 @@ class Stage(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """Encoder of one view. See the module's text."""
+    """Encoder of one view; offers ``core.models.two_branch.Encoder``."""
 
     mean = (0.5, 0.5, 0.5)
     std = (0.25, 0.25, 0.25)
@@ -110,7 +112,7 @@ class ConvNet(nn.Module):
     def feature_map(self, images: Tensor, circular: bool = False) -> Tensor:
         """Normalised images (B, 3, H, W) -> (B, channels, H / 16, W / 8).
 
-        ``circular``: the image closes on itself left to right (a full canvas or polar view).
+        ``circular``: the left edge continues the right one (a full canvas or polar view).
         """
         images = images.contiguous(memory_format=torch.channels_last)
         for stage in self.stages:

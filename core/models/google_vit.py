@@ -1,8 +1,8 @@
 """Google's R50+ViT-B/16 archive (ImageNet-21k), renamed to L2LTR's tensors.
 
 "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929; the mapping is the one of L2LTR
-(https://arxiv.org/abs/2107.00842): the norm in front of attention goes to both of its norms, so
-that at the start the network is a plain vision transformer but for the layer its keys come from.
+(https://arxiv.org/abs/2107.00842). The norm in front of attention goes to both of L2LTR's norms. The
+network then starts as a plain vision transformer, except that its keys come from the layer before.
 """
 
 from __future__ import annotations
@@ -95,10 +95,10 @@ def is_google_vit(archive: Mapping[str, Any]) -> bool:
 
 
 def convert_google_vit(archive: Mapping[str, Any]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Rename and transpose the archive's arrays to the state dict of one `L2ltr` encoder.
+    """Rename and transpose the archive's arrays to the state dict of one ``L2ltr`` encoder.
 
     Args:
-        archive: name -> array, as `numpy.load` gives.
+        archive: name -> array, as ``numpy.load`` gives.
 
     Returns:
         The tensors, positions still on the archive's own grid, and the names dropped (classifier).

@@ -3,7 +3,7 @@
 https://arxiv.org/abs/2107.00842. A ResNetV2 stem, then a vision transformer with cross-layer
 attention (the authors' self-cross attention): queries and values come from a layer's input, keys
 from the input of the layer before. One encoder per view, nothing shared. State-dict names are the
-authors', so their files load one to one (`core.models.pretrained`).
+authors', so their files load one to one (``core.models.pretrained``).
 """
 
 from __future__ import annotations
@@ -282,7 +282,7 @@ class L2ltr(nn.Module):
     def feature_map(self, images: Tensor, circular: bool = False) -> Tensor:
         """Encode normalised images (B, 3, H, W) into (B, C, h, w), without the class token.
 
-        `circular` changes nothing: the published stem pads with zeros.
+        ``circular`` changes nothing: the published stem pads with zeros.
         """
         tokens = encode_in_parts(self, images)[:, 1:].transpose(1, 2)
         return tokens.reshape(len(images), self.channels, *self.transformer.embeddings.grid)

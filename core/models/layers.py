@@ -19,11 +19,11 @@ __all__ = [
 ]
 
 PIXELS_AT_ONCE = 16 * 128 * 512
-"""Pixels that ``encode_in_parts`` gives an encoder together: sixteen views of the papers' size.
+"""Pixels that ``encode_in_parts`` encodes at once: sixteen views of the papers' size.
 
-Queries, keys and values of so many take 19 MB in SAIG: below the 32 MB from which glibc gives memory
-back at once. Still fewer would gain 2 % more, but two threads that other work disturbs then wait for
-each other at so many more places that the parts cost more than they save.
+Their queries, keys and values take 19 MB in SAIG. From 32 MB on glibc returns memory at once. Still
+smaller parts gain 2 % on an idle machine, but lose more on a busy one, where threads wait for each
+other between parts.
 """
 
 
@@ -68,7 +68,7 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Let each token gather from all tokens of its image: (B, N, C) -> (B, N, C)."""
+        """Attend from each token to all tokens of its image: (B, N, C) -> (B, N, C)."""
         batch, count, width = tokens.shape
         split = self.qkv(tokens).view(batch, count, 3, self.heads, width // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
@@ -125,10 +125,11 @@ def resize_positions(positions: Tensor, source: tuple[int, int], target: tuple[i
 
 
 class WeightCache:
-    """What was computed from weights, kept until one of them changes: for inference alone.
+    """Keeps what was computed from weights until one of them changes; for inference alone.
 
-    Weights change in place (an optimiser, ``load_state_dict``) or are exchanged (``to``,
-    ``load_state_dict(assign=True)``); both are noticed. Only a write through ``Tensor.data`` is not.
+    It notices weights that change in place (an optimiser, ``load_state_dict``) and weights that are
+    replaced (``to``, ``load_state_dict(assign=True)``). It does not notice a write through
+    ``Tensor.data``.
     """
 
     def __init__(self) -> None:
@@ -137,10 +138,10 @@ class WeightCache:
     def __call__(
         self, weights: tuple[Tensor, ...], compute: Callable[[], tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
-        """The result of ``compute``, from memory while the ``weights`` that it reads are the same."""
+        """The result of ``compute``, which reads ``weights``; computed again when they change."""
         state = tuple(_state(weight) for weight in weights)
-        known = self._known  # one read: another thread may put in its own meanwhile
-        # The weights themselves are kept too: the address of one that is gone can be given again.
+        known = self._known  # read once: another thread may replace it meanwhile
+        # The weights are kept too: a freed one's address could be used for a new one.
         if known is not None and known[1] == state:
             return known[2]
         with torch.no_grad():
@@ -158,11 +159,11 @@ def _state(weight: Tensor) -> tuple[object, ...]:
 
 
 def encode_in_parts(encode: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Apply ``encode`` to a batch (B, 3, H, W), a few pictures at a time where that is faster.
+    """Apply ``encode`` to a batch (B, 3, H, W), a few images at a time where that is faster.
 
-    Without gradients on a CPU, the activations of a few pictures lie in pages that the process has
-    already. Those of 32 at once are so large that the C library asks the system for fresh pages in
-    every layer and gives them back. On other devices and with gradients the batch goes through whole.
+    On a CPU without gradients, the activations of a few images fit into memory that the process
+    holds. Those of 32 are so large that in every layer the C library asks the system for fresh
+    pages and gives them back. On other devices and with gradients the batch is encoded whole.
     """
     count = max(1, PIXELS_AT_ONCE // max(1, images.shape[-2] * images.shape[-1]))
     if torch.is_grad_enabled() or images.device.type != "cpu" or len(images) <= count:

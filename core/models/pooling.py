@@ -17,7 +17,7 @@ __all__ = ["AzimuthPooling", "ClsPooling", "GapPooling", "SmdPooling"]
 class GapPooling(nn.Module):
     """Mean over all tokens, then L2 normalisation (SAIG's GAP); no parameters.
 
-    The attribute `dim` is the size D of the descriptor, equal to the channels C.
+    The attribute ``dim`` is the size D of the descriptor, equal to the channels C.
     """
 
     def __init__(self, channels: int) -> None:
@@ -36,8 +36,8 @@ class SmdPooling(nn.Module):
     the others; no residual, no LayerNorm. The token count N is fixed by the layer widths, so one
     pooling fits one grid size only. Names follow the authors' state dicts.
 
-    The attribute `dim` is the size of the descriptor, 8 * C (mixture d of channel c is entry
-    d * C + c), and `tokens` is the number N expected.
+    The attribute ``dim`` is the size of the descriptor, 8 * C (mixture d of channel c is entry
+    d * C + c), and ``tokens`` is the number N expected.
     """
 
     MIXTURES = 8
@@ -58,7 +58,7 @@ class SmdPooling(nn.Module):
 
 
 class ClsPooling(nn.Module):
-    """Marks encoders that describe by a class token of their own (L2LTR); pools nothing.
+    """Marks encoders that describe by their class token (L2LTR); pools nothing.
 
     Attributes:
         dim: size D of the descriptor, equal to the channels C.
@@ -72,9 +72,9 @@ class ClsPooling(nn.Module):
 class AzimuthPooling(nn.Module):
     """Pools over height only and keeps azimuth (the idea of DSM, Shi et al., CVPR 2020).
 
-    Every column of the feature map becomes one azimuth bin: a linear map of all its rows, so each
-    row may speak differently and the share of every token in its bin is exact (contribution
-    factor). A feature map with fewer columns than bins is first widened by linear interpolation.
+    Every column of the feature map becomes one azimuth bin, by a linear map with weights of its own
+    for each row. Because it is linear, the share of each token in its bin is exact (contribution
+    factor). A feature map with fewer columns than bins is widened by linear interpolation.
     """
 
     def __init__(self, channels: int, rows: int, dim: int = 24) -> None:
@@ -92,9 +92,9 @@ class AzimuthPooling(nn.Module):
         return pooled.transpose(1, 2)
 
     def contributions(self, tokens: Tensor, columns: int) -> Tensor:
-        """What each token adds to its bin: (..., rows * columns, C) -> (..., rows, columns, dim).
+        """Each token's summand of its bin: (..., rows * columns, C) -> (..., rows, columns, dim).
 
-        Summed over rows this is ``forward`` for a map that has one column per bin.
+        The sum over rows is ``forward`` of a map that has one column per bin.
         """
         grid = tokens.unflatten(-2, (self.rows, columns))
         weight = self.project.weight[..., 0]

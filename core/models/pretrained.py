@@ -1,12 +1,12 @@
 """The authors' checkpoints, as they are, into our two-branch models.
 
-Six forms are known: SAIG on CVUSA or CVACT (`model`), SAIG on VIGOR (`model_grd` and `model_sat`,
-with or without `module.`, the GAP ones without `backbone.`), SAIG on ImageNet (`state_dict` with a
-classifier and 14 x 14 positions), L2LTR (`model_grd` and `model_sat`), the bare tensors of each,
-and Google's R50+ViT-B/16 archive. The authors' short forms `grd` and `sat` occur here alone.
+Six forms are known: SAIG on CVUSA or CVACT (``model``), SAIG on VIGOR (``model_grd`` and ``model_sat``,
+with or without ``module.``, the GAP ones without ``backbone.``), SAIG on ImageNet (``state_dict`` with a
+classifier and 14 x 14 positions), L2LTR (``model_grd`` and ``model_sat``), the bare tensors of each,
+and Google's R50+ViT-B/16 archive. The authors' short forms ``grd`` and ``sat`` occur here alone.
 
 Loading is strict: every tensor is mapped or named as dropped, every parameter is filled, and
-nothing is changed unless all of it fits. Reading files is not done here (`core.checkpoints`).
+nothing is changed unless all of it fits. Reading files is not done here (``core.checkpoints``).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from core.errors import CheckpointError
 from core.models.google_vit import convert_google_vit, is_google_vit
@@ -54,7 +55,7 @@ class OfficialWeights:
     Attributes:
         form: "paired" (one state dict of both branches), "branches" (one each), "imagenet" or
             "google"; the last two are one backbone that starts both branches.
-        ground: tensors of the ground branch, keys without `module.` and `backbone.`.
+        ground: tensors of the ground branch, keys without ``module.`` and ``backbone.``.
         aerial: tensors of the aerial branch, likewise.
         dropped: entries and tensors that were left out on purpose, sorted.
 
@@ -78,8 +79,8 @@ def load_official(model: TwoBranch, checkpoint: Mapping[str, Any]) -> OfficialWe
     and leaves the pooling fresh. All other forms must fit tensor by tensor.
 
     Args:
-        model: of the published shape and input sizes, its encoders `Saig` or `L2ltr`.
-        checkpoint: what `torch.load` or `numpy.load` gives.
+        model: of the published shape and input sizes, its encoders ``Saig`` or ``L2ltr``.
+        checkpoint: what ``torch.load`` or ``numpy.load`` gives.
 
     Returns:
         What was found, with the names of what was dropped.
@@ -212,11 +213,11 @@ def _saig_positions(table: Tensor, encoder: Saig) -> Tensor:
 def _vit_positions(table: Tensor, grid: tuple[int, int]) -> Tensor:
     """Bilinear with aligned corners to the grid of the view, as L2LTR does; the class token's kept.
 
-    The authors call `scipy.ndimage.zoom(order=1)`, which is the same to 3e-6.
+    The authors call ``scipy.ndimage.zoom(order=1)``, which is the same to 3e-6.
     """
     side = round((table.shape[1] - 1) ** 0.5)
     image = table[:, 1:].transpose(1, 2).reshape(1, -1, side, side)
-    resized = nn.functional.interpolate(image, size=grid, mode="bilinear", align_corners=True)
+    resized = F.interpolate(image, size=grid, mode="bilinear", align_corners=True)
     return torch.cat([table[:, :1], resized.flatten(2).transpose(1, 2)], dim=1)
 
 

@@ -2,11 +2,11 @@
 
 https://arxiv.org/abs/2302.01572. A convolutional stem, learned positions, then blocks of attention
 alone: no MLP anywhere, which is what makes it narrow and deep. State-dict names are the authors'
-without their branch prefix, so their files load one to one (`core.models.pretrained`).
+without their branch prefix, so their files load one to one (``core.models.pretrained``).
 
-Ours are the size `xs` for training on a CPU, and two choices of `SaigConfig` that let a panorama
-close on itself: `is_wrapped` and `positions="rows"`. With both, turning the panorama by whole
-tokens turns the tokens and changes nothing else.
+Ours are the size ``xs`` for training on a CPU, and two choices of ``SaigConfig`` that treat a
+panorama as a circle: ``is_wrapped`` and ``positions="rows"``. With both, shifting the panorama by
+whole tokens shifts the tokens and changes nothing else.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class SaigConfig:
         stem: channels and (vertical, horizontal) stride of each 3 x 3 convolution.
         positions: "grid", one learned vector per token as in the paper, or "rows", one per row of
             tokens, for views whose azimuth is unknown.
-        is_wrapped: whether columns are padded from the other side of a view that closes on itself
-            (and with the edge where it does not), instead of the paper's zeros.
+        is_wrapped: whether the columns of a circular view are padded from its other side, and
+            those of a crop with its edge, instead of the paper's zeros.
 
     """
 
@@ -99,10 +99,10 @@ class ConvStem(nn.Module):
         return features
 
     def _infer(self, images: Tensor, circular: bool) -> Tensor:
-        """`forward` with the batch norms folded into the convolutions and channels last in memory.
+        """``forward`` with the batch norms folded into the convolutions and channels last in memory.
 
-        The running statistics are constants then: one pass per layer instead of three, and the
-        tokens come out as the attention blocks want them.
+        In inference the running statistics are constants: one pass per layer instead of three.
+        Channels last is also the layout that the attention blocks take.
         """
         weights = tuple(self.conv_stem.state_dict(keep_vars=True).values())
         folded = iter(self._folded(weights, self._fold))
@@ -188,8 +188,8 @@ class Saig(nn.Module):
     def forward(self, images: Tensor, circular: bool = False) -> Tensor:
         """Encode normalised images (B, 3, H, W) into tokens (B, N, C), row-major, after the norm.
 
-        Grids other than the table's get their positions by bicubic resampling. `circular` says
-        that the view closes on itself; the paper's zero padding pays it no heed.
+        Grids other than the table's get their positions by bicubic resampling. ``circular``: the
+        view is a full circle; used where the encoder ``is_wrapped``, ignored by zero padding.
         """
         grid = self.grid(images.shape[-2], images.shape[-1])
         tokens = self.patch_embed(images, circular).flatten(2).transpose(1, 2)
@@ -197,7 +197,7 @@ class Saig(nn.Module):
         return normed
 
     def feature_map(self, images: Tensor, circular: bool = False) -> Tensor:
-        """Encode normalised images (B, 3, H, W) into (B, C, h, w); see `forward`."""
+        """Encode normalised images (B, 3, H, W) into (B, C, h, w); see ``forward``."""
         grid = self.grid(images.shape[-2], images.shape[-1])
         tokens = encode_in_parts(lambda part: self(part, circular), images)
         return tokens.transpose(1, 2).reshape(len(images), self.channels, *grid)
@@ -218,12 +218,12 @@ class Saig(nn.Module):
 
 
 def saig_s(image_size: Size, *, azimuth: bool = False) -> Saig:
-    """SAIG-S, 11 blocks; with `azimuth` wrapped padding and row positions instead of the paper's."""
+    """SAIG-S, 11 blocks; with ``azimuth`` wrapped padding and row positions instead of the paper's."""
     return Saig(SaigConfig(image_size, 11, 384, 12, OFFICIAL_STEM, *_geometry(azimuth)))
 
 
 def saig_d(image_size: Size, *, azimuth: bool = False) -> Saig:
-    """SAIG-D, 22 blocks; with `azimuth` wrapped padding and row positions instead of the paper's."""
+    """SAIG-D, 22 blocks; with ``azimuth`` wrapped padding and row positions instead of the paper's."""
     return Saig(SaigConfig(image_size, 22, 384, 12, OFFICIAL_STEM, *_geometry(azimuth)))
 
 

@@ -1,7 +1,7 @@
 """Any image network of timm as an encoder, for instance ConvNeXt as Sample4Geo uses it.
 
 timm: https://github.com/huggingface/pytorch-image-models. It is imported here alone, and only when
-such an encoder is built. Weights are fresh unless asked for by `pretrained=True`, which downloads.
+such an encoder is built. Weights are fresh unless asked for by ``pretrained=True``, which downloads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["TimmEncoder"]
 
 Size = tuple[int, int]
 MARGIN = 2
-"""Columns of tokens that a wrapped convolutional view is widened by on each side."""
+"""Columns of tokens by which a wrapped view is widened on each side."""
 
 _torchvision_schemas: list[torch.library.Library] = []
 
@@ -30,10 +30,10 @@ _torchvision_schemas: list[torch.library.Library] = []
 class TimmEncoder(nn.Module):
     """Encoder of one view around a timm network: its deepest feature map of a wanted stride.
 
-    A network with a position table (ViT) is built for `image_size`, and its table is stretched to
-    other sizes, so a narrow crop is seen as if it were the whole circle: prefer convolutional
-    networks for azimuth descriptors. Those are given `is_wrapped` columns from the other side of a
-    view that closes on itself (edge columns otherwise), wide enough for most of their field.
+    A network with a position table (ViT) is built for ``image_size``. Its table is resampled to other
+    sizes, so that a narrow crop gets the positions of a whole circle: prefer convolutional networks
+    for azimuth descriptors. With ``is_wrapped`` their views are widened on both sides, by columns of
+    the other side of a circular view, or by copies of a crop's edge.
 
     Attributes:
         channels: C of the feature map.
@@ -54,7 +54,7 @@ class TimmEncoder(nn.Module):
         """Build the network.
 
         Args:
-            name: a timm model, with or without `timm/` in front.
+            name: a timm model, with or without ``timm/`` in front.
             image_size: (height, width) in pixels.
             largest_stride: the deepest feature map of at most this stride is used.
             is_wrapped: see the class; ignored by networks with a position table.
@@ -82,7 +82,7 @@ class TimmEncoder(nn.Module):
     def feature_map(self, images: Tensor, circular: bool = False) -> Tensor:
         """Encode normalised images (B, 3, H, W) into (B, C, H / stride, W / stride), rounded up.
 
-        `circular` says that the view closes on itself; it matters to a wrapped encoder only.
+        ``circular``: the view is a full circle; used by a wrapped encoder only.
         """
         if not self.is_wrapped:
             return self._features(images)

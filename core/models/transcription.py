@@ -1,7 +1,7 @@
-"""SAIG and L2LTR written down plainly, layer by layer as published: what our encoders must equal.
+"""SAIG and L2LTR written plainly, layer by layer as published; our encoders must equal them.
 
 SAIG: https://arxiv.org/abs/2302.01572. L2LTR: https://arxiv.org/abs/2107.00842. Nothing is fused,
-folded or remembered here: scores, softmax and weighted sum are three steps, batch norms are layers
+folded or cached here: scores, softmax and weighted sum are three steps, batch norms are layers
 of their own, filters are standardised at every use. Nothing of ours is imported either, and the
 state-dict names are the authors', so that the very weights of an encoder load strictly.
 

@@ -1,8 +1,9 @@
 """Two encoders, one per view, and the pooling that turns tokens into descriptors.
 
-This is the student: it describes each image alone, so a gallery is described once. The model owns
-its normalisation and its polar transform; callers hand over pictures in [0, 1] at the model's
-sizes and get unit vectors.
+This is the student. It describes each image alone, so a gallery is described once.
+
+The model does its own normalisation and polar transform: it takes images in [0, 1] at its sizes and
+gives unit vectors.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ __all__ = ["Encoder", "TwoBranch"]
 
 
 class Encoder(Protocol):
-    """What a backbone offers: a feature map with known channels, stride and normalisation."""
+    """What an encoder offers: a feature map with known channels, stride and normalisation.
+
+    An encoder with a class token also has ``describe(images)``: normalised (B, 3, H, W) -> unit
+    descriptors (B, channels). It is pooled by ``ClsPooling``, and only such encoders are.
+    """
 
     channels: int
     stride: tuple[int, int]
@@ -34,10 +39,11 @@ class Encoder(Protocol):
 
 
 class TwoBranch(nn.Module):
-    """Ground branch and aerial branch; ``pooling`` of the two has equal output.
+    """Ground branch and aerial branch, with poolings of equal output size.
 
-    ``ground_size``, ``aerial_size``: (height, width) in pixels of a full canvas and of a tile.
-    ``polar``: whether the aerial branch looks at the polar view (at ``ground_size``) of its tile.
+    ``ground_size``: (height, width) in pixels of a full canvas.
+    ``aerial_size``: (height, width) in pixels of a tile.
+    ``polar``: whether the aerial branch is given the polar view (at ``ground_size``) of its tile.
     ``bins``: azimuth bins of the descriptor, or None when it is global.
     """
 
@@ -84,7 +90,12 @@ class TwoBranch(nn.Module):
         return width * (self.bins or 1)
 
     def ground_map(self, images: Tensor) -> Tensor:
-        """Feature map (B, C, h, w) of full canvases or of crops (B, 3, H, W) of whole bins."""
+        """Feature map (B, C, h, w) of full canvases or crops (B, 3, H, W) in [0, 1].
+
+        Raises:
+            SettingError: crops that are no whole number of bins, or crops for a global descriptor.
+
+        """
         height, width = self.ground_size
         if images.shape[-2] != height or (images.shape[-1] * BINS) % width:
             raise SettingError(
@@ -102,26 +113,34 @@ class TwoBranch(nn.Module):
         )
         return features
 
-    def aerial_views(self, tiles: Tensor, turns: Tensor | None = None) -> Tensor:
-        """What the aerial branch looks at: north-up tiles (B, 3, S, S), or their polar views.
+    def aerial_views(self, tiles: Tensor, rotations: Tensor | None = None) -> Tensor:
+        """The input of the aerial branch before normalisation: tiles, or their polar views.
 
-        A polar model also takes polar views (B, 3, H, W) that were made beforehand, at the size of
-        its ground view: the benchmarks publish SAFA's, which differ from ours by a pixel or two.
-        ``turns``: (B,) bins by which the polar views are turned (``core.polar.polar_view``).
+        Args:
+            tiles: (B, 3, S, S) in [0, 1], north up. A polar model also takes polar views
+                (B, 3, H, W) that were made beforehand, at the size of its ground view: the
+                benchmarks publish SAFA's, which differ from ours by a pixel or two.
+            rotations: (B,), residual rotations of the polar views in bins
+                (``core.polar.polar_view``). None: all 0.
+
+        Raises:
+            SettingError: rotations where no polar view is made.
+
         """
         height, width = self.ground_size
         is_made = height != width and tiles.shape[-2:] == (height, width)
         if self.polar and not is_made:
-            return polar_view(tiles, height, width, turns)
-        if turns is not None:
+            return polar_view(tiles, height, width, rotations)
+        if rotations is not None:
             raise SettingError(
-                "Tiles: got turns for a model or pictures without polar views, expected none."
+                "Tiles: got residual rotations, but no polar view is made of these images by this "
+                "model, expected none. Leave the rotations out."
             )
         return tiles
 
-    def aerial_map(self, tiles: Tensor, turns: Tensor | None = None) -> Tensor:
-        """Feature map (B, C, h, w) of what ``aerial_views`` makes of tiles."""
-        views = self.aerial_views(tiles, turns)
+    def aerial_map(self, tiles: Tensor, rotations: Tensor | None = None) -> Tensor:
+        """Feature map (B, C, h, w) of tiles or their polar views; see ``aerial_views``."""
+        views = self.aerial_views(tiles, rotations)
         features: Tensor = self.aerial_encoder.feature_map(
             (views - self.mean) / self.std, circular=self.polar
         )
@@ -130,7 +149,7 @@ class TwoBranch(nn.Module):
     def describe_ground_map(self, features: Tensor) -> Tensor:
         """Unit descriptors (B, D), or (B, n * D) for n azimuth bins, of ground feature maps.
 
-        A query keeps its own weighting of bins: one norm for the whole.
+        Azimuth bins are normalised together, so a query weighs its bins by their lengths.
         """
         if self.bins is None:
             descriptor: Tensor = self.ground_pool(features)
@@ -152,17 +171,17 @@ class TwoBranch(nn.Module):
             return self.ground_encoder.describe((images - self.mean) / self.std)
         return self.describe_ground_map(self.ground_map(images))
 
-    def describe_aerial(self, tiles: Tensor, turns: Tensor | None = None) -> Tensor:
-        """Unit descriptors (B, D) of tiles (B, 3, S, S) in [0, 1]; ``turns``: see ``aerial_views``."""
+    def describe_aerial(self, tiles: Tensor, rotations: Tensor | None = None) -> Tensor:
+        """Unit descriptors (B, D) of tiles (B, 3, S, S) in [0, 1]; see ``aerial_views``."""
         if isinstance(self.aerial_pool, ClsPooling):
-            views = self.aerial_views(tiles, turns)
+            views = self.aerial_views(tiles, rotations)
             return self.aerial_encoder.describe((views - self.mean) / self.std)
-        return self.describe_aerial_map(self.aerial_map(tiles, turns))
+        return self.describe_aerial_map(self.aerial_map(tiles, rotations))
 
     def ground_tokens(self, images: Tensor) -> Tensor:
         """Local tokens (B, h * w, C), row-major, after the encoder's last layer."""
         return self.ground_map(images).flatten(2).transpose(1, 2)
 
-    def aerial_tokens(self, tiles: Tensor, turns: Tensor | None = None) -> Tensor:
+    def aerial_tokens(self, tiles: Tensor, rotations: Tensor | None = None) -> Tensor:
         """Local tokens (B, h * w, C), row-major, of the polar view or the tile."""
-        return self.aerial_map(tiles, turns).flatten(2).transpose(1, 2)
+        return self.aerial_map(tiles, rotations).flatten(2).transpose(1, 2)

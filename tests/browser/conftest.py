@@ -28,7 +28,7 @@ from PIL import Image
 from core.checkpoints import model_hash, save_model
 from core.gallery.folder import Gallery, GallerySettings, build_gallery
 from core.localization.localizer import tile_describer
-from core.polar import tile_to_polar
+from tests.canvases import tile_to_polar
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 QUIET = [
