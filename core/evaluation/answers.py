@@ -20,6 +20,8 @@ from core.localization.references import References
 
 __all__ = ["NO_HELP", "RIGHT_M", "Answers", "DescribedTown", "Help", "rows_within"]
 
+NOT_RANKED = 10**9
+"""Rank of what is not in a ranking."""
 RIGHT_M = 25.0
 """An answer is right where its first place's position lies within so many metres of the camera."""
 
@@ -46,13 +48,13 @@ class Answers:
 
     ``error_m``: (Q,) from the answered position to the camera. ``heading_error_deg``: (Q,) of the first
     place, nan where nobody knows it. ``rank``: (Q,) of the place of the grid nearest to the camera among
-    the tiles of each ranking, 0 is best, ties against the model; infinite where it is not among them.
+    the tiles of each ranking, 0 is best, ties against the model; ``NOT_RANKED`` where it is not among them.
     """
 
     found: tuple[Answer, ...]
     error_m: Float64Array
     heading_error_deg: Float64Array
-    rank: Float64Array
+    rank: Int64Array
 
     def __len__(self) -> int:
         """Number of photos Q."""
@@ -115,7 +117,7 @@ class DescribedTown:
             tuple(found),
             np.asarray(np.hypot(*(positions - queries.places).T)),
             np.asarray(angle_difference_deg(known, queries.heading_deg)),
-            np.array(ranks, np.float64),
+            np.array(ranks, np.int64),
         )
 
     def answer_all(self, queries: Queries, evidence: Sequence[Evidence]) -> list[Answer]:
@@ -153,9 +155,9 @@ def _part_around(references: References, camera_m: Float64Array, places: int) ->
     return np.sort(np.argsort(apart, kind="stable")[:places])
 
 
-def _rank(found: Answer, row: int) -> float:
+def _rank(found: Answer, row: int) -> int:
     """How many other tiles are at least as probable as that of a row."""
     at = np.flatnonzero(found.rows == row)
     if not len(at):
-        return np.inf
-    return float((found.tile_probabilities >= found.tile_probabilities[at[0]]).sum() - 1)
+        return NOT_RANKED
+    return int((found.tile_probabilities >= found.tile_probabilities[at[0]]).sum() - 1)

@@ -16,7 +16,12 @@ import numpy as np
 
 from core.arrays import Float64Array, Int64Array, UInt8Array
 from core.geo import group_places
-from core.localization.calibration import Calibration, Distribution, ViewCalibration
+from core.localization.calibration import (
+    CONFIDENT,
+    Calibration,
+    Distribution,
+    ViewCalibration,
+)
 from core.localization.ranking import RERANKED, Ranking, describe_view, rank_tiles, rerank
 from core.localization.references import References
 from core.localization.refinement import estimated_position, refine_position
@@ -118,10 +123,6 @@ class Answer:
         return self.confidence > CONFIDENT
 
 
-CONFIDENT = 0.5
-"""An answer is a confident match where its first place is more likely than everything else together."""
-
-
 def _no_lap(_step: str) -> None:
     """Nobody measures time."""
 
@@ -186,6 +187,8 @@ def conclude(
     found = view.distribution(logits, ranking.searched, evidence.heading_deg is not None)
     side_m = references.tile_side_m
     groups = group_places(references.centres_m[ranking.rows], logits, side_m / 2)
+    shares = [float(found.tiles[list(group)].sum()) for group in groups]
+    found = found.cautious(max(shares), view.threshold)
     shares = [float(found.tiles[list(group)].sum()) for group in groups]
     order = np.argsort([-share for share in shares], kind="stable")
     places = [

@@ -1,19 +1,143 @@
-"""How sure an answer is: one distribution over places, the rest of the imagery, and outside of it.
+"""How sure an answer is: one distribution over tiles, the rest of the imagery, and outside of it.
 
-Read as Bayes' rule. A tile i with similarity s and teacher score t has the logit
+Read as Bayes' rule. A tile with similarity s and teacher score t has the logit
 
-    l_i = student * s + teacher * t,
+    l = student * s + teacher * t,
 
-the log of how much more likely the photo is there than anywhere else. The rest of the imagery, places that
-are not in the pool, has the logit
+the logarithm of how much better the photo fits there than anywhere. The rest of the imagery is the N - K
+places that are not among the K tiles of the ranking. They fit no better than the last of these:
 
-    l_rest = log(N - K) + (mean of the last quarter of the pool's logits) + rest,
+    l_rest = log(N - K) + (mean logit of the last quarter of the ranking) + rest.
 
-and a photo that was not taken in the searched imagery
+And a photo may have been taken outside of what was searched; the more places, the better the best of them
+fits by chance, and the less a known heading leaves to chance:
 
-    l_outside = outside + density * log(N) + heading (where the heading is known) + ...
+    l_outside = outside + growth * log(N) + compass * (1 where the heading is known).
 
-with N the number of searched places and K the size of the pool. A softmax over all of them is the
-distribution. Evidence conditions it: a circle makes N smaller, a known heading leaves one azimuth shift.
-All numbers are fitted together on validation towns (``core.evaluation.fit``) for views of n azimuth bins.
+The softmax of all of them is the distribution. What is known beside the photo conditions it: a circle makes
+N smaller, a known heading leaves one azimuth shift. All numbers are fitted together on validation towns
+(``core.evaluation.fit``), for views of each width.
+
+Narrow photos from outside can fit some place as well as an own photo fits its own. So a first place below
+``threshold``, which hardly any photo from outside passes, is given at most half: what it has above that goes
+to being outside.
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from core.arrays import Float64Array, FloatArray
+
+__all__ = ["CONFIDENT", "Calibration", "Distribution", "ViewCalibration"]
+
+CONFIDENT = 0.5
+"""An answer is a confident match where its first place is more likely than everything else together."""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Probabilities that sum to 1: of the tiles (K,), of the rest of the imagery, of being outside."""
+
+    tiles: Float64Array
+    rest: float
+    outside: float
+
+    def cautious(self, first: float, threshold: float) -> Distribution:
+        """The distribution where a first place of probability ``first`` below a threshold has at most half."""
+        if first >= threshold or first <= CONFIDENT:
+            return self
+        kept = CONFIDENT / first
+        return Distribution(self.tiles * kept, self.rest * kept, 1 - kept * (1 - self.outside))
+
+
+@dataclass(frozen=True)
+class ViewCalibration:
+    """Fitted numbers for views of ``bins`` azimuth bins. ``teacher`` is 0 where none re-ranks.
+
+    ``rest``, ``outside``, ``growth``, ``compass``: see the module. ``threshold``: smallest probability of a
+    confident match. ``radius_m``: nine of ten cameras stood within it of the position that the student
+    estimates, where the place was right; ``refined_radius_m``: likewise of the position that the teacher
+    refined, None without one. ``located``: share of the validation towns' own photos whose first place was
+    right.
+    """
+
+    bins: int
+    student: float
+    teacher: float = 0.0
+    rest: float = 0.0
+    outside: float = -1e6
+    growth: float = 0.0
+    compass: float = 0.0
+    threshold: float = CONFIDENT
+    radius_m: float | None = None
+    refined_radius_m: float | None = None
+    located: float | None = None
+
+    def logits(self, similarities: FloatArray, teacher_scores: FloatArray) -> Float64Array:
+        """Logits (K,) of tiles in the student's order, of which the teacher scored the first T.
+
+        Tiles it has not scored count as if they had the lowest score given, so that none of them can
+        come before one of the first T by the teacher's word alone.
+        """
+        student = self.student * np.asarray(similarities, np.float64)
+        scored = np.asarray(teacher_scores, np.float64)
+        if not len(scored) or not self.teacher:
+            return np.asarray(student)
+        filled = np.concatenate([scored, np.full(len(student) - len(scored), scored.min())])
+        return np.asarray(student + self.teacher * filled)
+
+    def distribution(
+        self, logits: Float64Array, searched: int, heading_known: bool = False
+    ) -> Distribution:
+        """Probabilities of K tiles, the rest and outside.
+
+        Args:
+            logits: (K,) of the tiles of a ranking, see ``logits``.
+            searched: N, places that were searched.
+            heading_known: whether only one azimuth shift was.
+
+        """
+        others = searched - len(logits)
+        tail = float(np.sort(logits)[: max(1, len(logits) // 4)].mean())
+        rest = np.log(others) + tail + self.rest if others > 0 else -np.inf
+        outside = self.outside + self.growth * np.log(searched) + self.compass * heading_known
+        together = np.concatenate([logits, [rest, outside]])
+        weights = np.exp(together - together.max())
+        weights /= weights.sum()
+        return Distribution(weights[:-2], float(weights[-2]), float(weights[-1]))
+
+
+UNFITTED = ViewCalibration(bins=32, student=20.0)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What validation towns say of a model's scores; stands in a model's config.json.
+
+    ``views``: one entry for each width that was fitted, by bins; others take the nearest.
+    ``viewpoints``: from how many each place was described, if anything was fitted.
+    """
+
+    views: tuple[ViewCalibration, ...] = (UNFITTED,)
+    viewpoints: int | None = None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Calibration:
+        """From the ``calibration`` part of a model's configuration; empty gives the unfitted one."""
+        if not config:
+            return cls()
+        views = tuple(ViewCalibration(**view) for view in config["views"])
+        return cls(views, config.get("viewpoints"))
+
+    def to_config(self) -> dict[str, Any]:
+        """The JSON that ``from_config`` reads."""
+        return asdict(self)
+
+    def at(self, bins: int) -> ViewCalibration:
+        """The fitted view nearest in width to one of so many azimuth bins."""
+        return min(self.views, key=lambda view: abs(view.bins - bins))

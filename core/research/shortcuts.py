@@ -89,6 +89,12 @@ OF_TILES: Mapping[str, Callable[[UInt8Array, Random], UInt8Array]] = {
 """What is left of tiles (n, S, S, 3), photos being whole."""
 
 
+def _changed(
+    cut: Callable[[UInt8Array, Random], UInt8Array], random: Random, tiles: UInt8Array
+) -> UInt8Array:
+    return cut(tiles, random)
+
+
 def measure_shortcuts(
     town: Town,
     truth: PatchTruth,
@@ -128,7 +134,7 @@ def measure_shortcuts(
         some = _some(replace(queries, views=np.ascontiguousarray(left)), shown)
         rows.append({"of": "photo", "left": name, **_metrics(whole, some)})
     for name, cut in OF_TILES.items():
-        changed = partial(cut, random=np.random.default_rng(seed))
+        changed = partial(_changed, cut, np.random.default_rng(seed))
         places = TownReferences.describe(town, models.student, change=changed)
         rows.append(
             {"of": "tile", "left": name, **_metrics(replace(whole, references=places), queries)}

@@ -52,7 +52,8 @@ def _apart(rows: Sequence[Row], named: Sequence[str]) -> str:
     for row, name in zip(rows, named, strict=True):
         found = (row["auroc"][key] for key in keys)
         cells = [
-            "" if one is None else f"{one['area']:.3f} ± {one['standard_error']:.3f}" for one in found
+            "" if one is None else f"{one['area']:.3f} ± {one['standard_error']:.3f}"
+            for one in found
         ]
         lines.append([name, *cells])
     head = ["own or outside", "right or not (wrong, outside)", "right or wrong, own only"]
