@@ -26,7 +26,7 @@ from core.world.build import (
     training_job,
 )
 from core.world.cameras import Camera, patch_truth, place_cameras
-from core.world.layout import Draft, Town, write_layout
+from core.world.layout import Draft, TownPlan, write_layout
 from core.world.materials import CLASS_NAMES, CODE
 from core.world.render import (
     COVER_M,
@@ -180,7 +180,7 @@ def test_photo_rays_span_the_field_of_view() -> None:
     assert np.degrees(np.arcsin(up[2])) == pytest.approx(3, abs=1e-3)
 
 
-def _one_house() -> Town:
+def _one_house() -> TownPlan:
     draft = Draft()
     draft.parts.append({
         "geometry": oriented_box(0, 20, 0, 10, 8), "x": 0.0, "y": 20.0, "angle": 0.0,
@@ -188,7 +188,7 @@ def _one_house() -> Town:
         "roof": "flat", "pitch": 0.5, "style": 0, "seams": 0, "wall_rgb": [0.5] * 3,
         "roof_rgb": [0.3] * 3,
     })  # fmt: skip
-    town = Town(1, 200.0, [], [("water", oriented_box(30, 0, 0, 20, 20))], draft)
+    town = TownPlan(1, 200.0, [], [("water", oriented_box(30, 0, 0, 20, 20))], draft)
     town.vehicles = {"aerial": np.zeros((0, 5)), "ground": np.zeros((0, 5))}
     return town
 

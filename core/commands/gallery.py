@@ -50,7 +50,7 @@ def build(
             "--viewpoints",
             "--standpoints",
             help="From how many points of its grid cell a place is described: 1, 4 or 9; so many "
-            "times larger is the index."
+            "times larger is the index.",
         ),
     ] = 4,
     device: Annotated[str, typer.Option(help="Where the model runs: cpu or cuda.")] = "cpu",

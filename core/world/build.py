@@ -28,12 +28,12 @@ from core.world.cameras import (
     shoot_panorama,
     shoot_photo,
 )
-from core.world.layout import Town, grow_town, write_layout
+from core.world.layout import TownPlan, grow_town, write_layout
 from core.world.materials import CLASS_NAMES, SEASONS
 from core.world.render import Scene, make_scene, paint_ground, render_aerial, still_meshes
 from core.world.sky import develop, draw_light
 
-__all__ = ["GSD_M", "TEST_SEEDS", "TRAIN_SEEDS", "VALIDATION_SEEDS", "TownJob", "build_towns",
+__all__ = ["TEST_SEEDS", "TRAIN_SEEDS", "VALIDATION_SEEDS", "TownJob", "build_towns",
            "build_world", "demo_job", "training_job"]  # fmt: skip
 
 TRAIN_SEEDS = tuple(range(1000, 1060))
@@ -97,7 +97,7 @@ def _seasons(seed: int) -> dict[str, str]:
     }
 
 
-def _write_aerial(town: Town, scene: Scene, path: Path, grid: int) -> None:
+def _write_aerial(town: TownPlan, scene: Scene, path: Path, grid: int) -> None:
     rng = np.random.default_rng([town.seed, 9])
     light = draw_light(rng, from_above=True)
     linear = render_aerial(scene, light, town.size_m, GSD_M, grid, rng)
@@ -125,7 +125,7 @@ def _table(rows: list[dict[str, Any]]) -> gpd.GeoDataFrame:
 
 
 def _write_panoramas(
-    town: Town, scene: Scene, folder: Path, job: TownJob, quiet: bool
+    town: TownPlan, scene: Scene, folder: Path, job: TownJob, quiet: bool
 ) -> None:  # fmt: skip
     rng = np.random.default_rng([town.seed, 10])
     cameras = place_cameras(town, scene, job.panoramas, rng)
@@ -154,7 +154,7 @@ def _write_panoramas(
                         north_m=places[..., 1], class_names=np.array(CLASS_NAMES))  # fmt: skip
 
 
-def _write_photos(town: Town, scene: Scene, folder: Path, count: int, quiet: bool) -> None:
+def _write_photos(town: TownPlan, scene: Scene, folder: Path, count: int, quiet: bool) -> None:
     rng = np.random.default_rng([town.seed, 12])
     cameras = place_cameras(town, scene, count, rng)
     (folder / "photos").mkdir()

@@ -11,7 +11,7 @@ from PIL.ExifTags import IFD
 from core.arrays import BoolArray, Float32Array, UInt8Array
 from core.errors import WorldError
 from core.records import Place
-from core.world.layout import Town
+from core.world.layout import TownPlan
 from core.world.materials import CLASS_NAMES, f32
 from core.world.render import Scene, Seen, panorama_rays, photo_rays, render_view
 from core.world.sky import develop, draw_light
@@ -33,7 +33,7 @@ class Camera:
     street_deg: float
 
 
-def _candidates(town: Town, count: int, rng: np.random.Generator) -> list[Camera]:
+def _candidates(town: TownPlan, count: int, rng: np.random.Generator) -> list[Camera]:
     if not town.streets:
         return []
     lengths = np.array([s.line.length for s in town.streets])
@@ -70,7 +70,9 @@ def _clear(scene: Scene, cameras: list[Camera]) -> BoolArray:
     return np.asarray(~(hit >= 0).reshape(len(spots), -1).any(1))
 
 
-def place_cameras(town: Town, scene: Scene, count: int, rng: np.random.Generator) -> list[Camera]:
+def place_cameras(
+    town: TownPlan, scene: Scene, count: int, rng: np.random.Generator
+) -> list[Camera]:
     """``count`` cameras uniform along the streets, on road or pavement, with a free view.
 
     They keep half a tile from the raster's border. Raises WorldError where streets are too few.

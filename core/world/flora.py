@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from core.arrays import Float64Array
-from core.world.layout import Town
+from core.world.layout import TownPlan
 from core.world.materials import Season
 from core.world.meshes import Mesh, place, plain
 
@@ -158,7 +158,7 @@ def _planted(rows: Any, species: str, variant: int, leafy: bool, season: Season,
     return [crown, plain(place(trunk, x, y, angle, scale), "bark", bark)]
 
 
-def tree_mesh(town: Town, season: Season, number: int) -> list[Mesh]:
+def tree_mesh(town: TownPlan, season: Season, number: int) -> list[Mesh]:
     """All trees in one season. ``number`` tells captures apart: tints differ, places do not."""
     rng = np.random.default_rng([town.seed, 6, number])
     found: list[Mesh] = []

@@ -28,16 +28,12 @@ from core.world.streets import (
     oriented_box,
 )
 
-__all__ = ["DISTRICTS", "Town", "grow_town", "write_layout"]
-
-DISTRICTS = (
-    "centre", "terraces", "villas", "slabs", "industry", "park", "wood", "farmland",
-)  # fmt: skip
+__all__ = ["TownPlan", "grow_town", "write_layout"]
 
 
 @dataclass
-class Town:
-    """A grown town.
+class TownPlan:
+    """What stands where in a grown town, before it is rendered.
 
     ``covers`` are (material name, geometry) in painting order; ``streets`` the drivable network;
     ``draft`` the things that stand on the ground; ``vehicles`` one (n, 5) array per capture:
@@ -172,7 +168,7 @@ def _furnish(street: Street, draft: Draft, rng: np.random.Generator, solid: Geom
                     draft.trees.append((x, y, species, float(size * rng.uniform(0.85, 1.15))))
 
 
-def _vehicles(town: Town, rng: np.random.Generator, parked_share: float) -> Float64Array:
+def _vehicles(town: TownPlan, rng: np.random.Generator, parked_share: float) -> Float64Array:
     rows: list[tuple[float, float, float, float, float]] = []
 
     def add(x: float, y: float, angle: float, models: list[int]) -> None:
@@ -207,7 +203,7 @@ def _blocks(size: float, wide: Geometry) -> list[Polygon]:
     return [p for p in pieces if p.geom_type == "Polygon" and p.area > 120]
 
 
-def grow_town(seed: int, size_m: float) -> Town:
+def grow_town(seed: int, size_m: float) -> TownPlan:
     """Grow the town of ``seed`` over ``size_m`` metres (150 to 6000). Raises WorldError."""
     if not 150 <= size_m <= 6000:
         raise WorldError(
@@ -248,14 +244,14 @@ def grow_town(seed: int, size_m: float) -> Town:
     shapely.prepare(solid)
     for street in streets:
         _furnish(street, draft, rng, solid)
-    town = Town(seed, float(size_m), streets, covers, draft, districts)
+    town = TownPlan(seed, float(size_m), streets, covers, draft, districts)
     for number, capture in enumerate(("aerial", "ground")):
         own = np.random.default_rng([seed, 2, number])
         town.vehicles[capture] = _vehicles(town, own, own.uniform(0.45, 0.8))
     return town
 
 
-def _frames(town: Town) -> dict[str, gpd.GeoDataFrame]:
+def _frames(town: TownPlan) -> dict[str, gpd.GeoDataFrame]:
     crs = local_crs(Place(0.0, 0.0))
 
     def frame(columns: dict[str, list[Any]], shapes: list[Any]) -> gpd.GeoDataFrame:
@@ -298,7 +294,7 @@ def _frames(town: Town) -> dict[str, gpd.GeoDataFrame]:
     return layers
 
 
-def write_layout(town: Town, path: Path) -> None:
+def write_layout(town: TownPlan, path: Path) -> None:
     """Write the town as layers of one GeoPackage, the same bytes for the same town."""
     for name, layer in _frames(town).items():
         layer.to_file(path, layer=name, driver="GPKG", engine="pyogrio")

@@ -13,9 +13,8 @@ from scipy.ndimage import gaussian_filter
 from core.arrays import Float32Array, UInt8Array
 from core.errors import WorldError
 from core.world.flora import tree_mesh
-from core.world.layout import Town
+from core.world.layout import TownPlan
 from core.world.materials import (
-    CLASS_NAMES,
     CODE,
     SEASONS,
     class_table,
@@ -75,7 +74,7 @@ def _embree() -> tuple[Any, Any]:
     return EmbreeScene, TriangleMesh
 
 
-def paint_ground(town: Town) -> UInt8Array:
+def paint_ground(town: TownPlan) -> UInt8Array:
     """Material codes (n, n) of the ground, ``COVER_M`` metres per cell, north up."""
     half = town.size_m / 2 + MARGIN_M
     side = round(2 * half / COVER_M)
@@ -86,13 +85,13 @@ def paint_ground(town: Town) -> UInt8Array:
     )
 
 
-def still_meshes(town: Town) -> list[Mesh]:
+def still_meshes(town: TownPlan) -> list[Mesh]:
     """What both captures share: buildings, hedges, fences and street furniture."""
     return [*building_mesh(town), *strip_mesh(town), *thing_mesh(town)]
 
 
 def make_scene(
-    town: Town, capture: str, season: str, cover: UInt8Array, still: list[Mesh]
+    town: TownPlan, capture: str, season: str, cover: UInt8Array, still: list[Mesh]
 ) -> Scene:
     """One capture ("aerial" or "ground") of a town in a season named in SEASONS."""
     scene_type, mesh_type = _embree()
@@ -283,8 +282,8 @@ def render_view(
 
 
 def _surface(
-    scene: Scene, p: Float32Array, tri: Any, to: Float32Array, bary: Float32Array, light: Light, rng: np.random.Generator,
-    detail: float,
+    scene: Scene, p: Float32Array, tri: Any, to: Float32Array, bary: Float32Array, light: Light,
+    rng: np.random.Generator, detail: float,
 ) -> tuple[Any, Float32Array, Float32Array]:  # fmt: skip
     """Material code (n,), reflectance (n, 3) and facing normal (n, 3) where rays met something."""
     code = np.empty(len(p), np.uint8)
@@ -382,6 +381,3 @@ def render_aerial(
                            detail=0.25, haze=2.2, fade=0.0)  # fmt: skip
         picture[first : first + count] = seen.light.reshape(count, n, -1, 3).mean(2)
     return np.asarray(gaussian_filter(picture, (0.6, 0.6, 0)), np.float32)
-
-
-SKY = CLASS_NAMES.index("sky")
