@@ -71,6 +71,20 @@ def test_another_seed_gives_another_town(world: Path, tmp_path: Path) -> None:
     assert not (other / "panoramas").exists()
 
 
+def test_a_held_out_style_gives_another_town(world: Path, tmp_path: Path) -> None:
+    rest = {"panoramas": 3, "photos": 1, "canvas": (32, 128), "quiet": True}
+    usual = build_world(7, 200, tmp_path / "tiny", style="town", **rest)
+    assert _digest(usual) == _digest(world)
+    assert "style" not in json.loads((world / "world.json").read_text())
+    steppe = build_world(7, 200, tmp_path / "steppe", style="steppe", **rest)
+    assert not set(_digest(steppe).values()) & set(_digest(world).values())
+    assert json.loads((steppe / "world.json").read_text())["style"] == "steppe"
+    with pytest.raises(WorldError, match="expected town or steppe"):
+        build_world(7, 200, tmp_path / "moon", style="moon", **rest)
+    with pytest.raises(WorldError, match="something else"):
+        build_world(7, 200, steppe, **rest)
+
+
 def test_the_folder_is_whole_and_in_its_format(world: Path) -> None:
     facts = json.loads((world / "world.json").read_text())
     assert facts["format"] == 1

@@ -6,10 +6,12 @@ import pytest
 import shapely
 
 from core.errors import WorldError
+from core.world.flora import SPECIES
 from core.world.layout import TownPlan, grow_town, write_layout
 from core.world.materials import CODE, MATERIALS, SEASONS, facade, ground_table, hash01, noise
 from core.world.plots import RECIPES
 from core.world.streets import MARGIN_M, grow_streets, oriented_box
+from core.world.style import STYLES, TOWN
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +24,28 @@ def test_towns_repeat_and_differ(town: TownPlan) -> None:
     assert again.draft.trees == town.draft.trees
     assert np.array_equal(again.vehicles["ground"], town.vehicles["ground"])
     assert other.draft.trees != town.draft.trees
+
+
+def test_the_default_style_is_the_town_it_always_was() -> None:
+    """Numbers of the town of this seed as it was grown before there were styles."""
+    town = grow_town(11, 400.0)
+    roofs = np.mean([part["roof_rgb"] for part in town.draft.parts], axis=0)
+    assert (len(town.streets), len(town.draft.parts), len(town.draft.trees)) == (68, 293, 604)
+    np.testing.assert_allclose(roofs, [0.2326, 0.1667, 0.1391], atol=5e-5)
+    assert sum(street.width_m for street in town.streets) == pytest.approx(555.067, abs=1e-3)
+
+
+def test_styles_differ_in_what_models_could_learn_by_heart() -> None:
+    usual, steppe = TOWN, STYLES["steppe"]
+    assert not {*usual.roofs, *usual.walls} & {*steppe.roofs, *steppe.walls}
+    assert not [rgb for rgb in steppe.roofs if rgb[0] > 0.2 and rgb[0] - rgb[2] > 0.1]  # orange
+    assert set(steppe.ground) <= set(CODE)
+    assert {*steppe.species, *steppe.species.values()} <= set(SPECIES)
+    table = ground_table(SEASONS["summer"], steppe)
+    np.testing.assert_allclose(table[CODE["asphalt"]], steppe.ground["asphalt"])
+    np.testing.assert_array_equal(
+        table[CODE["steel"]], ground_table(SEASONS["summer"])[CODE["steel"]]
+    )
 
 
 def test_captures_have_their_own_vehicles(town: TownPlan) -> None:

@@ -120,7 +120,7 @@ def shoot_panorama(
     rng: np.random.Generator,
 ) -> tuple[UInt8Array, UInt8Array, Float32Array]:  # fmt: skip
     """Picture (h, w, 3) uint8 with its own light, and its truth (see patch_truth)."""
-    light = draw_light(rng, from_above=False)
+    light = draw_light(rng, from_above=False, style=scene.style)
     way = panorama_rays(heading_deg, size, grid)
     seen = render_view(scene, _start(camera, len(way)), way, light, rng)
     linear = np.minimum(seen.light, 4).reshape(*size, grid * grid, 3).mean(2)
@@ -133,7 +133,7 @@ def shoot_photo(
     size: tuple[int, int], rng: np.random.Generator, grid: int = 2,
 ) -> UInt8Array:  # fmt: skip
     """Perspective picture (h, w, 3) uint8 with its own light; ``fov_deg`` is horizontal."""
-    light = draw_light(rng, from_above=False)
+    light = draw_light(rng, from_above=False, style=scene.style)
     h, w = size
     rays = photo_rays(heading_deg, pitch_deg, fov_deg, size, grid).reshape(h, -1, 3)
     linear = np.empty((h, w, 3), np.float32)

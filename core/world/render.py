@@ -28,6 +28,7 @@ from core.world.materials import (
 from core.world.meshes import Mesh, building_mesh, join, strip_mesh, thing_mesh
 from core.world.sky import Light, hazed, sky_colour
 from core.world.streets import MARGIN_M
+from core.world.style import Style
 from core.world.vehicles import vehicle_mesh
 
 __all__ = ["COVER_M", "Scene", "Seen", "make_scene", "paint_ground", "panorama_rays", "photo_rays",
@@ -51,6 +52,7 @@ class Scene:
     cover: UInt8Array
     half_m: float
     table: Float32Array
+    style: Style
     furrow: tuple[float, float]
 
 
@@ -95,7 +97,7 @@ def make_scene(
 ) -> Scene:
     """One capture ("aerial" or "ground") of a town in a season named in SEASONS."""
     scene_type, mesh_type = _embree()
-    number = ("aerial", "ground").index(capture)
+    number, style = ("aerial", "ground").index(capture), town.draft.style
     moving = vehicle_mesh(town.vehicles[capture])
     mesh = join([*still, *moving, *tree_mesh(town, SEASONS[season], number)])
     edges = mesh.corners[:, 1:] - mesh.corners[:, :1]
@@ -106,7 +108,7 @@ def make_scene(
     furrow = np.random.default_rng([town.seed, 7]).uniform(0, np.pi)
     return Scene(
         mesh, flat.astype(np.float32), caster, cover, town.size_m / 2 + MARGIN_M,
-        ground_table(SEASONS[season]), (float(np.cos(furrow)), float(np.sin(furrow))),
+        ground_table(SEASONS[season], style), style, (float(np.cos(furrow)), float(np.sin(furrow))),
     )  # fmt: skip
 
 
