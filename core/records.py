@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["Candidate", "Pair", "Place", "Prediction", "SearchArea", "Tile"]
+__all__ = ["Candidate", "Place", "Prediction", "SearchArea", "Tile"]
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,6 @@ class Tile:
     """Centre in the gallery's local metric frame (azimuthal equidistant at the manifest's origin)."""
     north_m: float
     side_m: float
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A query with its true reference. ``heading_deg``: clockwise from north, of the centre column."""
-
-    query_id: str
-    tile_id: str
-    place: Place
-    heading_deg: float
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,8 @@ from scipy.io import loadmat, savemat
 
 from core.data.benchmarks import (
     BENCHMARKS,
-    TRAINING_CLASSES,
     TRAINING_PAIRS,
     open_benchmark,
-    open_training_classes,
     open_training_pairs,
 )
 from core.data.safa_polar import safa_polar
@@ -35,7 +33,6 @@ WRITERS = {
 ALL = [
     *((open_benchmark, name) for name in BENCHMARKS),
     *((open_training_pairs, name) for name in TRAINING_PAIRS),
-    *((open_training_classes, name) for name in TRAINING_CLASSES),
 ]
 
 
@@ -126,7 +123,6 @@ def test_unknown_names_list_the_known_ones(tmp_path):
     for opening, known in (
         (open_benchmark, "cvact-val"),
         (open_training_pairs, "vigor-same"),
-        (open_training_classes, "products"),
     ):
         with pytest.raises(SettingError, match=known):
             opening("cityscapes", tmp_path)
@@ -557,30 +553,24 @@ def test_university_overlooks_what_is_no_picture(copy):
 
 
 def test_cub_splits_by_class_not_by_the_classification_list(clean):
-    train = open_training_classes("cub", clean["cub"])
-    assert {file[:3] for file in train.images.files} == {"001", "002", "100"}
-    assert list(train.labels) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     test = open_benchmark("cub", clean["cub"])
     assert {file[:3] for file in test.queries.files} == {"101", "200"}
 
 
 def test_cars_are_read_by_field_and_split_after_class_98(clean):
-    train = open_training_classes("cars", clean["cars"])
-    assert train.images.files == tuple(f"car_ims/{k:06d}.jpg" for k in range(1, 7))
-    assert list(train.labels) == [0, 0, 0, 1, 1, 1]
     test = open_benchmark("cars", clean["cars"])
     assert test.queries.files == tuple(f"car_ims/{k:06d}.jpg" for k in range(7, 13))
 
 
-def test_products_come_from_two_lists_with_a_header(clean):
-    train = open_training_classes("products", clean["products"])
-    assert list(train.labels) == [0, 0, 1, 1, 2, 2]
+def test_products_come_from_a_list_with_a_header(clean):
     test = open_benchmark("products", clean["products"])
-    assert not set(train.images.files) & set(test.queries.files)
+    rows = (clean["products"] / "Ebay_test.txt").read_text().splitlines()[1:]
+    assert test.queries.files == tuple(row.split()[-1] for row in rows)
+    assert "Ebay_train" not in "".join(rows)
 
 
-@pytest.mark.parametrize("name", TRAINING_CLASSES)
-def test_a_picture_asks_all_others_and_never_finds_itself(clean, name):
+@pytest.mark.parametrize("name", ["cub", "cars", "products"])
+def test_every_picture_is_a_query_and_never_finds_itself(clean, name):
     benchmark = open_benchmark(name, clean[name])
     assert benchmark.queries == benchmark.references
     per_class = len(benchmark.queries) // {"cub": 2, "cars": 2, "products": 3}[name]

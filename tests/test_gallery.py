@@ -426,7 +426,7 @@ def test_large_and_dependent_imagery_is_referred_to(
     assert gallery.tile_image(0).any()
     moved = tmp_path / "moved"
     shutil.move(tmp_path / "galleries", moved / "galleries")
-    with pytest.raises(GalleryError, match="Put the raster back"):
+    with pytest.raises(GalleryError, match="Put the imagery back"):
         Gallery.open(moved / "galleries" / "g")
 
 
@@ -505,7 +505,7 @@ def test_a_missing_file_is_named(copied: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 1}, "got format 1, expected 2"),
+        ({"format": 1}, "got format 1, expected 3"),
         ({"viewpoints": 5}, "'viewpoints'"),
         ({"tiles": "many"}, "'tiles'"),
         ({"tiles": 48}, "expected 48"),

@@ -10,12 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import GalleryError, SettingError
-from core.gallery.index import TileIndex
+from core.gallery.faiss_index import FLAT_8BIT, FaissIndex
+from core.gallery.index import engine_of
 
 
 def unit(rows: int, size: int = 24, seed: int = 0) -> np.ndarray:
     values = np.random.default_rng(seed).normal(size=(rows, size)).astype(np.float32)
     return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def index_of(descriptors: np.ndarray, kind: str = FLAT_8BIT) -> FaissIndex:
+    return FaissIndex.build([descriptors], kind)
 
 
 def slow_search(stored: np.ndarray, query: np.ndarray, k: int, rows: list[int]) -> list[int]:
@@ -32,7 +37,7 @@ def slow_search(stored: np.ndarray, query: np.ndarray, k: int, rows: list[int]) 
     subset=st.none() | st.lists(st.integers(0, 59), max_size=30),
 )
 def test_search_is_the_slow_search(rows: int, k: int, seed: int, subset: list[int] | None) -> None:
-    index = TileIndex.build(unit(rows, seed=seed))
+    index = index_of(unit(rows, seed=seed))
     stored, queries = index.reconstruct(range(rows)), unit(3, seed=seed + 1)
     chosen = None if subset is None else [row for row in subset if row < rows]
     similarities, found = index.search(queries, k, chosen)
@@ -46,7 +51,7 @@ def test_search_is_the_slow_search(rows: int, k: int, seed: int, subset: list[in
 def test_ties_go_by_row_even_where_the_list_ends() -> None:
     stored = unit(200)
     stored[[3, 40, 41, 42, 150, 199]] = stored[3]
-    index = TileIndex.build(stored)
+    index = index_of(stored)
     for k in range(1, 8):
         _, rows = index.search(stored[3:4], k)
         assert list(rows[0][:6]) == [3, 40, 41, 42, 150, 199][:k]
@@ -55,13 +60,13 @@ def test_ties_go_by_row_even_where_the_list_ends() -> None:
 
 
 def test_a_collapsed_gallery_is_in_the_order_of_its_rows() -> None:
-    index = TileIndex.build(np.repeat(unit(1), 500, axis=0))
+    index = index_of(np.repeat(unit(1), 500, axis=0))
     _, rows = index.search(unit(2, seed=5), 10)
     np.testing.assert_array_equal(rows, [range(10)] * 2)
 
 
 def test_search_repeats_itself() -> None:
-    index, queries = TileIndex.build(unit(3000, 384)), unit(40, 384, 9)
+    index, queries = index_of(unit(3000, 384)), unit(40, 384, 9)
     first = index.search(queries, 20)
     one_by_one = [index.search(query[None], 20) for query in queries]
     np.testing.assert_array_equal(first[1], np.concatenate([rows for _, rows in one_by_one]))
@@ -70,7 +75,7 @@ def test_search_repeats_itself() -> None:
 def test_stored_are_within_half_a_step_of_8_bits() -> None:
     descriptors = unit(50, 33)
     descriptors[:, 7] = 0.25  # a number that is the same everywhere
-    index = TileIndex.build(descriptors)
+    index = index_of(descriptors)
     step = np.ptp(descriptors, axis=0) / 255
     stored = index.reconstruct(range(50))
     assert (np.abs(stored - descriptors) <= step / 2 + 1e-6).all()
@@ -81,20 +86,24 @@ def test_stored_are_within_half_a_step_of_8_bits() -> None:
 
 def test_file_keeps_everything_and_its_bytes(tmp_path: Path) -> None:
     descriptors = unit(300, 48)
-    TileIndex.build(descriptors).save(tmp_path / "a")
-    TileIndex.from_chunks([descriptors[:100], descriptors[100:]]).save(tmp_path / "b")
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert (tmp_path / "a").stat().st_size < 300 * 48 + 1000
-    opened = TileIndex.open(tmp_path / "a")
+    a, b = tmp_path / "a", tmp_path / "b"
+    a.mkdir()
+    b.mkdir()
+    index_of(descriptors).save(a)
+    FaissIndex.build([descriptors[:100], descriptors[100:]]).save(b)
+    assert [file.name for file in a.iterdir()] == list(FaissIndex.files) == ["index.faiss"]
+    assert (a / "index.faiss").read_bytes() == (b / "index.faiss").read_bytes()
+    assert (a / "index.faiss").stat().st_size < 300 * 48 + 1000
+    opened = FaissIndex.open(a)
     queries = unit(5, 48, 3)
     np.testing.assert_array_equal(
-        opened.search(queries, 7)[1], TileIndex.build(descriptors).search(queries, 7)[1]
+        opened.search(queries, 7)[1], index_of(descriptors).search(queries, 7)[1]
     )
 
 
 def test_rounding_moves_similarities_by_a_thousandth() -> None:
     descriptors, queries = unit(2000, 768), unit(20, 768, 5)
-    index = TileIndex.build(descriptors)
+    index = index_of(descriptors)
     moved = queries @ (index.reconstruct(range(2000)) - descriptors).T
     assert 0 < np.abs(moved).max() < 2e-3
 
@@ -102,9 +111,9 @@ def test_rounding_moves_similarities_by_a_thousandth() -> None:
 @pytest.mark.parametrize("kind", ["HNSW16,SQfp16", "IVF4,SQfp16"])
 def test_factory_kinds_search_subsets_and_reconstruct(tmp_path: Path, kind: str) -> None:
     descriptors = unit(400, 16)
-    index = TileIndex.build(descriptors, kind)
-    index.save(tmp_path / "index")
-    index = TileIndex.open(tmp_path / "index", kind)
+    index = index_of(descriptors, kind)
+    index.save(tmp_path)
+    index = FaissIndex.open(tmp_path, kind)
     similarities, rows = index.search(descriptors[:5], 3)
     np.testing.assert_array_equal(rows[:, 0], range(5))
     assert (np.diff(similarities, axis=1) <= 0).all()
@@ -116,7 +125,7 @@ def test_factory_kinds_search_subsets_and_reconstruct(tmp_path: Path, kind: str)
 
 
 def test_impossible_requests_are_refused() -> None:
-    index = TileIndex.build(unit(10))
+    index = index_of(unit(10))
     for queries in (unit(2, 25), unit(1)[0], np.full((1, 24), np.nan)):
         with pytest.raises(SettingError, match="Query descriptors"):
             index.search(queries, 1)
@@ -128,16 +137,21 @@ def test_impossible_requests_are_refused() -> None:
         with pytest.raises(SettingError, match="expected 0 to 9"):
             index.reconstruct(rows)
     with pytest.raises(SettingError, match="index_factory"):
-        TileIndex.build(unit(10), "NoSuchIndex")
+        index_of(unit(10), "NoSuchIndex")
 
 
 def test_unusable_descriptors_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match="not finite"):
-        TileIndex.build(np.full((3, 4), np.nan))
+        index_of(np.full((3, 4), np.nan))
     with pytest.raises(GalleryError, match="got none"):
-        TileIndex.from_chunks([])
+        FaissIndex.build([])
     with pytest.raises(GalleryError, match="one size"):
-        TileIndex.from_chunks([unit(3, 4), unit(3, 5)])
-    (tmp_path / "index").write_bytes(b"no index at all")
+        FaissIndex.build([unit(3, 4), unit(3, 5)])
+    (tmp_path / "index.faiss").write_bytes(b"no index at all")
     with pytest.raises(GalleryError, match="cannot read"):
-        TileIndex.open(tmp_path / "index")
+        FaissIndex.open(tmp_path)
+
+
+def test_faiss_builds_every_kind_that_no_other_engine_names() -> None:
+    assert engine_of(FLAT_8BIT) is FaissIndex
+    assert engine_of("HNSW32,SQfp16") is FaissIndex

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import SettingError
-from core.gallery.index import TileIndex
+from core.gallery.faiss_index import FaissIndex
 from core.gallery.viewpoints import SHARPNESS, over_viewpoints
 from core.localization.search import search_all_shifts, shift_queries
 from core.polar import heading_from_shift, refine_shift, shift_from_heading
@@ -144,7 +144,7 @@ def test_an_inexact_index_that_finds_too_few_is_survived():
 
 def test_a_gallery_smaller_than_k():
     tiles = tile_descriptors(3)
-    matches = search_all_shifts(TileIndex.build(tiles), crop_of(tiles[1], 4, 8), 8, 10)
+    matches = search_all_shifts(FaissIndex.build([tiles]), crop_of(tiles[1], 4, 8), 8, 10)
     assert sorted(matches.rows[0, :3]) == [0, 1, 2]
     assert np.all(matches.rows[0, 3:] == -1)
     assert matches.azimuth_shifts[0, 0] == pytest.approx(4, abs=0.5)

@@ -124,6 +124,65 @@ def test_imagery_in_the_frame_already_is_cut_and_not_resampled(
     assert coverage == 1.0
 
 
+@pytest.mark.parametrize("kind", ["rgb", "grey", "alpha", "nodata"])
+def test_a_window_read_without_a_warp_is_the_warped_one(tmp_path: Path, kind: str) -> None:
+    """Every tile on whole pixels, inside, over the border and outside, pixel by pixel."""
+    bands = {"rgb": 3, "grey": 1, "alpha": 4, "nodata": 3}[kind]
+    noise = np.random.default_rng(0).integers(0, 255, (300, 340, bands), dtype=np.uint8)
+    noise[100:150, 80:130] = 1  # as dark as unseen
+    options: dict[str, Any] = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+    options |= {"nodata": 7} if kind == "nodata" else {"photometric": "MINISBLACK"}
+    options |= {"photometric": "RGB"} if bands >= 3 else {}
+    options |= {"alpha": "unspecified"} if kind == "alpha" else {}
+    crs = rasterio.crs.CRS.from_wkt(LocalFrame(Place(51.84, 4.99)).crs.to_wkt())
+    grid = rasterio.Affine(0.3, 0, 210, 0, -0.3, 990)
+    path = write(tmp_path / "t.tif", noise, grid, crs, **options)
+    if kind == "alpha":
+        with rasterio.open(path, "r+") as dataset:
+            dataset.colorinterp = [
+                ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha,
+            ]  # fmt: skip
+    read, warped = RasterSource.open(path), RasterSource.open(path)
+    assert (read._grid is not None) == (kind in ("rgb", "grey"))
+    warped._grid = None
+    lefts, tops = (-200, -64, -31, 0, 57, 300, 339, 400), (-90, -17, 0, 111, 269, 299, 310)
+    for pixels in (64, 96):
+        for left in lefts:
+            for top in tops:
+                east = 210 + (left + pixels / 2) * 0.3
+                north = 990 - (top + pixels / 2) * 0.3
+                got = read.read_tile(east, north, pixels * 0.3, pixels)
+                expected = warped.read_tile(east, north, pixels * 0.3, pixels)
+                np.testing.assert_array_equal(got[0], expected[0], err_msg=f"{left} {top}")
+                assert got[1] == expected[1]
+
+
+@pytest.mark.parametrize(
+    ("shift_px", "side_m", "pixels"), [(0.01, 76.8, 256), (0, 76.8, 128), (0, 76.9, 256)]
+)
+def test_tiles_off_the_pixels_are_still_warped(
+    tmp_path: Path, shift_px: float, side_m: float, pixels: int
+) -> None:
+    noise = np.random.default_rng(0).integers(3, 255, (600, 600, 3), dtype=np.uint8)
+    crs = rasterio.crs.CRS.from_wkt(LocalFrame(Place(0, 0)).crs.to_wkt())
+    grid = rasterio.Affine(0.3, 0, -90, 0, -0.3, 90)
+    path = write(tmp_path / "t.tif", noise, grid, crs)
+    source, warped = RasterSource.open(path), RasterSource.open(path)
+    assert source._grid is not None
+    warped._grid = None
+    east = shift_px * 0.3
+    image, _ = source.read_tile(east, 0.0, side_m, pixels)
+    np.testing.assert_array_equal(image, warped.read_tile(east, 0.0, side_m, pixels)[0])
+    west, north = east - side_m / 2, side_m / 2
+    assert source._grid.window(west, north, side_m, pixels) is None
+    # Another frame, a quarter turn or a deep raster are no case for it at all.
+    assert RasterSource.open(path, LocalFrame(Place(0.01, 0)))._grid is None
+    turned = rasterio.Affine(0, 0.3, -90, 0.3, 0, -90)
+    assert RasterSource.open(write(tmp_path / "turned.tif", noise, turned, crs))._grid is None
+    deep = write(tmp_path / "deep.tif", noise.astype(np.uint16), grid, crs)
+    assert RasterSource.open(deep)._grid is None
+
+
 def test_coverage_counts_what_is_there(tmp_path: Path) -> None:
     path = raster_of_scene(tmp_path / "r.tif", KAMPALA, "EPSG:3857", 0.3, (600, 600))
     source = RasterSource.open(path, LocalFrame(KAMPALA))

@@ -26,7 +26,7 @@ from core.world.build import (
     training_job,
 )
 from core.world.cameras import Camera, patch_truth, place_cameras
-from core.world.layout import Draft, Town, write_layout
+from core.world.layout import Draft, TownPlan, write_layout
 from core.world.materials import CLASS_NAMES, CODE
 from core.world.render import (
     COVER_M,
@@ -69,6 +69,20 @@ def test_another_seed_gives_another_town(world: Path, tmp_path: Path) -> None:
     assert pack.shape == (2, 32, 128, 3)
     assert pack.dtype == np.uint8
     assert not (other / "panoramas").exists()
+
+
+def test_a_held_out_style_gives_another_town(world: Path, tmp_path: Path) -> None:
+    rest = {"panoramas": 3, "photos": 1, "canvas": (32, 128), "quiet": True}
+    usual = build_world(7, 200, tmp_path / "tiny", style="town", **rest)
+    assert _digest(usual) == _digest(world)
+    assert "style" not in json.loads((world / "world.json").read_text())
+    steppe = build_world(7, 200, tmp_path / "steppe", style="steppe", **rest)
+    assert not set(_digest(steppe).values()) & set(_digest(world).values())
+    assert json.loads((steppe / "world.json").read_text())["style"] == "steppe"
+    with pytest.raises(WorldError, match="expected town or steppe"):
+        build_world(7, 200, tmp_path / "moon", style="moon", **rest)
+    with pytest.raises(WorldError, match="something else"):
+        build_world(7, 200, steppe, **rest)
 
 
 def test_the_folder_is_whole_and_in_its_format(world: Path) -> None:
@@ -180,7 +194,7 @@ def test_photo_rays_span_the_field_of_view() -> None:
     assert np.degrees(np.arcsin(up[2])) == pytest.approx(3, abs=1e-3)
 
 
-def _one_house() -> Town:
+def _one_house() -> TownPlan:
     draft = Draft()
     draft.parts.append({
         "geometry": oriented_box(0, 20, 0, 10, 8), "x": 0.0, "y": 20.0, "angle": 0.0,
@@ -188,7 +202,7 @@ def _one_house() -> Town:
         "roof": "flat", "pitch": 0.5, "style": 0, "seams": 0, "wall_rgb": [0.5] * 3,
         "roof_rgb": [0.3] * 3,
     })  # fmt: skip
-    town = Town(1, 200.0, [], [("water", oriented_box(30, 0, 0, 20, 20))], draft)
+    town = TownPlan(1, 200.0, [], [("water", oriented_box(30, 0, 0, 20, 20))], draft)
     town.vehicles = {"aerial": np.zeros((0, 5)), "ground": np.zeros((0, 5))}
     return town
 

@@ -6,39 +6,64 @@ import pytest
 import shapely
 
 from core.errors import WorldError
-from core.world.layout import DISTRICTS, Town, grow_town, write_layout
+from core.world.flora import SPECIES
+from core.world.layout import TownPlan, grow_town, write_layout
 from core.world.materials import CODE, MATERIALS, SEASONS, facade, ground_table, hash01, noise
+from core.world.plots import RECIPES
 from core.world.streets import MARGIN_M, grow_streets, oriented_box
+from core.world.style import STYLES, TOWN
 
 
 @pytest.fixture(scope="module")
-def town() -> Town:
+def town() -> TownPlan:
     return grow_town(3, 500)
 
 
-def test_towns_repeat_and_differ(town: Town) -> None:
+def test_towns_repeat_and_differ(town: TownPlan) -> None:
     again, other = grow_town(3, 500), grow_town(4, 500)
     assert again.draft.trees == town.draft.trees
     assert np.array_equal(again.vehicles["ground"], town.vehicles["ground"])
     assert other.draft.trees != town.draft.trees
 
 
-def test_captures_have_their_own_vehicles(town: Town) -> None:
+def test_the_default_style_is_the_town_it_always_was() -> None:
+    """Numbers of the town of this seed as it was grown before there were styles."""
+    town = grow_town(11, 400.0)
+    roofs = np.mean([part["roof_rgb"] for part in town.draft.parts], axis=0)
+    assert (len(town.streets), len(town.draft.parts), len(town.draft.trees)) == (68, 293, 604)
+    np.testing.assert_allclose(roofs, [0.2326, 0.1667, 0.1391], atol=5e-5)
+    assert sum(street.width_m for street in town.streets) == pytest.approx(555.067, abs=1e-3)
+
+
+def test_styles_differ_in_what_models_could_learn_by_heart() -> None:
+    usual, steppe = TOWN, STYLES["steppe"]
+    assert not {*usual.roofs, *usual.walls} & {*steppe.roofs, *steppe.walls}
+    assert not [rgb for rgb in steppe.roofs if rgb[0] > 0.2 and rgb[0] - rgb[2] > 0.1]  # orange
+    assert set(steppe.ground) <= set(CODE)
+    assert {*steppe.species, *steppe.species.values()} <= set(SPECIES)
+    table = ground_table(SEASONS["summer"], steppe)
+    np.testing.assert_allclose(table[CODE["asphalt"]], steppe.ground["asphalt"])
+    np.testing.assert_array_equal(
+        table[CODE["steel"]], ground_table(SEASONS["summer"])[CODE["steel"]]
+    )
+
+
+def test_captures_have_their_own_vehicles(town: TownPlan) -> None:
     aerial, ground = town.vehicles["aerial"], town.vehicles["ground"]
     assert min(len(aerial), len(ground)) > 50
     shared = {tuple(r) for r in aerial.round(3)} & {tuple(r) for r in ground.round(3)}
     assert len(shared) < 0.02 * len(aerial)
 
 
-def test_a_town_holds_many_kinds_of_things(town: Town) -> None:
+def test_a_town_holds_many_kinds_of_things(town: TownPlan) -> None:
     kinds = {name for name, _ in town.covers} | {t[0] for t in town.draft.things}
     kinds |= {t[2] for t in town.draft.trees} | {s[0] for s in town.draft.strips}
     assert len(kinds) >= 20
-    assert {name for name, _ in town.districts} <= set(DISTRICTS)
+    assert {name for name, _ in town.districts} <= set(RECIPES)
     assert {name for name, _ in town.covers} <= set(CODE)
 
 
-def test_buildings_stay_off_the_streets(town: Town) -> None:
+def test_buildings_stay_off_the_streets(town: TownPlan) -> None:
     roads = shapely.union_all([s.line.buffer(s.width_m / 2) for s in town.streets])
     houses = [p["geometry"] for p in town.draft.parts]
     assert len(houses) > 20
@@ -60,7 +85,9 @@ def test_impossible_sizes_are_refused(size: float) -> None:
         grow_town(1, size)
 
 
-def test_layout_reads_back_as_metres(town: Town, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_layout_reads_back_as_metres(
+    town: TownPlan, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     path = tmp_path_factory.mktemp("layout") / "layout.gpkg"
     write_layout(town, path)
     names = set(gpd.list_layers(path)["name"])

@@ -13,6 +13,7 @@ import typer
 from core.commands.benchmarks import benchmark_report, benchmark_text
 from core.commands.provenance import provenance
 from core.commands.typed import refuse_beside
+from core.data.benchmarks import BENCHMARKS
 from core.errors import SettingError
 from core.gallery.viewpoints import VIEWPOINTS
 from core.results.tables import aligned
@@ -68,11 +69,7 @@ def evaluate(
     ],
     benchmark: Annotated[
         str | None,
-        typer.Option(
-            help="A published test part instead of a town: cvusa, cvact-val, cvact-test, vigor-same, "
-            "vigor-cross (each VIGOR also ending in -corrected), university-drone, "
-            "university-satellite, cub, cars, products."
-        ),
+        typer.Option(help=f"A published test part instead of a town: {', '.join(BENCHMARKS)}."),
     ] = None,
     polar_root: Annotated[
         Path | None,

@@ -27,7 +27,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
     "assets/models/student"
 )
 def build(
-    source: Annotated[Path, typer.Argument(help="Georeferenced raster, or a world folder.")],
+    source: Annotated[
+        Path, typer.Argument(help="Aerial imagery: a georeferenced raster, or a world folder.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to make; an unfinished build goes on.")],
     model: Annotated[Path, typer.Option(help="Model folder of the student.")] = Path(
         "assets/models/student"
@@ -44,14 +46,17 @@ def build(
     viewpoints: Annotated[
         int,
         typer.Option(
+            # The second name is an earlier one, which scripts still use.
+            "--viewpoints",
+            "--standpoints",
             help="From how many points of its grid cell a place is described: 1, 4 or 9; so many "
-            "times larger is the index."
+            "times larger is the index.",
         ),
     ] = 4,
     device: Annotated[str, typer.Option(help="Where the model runs: cpu or cuda.")] = "cpu",
     json: Json = False,
 ) -> None:
-    """Describe the places of a raster with a student, and index them."""
+    """Describe the places of aerial imagery with a student, and index them."""
     from tqdm import tqdm
 
     from core.checkpoints import load_student, model_hash

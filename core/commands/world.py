@@ -39,6 +39,9 @@ def build(
     aerial_grid: Annotated[
         int, typer.Option(min=1, max=4, help="Rays per pixel and axis of the aerial picture.")
     ] = 2,
+    style: Annotated[
+        str, typer.Option(help="Look of the town: town, or steppe, which nothing is trained on.")
+    ] = "town",
 ) -> None:
     """Grow a town from a seed and render it from above and from its streets."""
     size = parse_canvas(canvas)
@@ -53,6 +56,7 @@ def build(
         canvas=size,
         packed=packed,
         aerial_grid=aerial_grid,
+        style=style,
     )
     print(f"{built}: {panoramas} panoramas and {photos} photos of a town of {size_m:g} m.")
 

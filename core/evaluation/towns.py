@@ -104,7 +104,7 @@ class TownReferences:
         def describe(tiles: UInt8Array) -> Float32Array:
             return plain(tiles if change is None else change(tiles))
 
-        plan = plan_places(imagery.bounds, settings)
+        plan = plan_places(imagery, settings)
         chunks = [
             describe_places(imagery, plan, points, describe, settings).descriptors
             for points in plan.chunks()

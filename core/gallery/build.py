@@ -1,4 +1,4 @@
-"""Build a gallery folder from a raster: cut, describe, index; stoppable at any moment.
+"""Build a gallery folder from aerial imagery: cut, describe, index; stoppable at any moment.
 
 The work is a list of chunks of grid points. Each finished chunk is one file in the journal folder,
 written beside and renamed, so a build that was killed goes on with the first missing chunk, in the
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 
 from core.arrays import (
     AnyArray,
@@ -31,12 +30,13 @@ from core.arrays import (
 )
 from core.errors import GalleryError, RasterError, SettingError
 from core.files import file_hash, folder_lock, write_text
-from core.gallery.index import FLAT_8BIT, TileIndex
+from core.gallery.index import FLAT_8BIT, TileIndex, engine_of
 from core.gallery.journal import CHUNK_TILES, Chunk, Journal, Plan
-from core.gallery.manifest import BUILDING, FORMAT, INDEX, MANIFEST, TILES, Manifest
+from core.gallery.manifest import BUILDING, FORMAT, MANIFEST, TILES, Manifest
 from core.gallery.viewpoints import VIEWPOINTS, cell_viewpoints
 from core.geo import grid_centres
-from core.imagery.raster import Bounds, RasterSource
+from core.imagery.registry import open_imagery
+from core.imagery.source import ImagerySource, Reference, stored_bytes
 
 __all__ = [
     "BuildReport",
@@ -49,7 +49,6 @@ __all__ = [
 
 COPIED_BYTES = 200 * 1024 * 1024
 """Imagery up to this size is copied into the gallery; larger is referred to."""
-_COPY = "aerial.tif"
 
 Describe = Callable[[UInt8Array], Float32Array]
 Progress = Callable[[int, int], None]
@@ -127,10 +126,11 @@ def build_gallery(
     settings: GallerySettings | None = None,
     on_progress: Progress | None = None,
 ) -> BuildReport:
-    """Describe the places of a raster and write them as a gallery folder.
+    """Describe the places of aerial imagery and write them as a gallery folder.
 
     Args:
-        source: a georeferenced raster, or a world folder with ``aerial.tif``.
+        source: a georeferenced raster, a world folder with ``aerial.tif``, or whatever else a
+            kind of ``core.imagery.registry`` accepts.
         out: the gallery's folder; may be the world folder itself. Other files in it are left alone.
         describe: tiles uint8 (B, pixels, pixels, 3) -> unit descriptors float (B, D), B at most 64.
         model_id: name of the model, for people.
@@ -157,34 +157,35 @@ def _build(
     settings: GallerySettings | None,
     on_progress: Progress | None,
 ) -> BuildReport:
-    settings = settings or GallerySettings()
-    raster_path, out = _raster_of(Path(source)), Path(out)
-    raster = RasterSource.open(raster_path)
-    plan = plan_places(raster.bounds, settings)
-    imagery, is_copied = _imagery_target(raster_path, out)
-    fingerprint = _fingerprint(raster_path, model_id, model_hash, settings)
+    settings, out = settings or GallerySettings(), Path(out)
+    imagery = open_imagery(source)
+    stored = imagery.reference()
+    plan = plan_places(imagery, settings)
+    target, is_copied = _imagery_target(stored, out)
+    fingerprint = _fingerprint(imagery, model_id, model_hash, settings)
     journal = Journal.open(out / BUILDING, fingerprint)
-    resumed = _describe_all(journal, raster, plan, describe, settings, on_progress)
+    resumed = _describe_all(journal, imagery, plan, describe, settings, on_progress)
     coverage = np.concatenate([chunk.coverage for chunk in journal.all(plan)])
     kept = coverage >= settings.min_coverage
     if not kept.any():
         shutil.rmtree(journal.folder)
-        raise RasterError(_no_tile_sentence(raster_path, settings, coverage))
-    index = TileIndex.from_chunks(_Descriptors(journal, plan), settings.index_kind)
-    index.save(journal.folder / INDEX)
-    _write_tiles(journal.folder / TILES, raster, plan, coverage, kept, settings)
+        raise RasterError(_no_tile_sentence(stored.path, settings, coverage))
+    engine = engine_of(settings.index_kind)
+    index = engine.build(_Descriptors(journal, plan), settings.index_kind)
+    index.save(journal.folder)
+    _write_tiles(journal.folder / TILES, imagery, plan, coverage, kept, settings)
     if is_copied:
-        shutil.copyfile(raster_path, journal.folder / _COPY)
+        shutil.copyfile(stored.path, journal.folder / target)
     made_by = (model_id, model_hash)
-    manifest = _manifest(raster, imagery, index, len(kept), settings, made_by, journal.folder)
+    manifest = _manifest(imagery, target, index, len(kept), settings, made_by, journal.folder)
     _move_into_place(journal.folder, out, manifest)
-    skipped, notes = _skipped(raster, plan, coverage, kept), _notes(raster, settings)
+    skipped, notes = _skipped(imagery, plan, coverage, kept), _notes(imagery, settings)
     return BuildReport(out, manifest.tiles, skipped, len(plan.chunks()), resumed, notes)
 
 
 @dataclass(frozen=True)
 class _Descriptors:
-    """The descriptors of a finished journal, chunk by chunk, as often as they are asked for."""
+    """The descriptors of a finished journal, chunk by chunk, as often as needed."""
 
     journal: Journal
     plan: Plan
@@ -197,7 +198,7 @@ class _Descriptors:
 
 def _describe_all(
     journal: Journal,
-    raster: RasterSource,
+    imagery: ImagerySource,
     plan: Plan,
     describe: Describe,
     settings: GallerySettings,
@@ -207,7 +208,7 @@ def _describe_all(
     resumed = 0
     for number, points in enumerate(plan.chunks()):
         if journal.read(number, len(points)) is None:
-            journal.write(number, describe_places(raster, plan, points, describe, settings))
+            journal.write(number, describe_places(imagery, plan, points, describe, settings))
         else:
             resumed += 1
         if on_progress is not None:
@@ -215,24 +216,12 @@ def _describe_all(
     return resumed
 
 
-def _raster_of(source: Path) -> Path:
-    if not source.is_dir():
-        return source
-    raster = source / _COPY
-    if not raster.is_file():
-        raise RasterError(
-            f"Source {source}: got a folder without {_COPY}, expected a raster or a world folder. "
-            "Name the raster itself."
-        )
-    return raster
-
-
-def plan_places(box: Bounds, settings: GallerySettings) -> Plan:
-    """Grid points whose tiles lie within the raster's box, from the north-west, row by row."""
-    half = settings.tile_side_m / 2
+def plan_places(imagery: ImagerySource, settings: GallerySettings) -> Plan:
+    """Grid points whose tiles lie within the imagery's box, from the north-west, row by row."""
+    box, half = imagery.bounds, settings.tile_side_m / 2
 
     def inset(low: float, high: float) -> tuple[float, float]:
-        # A raster smaller than one tile still has its middle; coverage decides about it.
+        # Imagery smaller than one tile still has its middle; coverage decides about it.
         middle = (low + high) / 2
         return min(low + half, middle), max(high - half, middle)
 
@@ -245,25 +234,27 @@ def plan_places(box: Bounds, settings: GallerySettings) -> Plan:
     return Plan(centres, ids)
 
 
-def _fingerprint(raster: Path, model_id: str, model_hash: str, settings: GallerySettings) -> str:
+def _fingerprint(
+    imagery: ImagerySource, model_id: str, model_hash: str, settings: GallerySettings
+) -> str:
     """Changes with anything that would change the result."""
-    state = raster.stat()
-    parts = [FORMAT, CHUNK_TILES, raster.name, state.st_size, state.st_mtime_ns]
-    text = json.dumps([*parts, model_id, model_hash, asdict(settings)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    parts = [FORMAT, CHUNK_TILES, imagery.fingerprint(), model_id, model_hash, asdict(settings)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def describe_places(
-    raster: RasterSource, plan: Plan, points: range, describe: Describe, settings: GallerySettings
+    imagery: ImagerySource, plan: Plan, points: range, describe: Describe, settings: GallerySettings
 ) -> Chunk:
     """Describe those places of one chunk whose own tiles show enough, from all their viewpoints."""
     side_m, pixels = settings.tile_side_m, settings.tile_pixels
     coverage, places = [], []
     for centre in plan.centres[points.start : points.stop]:
-        _, seen = raster.read_tile(float(centre[0]), float(centre[1]), side_m, pixels)
+        _, seen = imagery.read_tile(float(centre[0]), float(centre[1]), side_m, pixels)
         coverage.append(seen)
         if seen >= settings.min_coverage:
-            places.append(_seen_from(raster, centre, _viewpoints(centre, plan, settings), settings))
+            places.append(
+                _seen_from(imagery, centre, _viewpoints(centre, plan, settings), settings)
+            )
     if not places:
         return Chunk(np.array(coverage), np.empty((0, 0), np.float16))
     # One viewpoint at a time: the tiles of a place overlap in one picture, stacked they would not.
@@ -284,7 +275,7 @@ def _viewpoints(centre: Float64Array, plan: Plan, settings: GallerySettings) -> 
 
 
 def _seen_from(
-    raster: RasterSource,
+    imagery: ImagerySource,
     centre: Float64Array,
     viewpoints: Int64Array,
     settings: GallerySettings,
@@ -293,7 +284,7 @@ def _seen_from(
     reach = int(np.abs(viewpoints).max())
     side_m = settings.tile_side_m + 2 * reach * settings.gsd_m
     pixels = settings.tile_pixels + 2 * reach
-    picture, _ = raster.read_tile(float(centre[0]), float(centre[1]), side_m, pixels)
+    picture, _ = imagery.read_tile(float(centre[0]), float(centre[1]), side_m, pixels)
     return [
         picture[reach - north :, reach + east :][: settings.tile_pixels, : settings.tile_pixels]
         for east, north in viewpoints
@@ -314,7 +305,7 @@ def _unit(descriptors: AnyArray, tiles: int) -> Float16Array:
 
 def _write_tiles(
     path: Path,
-    raster: RasterSource,
+    imagery: ImagerySource,
     plan: Plan,
     coverage: Float64Array,
     kept: BoolArray,
@@ -325,11 +316,11 @@ def _write_tiles(
     import shapely
 
     centres = plan.centres[kept]
-    degrees = raster.frame.to_degrees_many(centres[:, 0], centres[:, 1])
+    degrees = imagery.frame.to_degrees_many(centres[:, 0], centres[:, 1])
     half = settings.tile_side_m / 2
     turn = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1], [-1, -1]]) * half
     corners = centres[:, None, :] + turn[None, :, :]
-    outline = raster.frame.to_degrees_many(corners[..., 0], corners[..., 1])
+    outline = imagery.frame.to_degrees_many(corners[..., 0], corners[..., 1])
     geopandas.GeoDataFrame(
         {
             "tile_id": [tile for tile, keep in zip(plan.ids, kept, strict=True) if keep],
@@ -338,53 +329,53 @@ def _write_tiles(
             "lat_deg": degrees[:, 0],
             "lon_deg": degrees[:, 1],
             "coverage": coverage[kept],
-            "source": raster.path.name,
+            "source": imagery.reference().path.name,
         },
         geometry=shapely.polygons(outline[..., ::-1]),
         crs="EPSG:4326",
     ).to_parquet(path, index=False)
 
 
-def _imagery_target(raster: Path, out: Path) -> tuple[str, bool]:
+def _imagery_target(stored: Reference, out: Path) -> tuple[str, bool]:
     """(path of the imagery relative to the gallery, whether it is to be copied there)."""
-    if raster.resolve().parent == out.resolve():
-        return raster.name, False
-    with rasterio.open(raster) as dataset:
-        # A VRT or a sidecar with the position would be torn from what it needs.
-        stands_alone = dataset.driver == "GTiff" and len(dataset.files) == 1
-    if not stands_alone or raster.stat().st_size > COPIED_BYTES:
-        return Path(os.path.relpath(raster.resolve(), out.resolve())).as_posix(), False
-    if (out / _COPY).exists() and not _is_own_copy(out):
+    path, copy = stored.path.resolve(), stored.copy_name
+    if path.parent == out.resolve():
+        return path.name, False
+    if copy is None or path.stat().st_size > COPIED_BYTES:
+        return Path(os.path.relpath(path, out.resolve())).as_posix(), False
+    if (out / copy).exists() and not _is_own_copy(out, copy):
         raise GalleryError(
-            f"Gallery {out}: got a folder with another {_COPY}, expected an empty folder or the "
+            f"Gallery {out}: got a folder with another {copy}, expected an empty folder or the "
             "gallery of the same imagery. Choose another --out."
         )
-    return _COPY, True
+    return copy, True
 
 
-def _is_own_copy(out: Path) -> bool:
+def _is_own_copy(out: Path, copy: str) -> bool:
     """The folder's imagery was copied there by a build, finished or interrupted at its end."""
     if (out / BUILDING).is_dir():
         return not (out / "world.json").exists()
-    try:  # of whatever format: who is told to build again must be able to
+    try:  # of whatever format: an older gallery is built again in its folder
         known = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["checksums"]
-        return _COPY in known and not (out / "world.json").exists()
+        return copy in known and not (out / "world.json").exists()
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def _manifest(
-    raster: RasterSource,
-    imagery: str,
+    imagery: ImagerySource,
+    target: str,
     index: TileIndex,
     points: int,
     settings: GallerySettings,
     made_by: tuple[str, str],
     files: Path,
 ) -> Manifest:
-    hashes = {name: file_hash(files / name) for name in (INDEX, TILES)}
-    if "/" not in imagery:
-        hashes[imagery] = file_hash(raster.path)
+    path = imagery.reference().path
+    names = (*engine_of(settings.index_kind).files, TILES)
+    hashes = {name: file_hash(files / name) for name in names}
+    if "/" not in target and path.is_file():
+        hashes[target] = file_hash(path)
     return Manifest(
         format=FORMAT,
         tiles=len(index) // settings.viewpoints,
@@ -395,17 +386,17 @@ def _manifest(
         step_m=settings.step_m,
         viewpoints=settings.viewpoints,
         min_coverage=settings.min_coverage,
-        origin_lat_deg=raster.frame.origin.lat_deg,
-        origin_lon_deg=raster.frame.origin.lon_deg,
-        crs=raster.frame.crs.to_string(),
+        origin_lat_deg=imagery.frame.origin.lat_deg,
+        origin_lon_deg=imagery.frame.origin.lon_deg,
+        crs=imagery.frame.crs.to_string(),
         model_id=made_by[0],
         model_hash=made_by[1],
         descriptor_size=index.size,
         index_kind=settings.index_kind,
-        source=raster.path.name,
-        imagery=imagery,
-        imagery_bytes=raster.path.stat().st_size,
-        synthetic=_is_synthetic(raster.path.parent / "world.json"),
+        source=path.name,
+        imagery=target,
+        imagery_bytes=stored_bytes(path) or 0,
+        synthetic=_is_synthetic(path.parent / "world.json"),
         checksums=hashes,
     )
 
@@ -421,39 +412,39 @@ def _move_into_place(files: Path, out: Path, manifest: Manifest) -> None:
     """The old manifest goes first and the new one comes last: between them there is no gallery."""
     write_text(files / MANIFEST, manifest.to_json())
     (out / MANIFEST).unlink(missing_ok=True)
-    for name in (_COPY, INDEX, TILES, MANIFEST):
+    for name in (*manifest.checksums, MANIFEST):
         if (files / name).exists():
             os.replace(files / name, out / name)
     shutil.rmtree(files)
 
 
 def _skipped(
-    raster: RasterSource,
+    imagery: ImagerySource,
     plan: Plan,
     coverage: Float64Array,
     kept: BoolArray,
 ) -> tuple[SkippedTile, ...]:
     left_out = np.flatnonzero(~kept)
     centres = plan.centres[left_out]
-    degrees: Any = raster.frame.to_degrees_many(centres[:, 0], centres[:, 1])
+    degrees: Any = imagery.frame.to_degrees_many(centres[:, 0], centres[:, 1])
     return tuple(
         SkippedTile(plan.ids[point], float(lat), float(lon), float(coverage[point]))
         for point, (lat, lon) in zip(left_out, degrees, strict=True)
     )
 
 
-def _notes(raster: RasterSource, settings: GallerySettings) -> tuple[str, ...]:
-    if raster.gsd_m <= 2 * settings.gsd_m:
+def _notes(imagery: ImagerySource, settings: GallerySettings) -> tuple[str, ...]:
+    if imagery.gsd_m <= 2 * settings.gsd_m:
         return ()
     return (
-        f"The imagery has {raster.gsd_m:.2g} m per pixel and tiles {settings.gsd_m:.2g}: it is "
+        f"The imagery has {imagery.gsd_m:.2g} m per pixel and tiles {settings.gsd_m:.2g}: it is "
         "enlarged, and places will be harder to tell apart.",
     )
 
 
-def _no_tile_sentence(raster: Path, settings: GallerySettings, coverage: Float64Array) -> str:
+def _no_tile_sentence(path: Path, settings: GallerySettings, coverage: Float64Array) -> str:
     return (
-        f"Raster {raster.name}: got no tile of {settings.tile_side_m:g} m with imagery on "
+        f"Imagery {path.name}: got no tile of {settings.tile_side_m:g} m with imagery on "
         f"{settings.min_coverage:.0%} of it (best of {len(coverage)}: {coverage.max():.0%}), "
-        "expected at least one. Use a larger raster, or a smaller --min-coverage."
+        "expected at least one. Use larger imagery, or a smaller --min-coverage."
     )

@@ -3,12 +3,12 @@
     manifest.json    what it is, how it was made, checksums
     tiles.parquet    GeoParquet: a row per tile with id, centre and footprint
     index.faiss      the descriptors, 8 bits a number, in the order of the tiles; of each tile those
-                     from all its viewpoints, one after another
+                     from all its viewpoints, one after another (another engine has other files)
     aerial.tif       the imagery, or the manifest's relative path to it
 
-The flat kind of index *is* the store of the descriptors: a second copy would only be a second
-truth. ``gallery.index.reconstruct`` gives them back. A tile's pixels are cut from the imagery
-when somebody asks; its window follows from its centre and the manifest's tile side.
+The descriptors are stored in the index alone, so no second copy can differ from it;
+``gallery.index.reconstruct`` returns them. A tile's pixels are cut from the imagery when needed: its
+window follows from its centre and the manifest's tile side.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from core.arrays import Float64Array, Int64Array, UInt8Array
 from core.errors import GalleryError, SettingError
 from core.files import file_hash
 from core.gallery.build import BuildReport, GallerySettings, SkippedTile, build_gallery
-from core.gallery.index import TileIndex
-from core.gallery.manifest import INDEX, TILES, Manifest
+from core.gallery.index import TileIndex, engine_of
+from core.gallery.manifest import TILES, Manifest
 from core.gallery.viewpoints import cell_viewpoints
 from core.geo import LocalFrame, group_places
-from core.imagery.raster import RasterSource
+from core.imagery.registry import open_imagery
+from core.imagery.source import ImagerySource, stored_bytes
 from core.records import Place, SearchArea, Tile
 
 __all__ = [
@@ -99,16 +100,16 @@ class Gallery:
         """
         folder = Path(path)
         manifest = Manifest.read(folder)
-        for name in (INDEX, TILES):
+        engine = engine_of(manifest.index_kind)
+        for name in (*engine.files, TILES):
             _check_file(folder, name, manifest)
-        imagery = folder / manifest.imagery
-        if not imagery.is_file() or imagery.stat().st_size != manifest.imagery_bytes:
+        if stored_bytes(folder / manifest.imagery) != manifest.imagery_bytes:
             raise GalleryError(
                 f"Gallery {folder}: got no imagery of {manifest.imagery_bytes} bytes at "
-                f"{manifest.imagery}, expected the raster it was built from. Put the raster back, "
+                f"{manifest.imagery}, expected what it was built from. Put the imagery back, "
                 "or build the gallery again."
             )
-        index = TileIndex.open(folder / INDEX, manifest.index_kind)
+        index = engine.open(folder, manifest.index_kind)
         with pyarrow.parquet.ParquetFile(folder / TILES) as file:
             table = file.read(columns=_COLUMNS)
         described = manifest.tiles * manifest.viewpoints
@@ -262,7 +263,7 @@ class Gallery:
 
         Returns:
             (uint8 (H, W, 4) RGBA in web Mercator, transparent where nothing is seen; (west, south,
-            east, north) in degrees), see ``RasterSource.overview``.
+            east, north) in degrees), see ``ImagerySource.overview``.
 
         Raises:
             RasterError: the imagery vanished or is damaged.
@@ -343,8 +344,8 @@ class Gallery:
         )
 
     @cached_property
-    def _imagery(self) -> RasterSource:
-        return RasterSource.open(self.path / self.manifest.imagery, self.frame, is_known=True)
+    def _imagery(self) -> ImagerySource:
+        return open_imagery(self.path / self.manifest.imagery, self.frame, is_known=True)
 
     def _check_row(self, row: int) -> None:
         if not 0 <= row < len(self):
@@ -364,7 +365,7 @@ class Gallery:
         if not np.any([self.tile_image(0), self.tile_image(len(self) - 1)]):
             raise GalleryError(
                 f"Gallery {self.path}: got black tiles, expected imagery at {self.manifest.imagery}. "
-                "Put the raster back, or build the gallery again."
+                "Put the imagery back, or build the gallery again."
             )
 
 

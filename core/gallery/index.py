@@ -1,102 +1,34 @@
-"""TileIndex: the descriptors of a gallery, searched by inner product with FAISS.
+"""The index of a gallery: what a search engine must offer, and which engines there are.
 
-The usual kind, ``flat-8bit``, keeps every number of a descriptor in 8 bits, between the least and the
-greatest that this number takes in the gallery, and compares with all descriptors: nothing is missed
-of what is stored, and it is the store of the descriptors themselves. Similarities differ from those
-of unrounded descriptors by some 0.001. For far more tiles any ``faiss.index_factory`` string serves,
-at the price of exactness.
+An index holds rows of unit descriptors and finds the most similar ones by inner product. A new engine
+is a class with these methods in a file of its own, and its line in ``ENGINES``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-import faiss as typed_faiss
-import numpy as np
 import numpy.typing as npt
 
 from core.arrays import AnyArray, Float32Array, Int64Array
-from core.errors import GalleryError, SettingError
+from core.gallery.faiss_index import FLAT_8BIT, FaissIndex
 
-__all__ = ["FLAT_8BIT", "TileIndex"]
-
-# The stubs that come with FAISS miss the keyword arguments of its selectors and parameters.
-faiss: Any = typed_faiss
-
-FLAT_8BIT = "flat-8bit"
+__all__ = ["ENGINES", "FLAT_8BIT", "IndexEngine", "TileIndex", "engine_of"]
 
 
-class TileIndex:
-    """Rows of unit descriptors. Searching changes nothing, so threads may share one."""
-
-    def __init__(self, index: Any, kind: str) -> None:
-        self._index = index
-        self.kind = kind
-
-    @classmethod
-    def build(cls, descriptors: npt.ArrayLike, kind: str = FLAT_8BIT) -> TileIndex:
-        """Index descriptors (R, D), row by row in the order given; see ``from_chunks``."""
-        return cls.from_chunks([np.asarray(descriptors)], kind)
-
-    @classmethod
-    def from_chunks(cls, chunks: Iterable[AnyArray], kind: str = FLAT_8BIT) -> TileIndex:
-        """Index descriptors that arrive as several arrays (r, D) of floats.
-
-        The chunks are gone through twice. ``kind``: ``flat-8bit``, or a string for
-        ``faiss.index_factory``; kinds that must be trained otherwise see all chunks at once.
-
-        Raises:
-            GalleryError: no descriptor at all, or not finite (r, D) of one D.
-            SettingError: FAISS does not know the kind.
-
-        """
-        extent = _extent(chunks)
-        if kind != FLAT_8BIT:
-            return cls(_factory_index(np.concatenate([_checked(c) for c in chunks]), kind), kind)
-        eight = faiss.ScalarQuantizer.QT_8bit
-        index = faiss.IndexScalarQuantizer(extent.shape[1], eight, faiss.METRIC_INNER_PRODUCT)
-        index.train(extent)
-        for chunk in chunks:
-            index.add(_checked(chunk))
-        return cls(index, kind)
-
-    @classmethod
-    def open(cls, path: str | Path, kind: str = FLAT_8BIT) -> TileIndex:
-        """Map an index file into memory, read-only.
-
-        FAISS trusts what it parses: check the file against the manifest's checksum first.
-
-        Raises:
-            GalleryError: FAISS cannot read it.
-
-        """
-        try:
-            return cls(faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), kind)
-        except RuntimeError as error:
-            raise GalleryError(
-                f"Index {Path(path).name}: got a file FAISS cannot read, expected one written by "
-                "gallery build. Build the gallery again."
-            ) from error
-
-    def save(self, path: str | Path) -> None:
-        """Write the index; the same descriptors give the same bytes."""
-        faiss.write_index(self._index, str(path))
-
-    def __len__(self) -> int:
-        """Number of rows R."""
-        return int(self._index.ntotal)
+class TileIndex(Protocol):
+    """R rows of descriptors of D numbers each. Searching changes nothing, so threads may share one."""
 
     @property
     def size(self) -> int:
         """Numbers per descriptor D."""
-        return int(self._index.d)
+        ...  # pragma: no cover
 
-    @property
-    def is_exact(self) -> bool:
-        """Every row is compared with."""
-        return self.kind == FLAT_8BIT
+    def __len__(self) -> int:
+        """Number of rows R."""
+        ...  # pragma: no cover
 
     def search(
         self, queries: npt.ArrayLike, k: int, rows: npt.ArrayLike | None = None
@@ -109,134 +41,63 @@ class TileIndex:
             rows: look only at these rows, int (n,); None for all.
 
         Returns:
-            (similarities float32 (Q, K), rows int64 (Q, K)), K = min(k, rows to look at). A kind
+            (similarities float32 (Q, K), rows int64 (Q, K)), K = min(k, rows to look at). An engine
             that is not exact may find fewer and fills up with -inf and row -1.
 
         Raises:
             SettingError: queries of another size or not finite, k below 1, rows outside the index.
 
         """
-        wanted = self._checked_queries(queries)
-        subset = None if rows is None else self._checked_rows(rows)
-        available = len(self) if subset is None else len(subset)
-        if k < 1:
-            raise SettingError(f"Number of places: got {k}, expected at least 1.")
-        k = min(k, available)
-        if k == 0:
-            return np.empty((len(wanted), 0), np.float32), np.empty((len(wanted), 0), np.int64)
-        # One more than asked for shows whether a tie is cut in two at the end of the list.
-        parameters = self._parameters(subset)
-        found = min(k + 1, available)
-        similarities, hits = self._index.search(wanted, found, params=parameters)
-        similarities[hits < 0] = -np.inf
-        if self.is_exact and found > k:
-            for query in np.flatnonzero(similarities[:, k - 1] == similarities[:, k]):
-                ties = self._all_at_least(
-                    wanted[query : query + 1], similarities[query, k - 1], parameters
-                )
-                similarities[query], hits[query] = ties[0][:found], ties[1][:found]
-        order = np.lexsort((hits, -similarities), axis=1)[:, :k]
-        return (
-            np.take_along_axis(similarities, order, axis=1),
-            np.take_along_axis(hits, order, axis=1),
-        )
+        ...  # pragma: no cover
 
     def reconstruct(self, rows: npt.ArrayLike) -> Float32Array:
-        """The stored descriptors of some rows, float32 (n, D), as rounded to 8 bits.
+        """The stored descriptors of some rows, float32 (n, D).
 
         Raises:
             SettingError: rows outside the index.
 
         """
-        chosen = np.asarray(rows, np.int64).reshape(-1)
-        if len(chosen) and (chosen.min() < 0 or chosen.max() >= len(self)):
-            raise SettingError(_rows_sentence(chosen, len(self)))
-        stored = self._index.reconstruct_batch(chosen) if len(chosen) else []
-        return np.asarray(stored, np.float32).reshape(len(chosen), self.size)
+        ...  # pragma: no cover
 
-    def _all_at_least(
-        self, query: Float32Array, similarity: np.float32, parameters: Any
-    ) -> tuple[Float32Array, Int64Array]:
-        """Every row that comes near a similarity, best first and then by row.
+    def save(self, folder: Path) -> None:
+        """Write the engine's ``files``; the same descriptors give the same bytes."""
+        ...  # pragma: no cover
 
-        FAISS's two kinds of search may differ in the last bit, hence the margin; the order is that
-        of one of them throughout.
+
+class IndexEngine(Protocol):
+    """A search engine, as the registry holds it: the class itself."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that it keeps in a gallery folder."""
+        ...  # pragma: no cover
+
+    def build(self, chunks: Iterable[AnyArray], kind: str) -> TileIndex:
+        """Index descriptors that arrive as several arrays (r, D) of floats, row by row.
+
+        ``chunks`` can be gone through more than once. ``kind``: what ``--index-kind`` says.
+
+        Raises:
+            GalleryError: no descriptor at all, or not finite (r, D) of one D.
+            SettingError: an unknown kind.
+
         """
-        below = float(similarity) - 1e-5
-        _, similarities, rows = self._index.range_search(query, below, params=parameters)
-        order = np.lexsort((rows, -similarities))
-        return similarities[order], rows[order]
+        ...  # pragma: no cover
 
-    def _parameters(self, subset: Int64Array | None) -> Any:
-        """FAISS's search parameters: none, or a bitmap of the rows to look at."""
-        if subset is None:
-            return None
-        chosen = np.zeros(len(self), np.bool_)
-        chosen[subset] = True
-        selector = faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
-        if isinstance(self._index, faiss.IndexIVF):
-            return faiss.SearchParametersIVF(sel=selector, nprobe=self._index.nprobe)
-        if isinstance(self._index, faiss.IndexHNSW):
-            return faiss.SearchParametersHNSW(sel=selector)
-        return faiss.SearchParameters(sel=selector)
+    def open(self, folder: Path, kind: str) -> TileIndex:
+        """Open the files in a folder, read-only; their checksums have been compared before.
 
-    def _checked_queries(self, queries: npt.ArrayLike) -> Float32Array:
-        wanted = np.ascontiguousarray(queries, np.float32)
-        if wanted.ndim != 2 or wanted.shape[1] != self.size or not np.isfinite(wanted).all():
-            raise SettingError(
-                f"Query descriptors: got {wanted.shape}, expected finite (Q, {self.size}). "
-                "Describe the photo with the model the gallery was built with."
-            )
-        return wanted
+        Raises:
+            GalleryError: they cannot be read.
 
-    def _checked_rows(self, rows: npt.ArrayLike) -> Int64Array:
-        chosen = np.unique(np.asarray(rows, np.int64))
-        if len(chosen) and (chosen[0] < 0 or chosen[-1] >= len(self)):
-            raise SettingError(_rows_sentence(chosen, len(self)))
-        return chosen
+        """
+        ...  # pragma: no cover
 
 
-def _rows_sentence(rows: Int64Array, count: int) -> str:
-    return f"Gallery rows: got {rows.min()} to {rows.max()}, expected 0 to {count - 1}."
+ENGINES: dict[str, IndexEngine] = {FLAT_8BIT: FaissIndex}
+"""Engines by the kind of index they build; FAISS also builds every kind that is not named here."""
 
 
-def _extent(chunks: Iterable[AnyArray]) -> Float32Array:
-    """The least and the greatest value of each number of the descriptors: (2, D)."""
-    extent: Float32Array | None = None
-    for chunk in map(_checked, chunks):
-        if extent is not None and chunk.shape[1] != extent.shape[1]:
-            raise GalleryError(
-                f"Descriptors: got {chunk.shape[1]} numbers per tile after {extent.shape[1]}, "
-                "expected one size throughout. Describe all tiles with one model."
-            )
-        if len(chunk):
-            seen = chunk if extent is None else np.concatenate([extent, chunk])
-            extent = np.stack([seen.min(axis=0), seen.max(axis=0)])
-    if extent is None:
-        raise GalleryError("Descriptors: got none, expected at least one tile's.")
-    return extent
-
-
-def _checked(chunk: AnyArray) -> Float32Array:
-    """A chunk of finite descriptors (r, D) as float32."""
-    if chunk.ndim != 2 or not np.isfinite(chunk).all():
-        raise GalleryError(
-            f"Descriptors: got {chunk.shape} with numbers missing or not finite, expected finite "
-            "(tiles, D). The model is broken: check its weights."
-        )
-    return np.ascontiguousarray(chunk, np.float32)
-
-
-def _factory_index(descriptors: Float32Array, kind: str) -> Any:
-    try:
-        index = faiss.index_factory(descriptors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
-        raise SettingError(
-            f"Index kind: got {kind!r}, expected {FLAT_8BIT} or a faiss.index_factory string such "
-            "as 'HNSW32,SQfp16'."
-        ) from error
-    index.train(descriptors)
-    index.add(descriptors)
-    if isinstance(index, faiss.IndexIVF):
-        index.make_direct_map()
-    return index
+def engine_of(kind: str) -> IndexEngine:
+    """The engine for a kind of index: a key of ``ENGINES``, or a string for ``faiss.index_factory``."""
+    return ENGINES.get(kind, FaissIndex)

@@ -11,12 +11,11 @@ from core.errors import GalleryError
 from core.gallery.viewpoints import COUNTS
 from core.records import Place
 
-__all__ = ["BUILDING", "FORMAT", "INDEX", "MANIFEST", "TILES", "Manifest"]
+__all__ = ["BUILDING", "FORMAT", "MANIFEST", "TILES", "Manifest"]
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 TILES = "tiles.parquet"
-INDEX = "index.faiss"
 BUILDING = ".building"
 """Folder of an unfinished build inside the gallery folder."""
 
@@ -25,7 +24,8 @@ BUILDING = ".building"
 class Manifest:
     """What ``manifest.json`` says; readable as attributes and as ``manifest["tiles"]``.
 
-    Lengths in metres, angles in degrees. ``imagery``: path of the raster, relative to the gallery.
+    Lengths in metres, angles in degrees. ``imagery``: path of the imagery, relative to the gallery;
+    ``imagery_bytes``: its size. ``index_kind``: decides the engine and so the files of the index.
     ``viewpoints``: descriptors of a place (``core.gallery.viewpoints``).
     ``model_hash``: of the model folder that described the tiles. ``checksums``: SHA-256 by file.
     ``synthetic``: the imagery is of a rendered world.

@@ -1,9 +1,10 @@
 """Aerial imagery by window: rasters in any coordinate system, cut into tiles of a local metric frame.
 
-A raster is never read whole: every tile is warped from the window it needs, with the raster's own
-overviews where they serve. What counts as seen: not transparent, not no-data, not pure black (the
-usual filling where no mask was written). Eight-bit bands are taken as they are; deeper ones are
-scaled so that the 2nd to 98th percentile of a thumbnail of the scene becomes 0 to 255.
+A raster is never read whole. Every tile is warped from the window it needs, with the raster's own
+overviews where they serve; a tile that lies on whole pixels of a plain raster is read without a warp.
+A pixel counts as seen if it is not transparent, not no-data and not pure black (the usual filling
+where no mask was written). Eight-bit bands are taken as they are; deeper ones are scaled so that the
+2nd to 98th percentile of a thumbnail of the scene becomes 0 to 255.
 """
 
 from __future__ import annotations
@@ -19,32 +20,28 @@ from typing import Any
 import numpy as np
 import rasterio
 from pyproj import CRS, Transformer
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform_bounds
+from rasterio.windows import Window
 
 from core.arrays import AnyArray, BoolArray, UInt8Array
 from core.errors import RasterError
 from core.geo import LocalFrame
+from core.imagery.source import Bounds, Reference
 from core.records import Place
 
-__all__ = ["Bounds", "RasterSource"]
+__all__ = ["RasterSource"]
 
 _BLACK = 2
 """A pixel whose every band is at most this counts as unseen; JPEG blurs black by a step or two."""
 _THUMBNAIL = 512
 _WEB_MERCATOR = "EPSG:3857"
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """A box in metres of a local frame."""
-
-    west_m: float
-    south_m: float
-    east_m: float
-    north_m: float
+_WORLD_RASTER = "aerial.tif"
+"""The raster of a world folder, and of a gallery that holds a copy."""
+_WHOLE_PX = 1e-6
+"""A tile lies on whole pixels if no edge is further off than this, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +54,37 @@ class _Bands:
     high: float
 
 
+@dataclass(frozen=True)
+class _Grid:
+    """The pixels of a raster that lies in the frame already, north up, every pixel seen."""
+
+    west_m: float
+    north_m: float
+    pixel_m: float
+    columns: int
+    rows: int
+
+    def window(self, west_m: float, north_m: float, side_m: float, pixels: int) -> Window | None:
+        """The pixels of a square with this corner; None unless it lies on whole pixels."""
+        left, top = (west_m - self.west_m) / self.pixel_m, (self.north_m - north_m) / self.pixel_m
+        edges = (left, top, left + side_m / self.pixel_m)
+        off = max(abs(edge - round(edge)) for edge in edges)
+        if off > _WHOLE_PX or round(side_m / self.pixel_m) != pixels:
+            return None
+        return Window(round(left), round(top), pixels, pixels)
+
+
 class RasterSource:
     """One georeferenced raster, seen in a local metric frame. Safe to share between threads."""
 
     def __init__(
-        self, path: Path, frame: LocalFrame, bounds: Bounds, gsd_m: float, bands: _Bands
+        self,
+        path: Path,
+        frame: LocalFrame,
+        bounds: Bounds,
+        gsd_m: float,
+        bands: _Bands,
+        grid: _Grid | None,
     ) -> None:
         self.path = path
         self.frame = frame
@@ -69,8 +92,14 @@ class RasterSource:
         self.gsd_m = gsd_m
         """Metres per pixel of the raster itself, about."""
         self._bands = bands
+        self._grid = grid
         # A rasterio dataset must not be used by two threads, so every thread opens its own.
         self._local = threading.local()
+
+    @staticmethod
+    def accepts(path: Path) -> bool:
+        """Any file (GDAL decides on opening), and a world folder for the raster in it."""
+        return not path.is_dir() or (path / _WORLD_RASTER).is_file()
 
     @classmethod
     def open(
@@ -79,7 +108,7 @@ class RasterSource:
         """Open a GeoTIFF, COG, VRT or whatever GDAL reads as one georeferenced picture.
 
         Args:
-            path: a file on this machine.
+            path: a file on this machine, or a world folder with ``aerial.tif``.
             frame: the frame to see it in; by default the raster's own where that is azimuthal
                 equidistant already, else one around its centre.
             is_known: it was opened before and found to hold a picture, so do not look again.
@@ -90,6 +119,8 @@ class RasterSource:
 
         """
         path = Path(path)
+        if path.is_dir():
+            path /= _WORLD_RASTER
         if not path.is_file():
             raise RasterError(
                 f"Raster {path.name}: got no such file, expected aerial imagery. Check the path."
@@ -101,7 +132,8 @@ class RasterSource:
                 bounds = _bounds_in(dataset, frame)
                 area = (bounds.east_m - bounds.west_m) * (bounds.north_m - bounds.south_m)
                 gsd_m = math.sqrt(area / (dataset.width * dataset.height))
-                return cls(path, frame, bounds, gsd_m, _bands_of(dataset, path.name, is_known))
+                bands = _bands_of(dataset, path.name, is_known)
+                return cls(path, frame, bounds, gsd_m, bands, _grid_of(dataset, frame, bands))
         except (RasterioError, OSError, ValueError) as error:
             raise RasterError(
                 f"Raster {path.name}: got a file that cannot be read as imagery "
@@ -111,41 +143,19 @@ class RasterSource:
     def read_tile(
         self, east_m: float, north_m: float, side_m: float, pixels: int
     ) -> tuple[UInt8Array, float]:
-        """A square of imagery, north up in the local frame.
-
-        Args:
-            east_m: centre, metres east of the frame's origin.
-            north_m: centre, metres north of it.
-            side_m: length of a side, metres.
-            pixels: length of a side, pixels.
-
-        Returns:
-            (uint8 (pixels, pixels, 3) RGB, coverage): what is not seen is black, and the coverage
-            is the share in [0, 1] that is seen; 0 for a square of one single colour.
-
-        Raises:
-            RasterError: the file vanished or is damaged there.
-
-        """
+        """A square of imagery, north up in the local frame; see ``ImagerySource.read_tile``."""
         west, north, size = east_m - side_m / 2, north_m + side_m / 2, side_m / pixels
-        transform = rasterio.Affine(size, 0.0, west, 0.0, -size, north)
-        image, seen = self._warped(self.frame.crs.to_wkt(), transform, pixels, pixels)
-        is_flat = bool((image == image[0, 0]).all())
-        return image, 0.0 if is_flat else float(seen.mean())
+        window = self._grid and self._grid.window(west, north, side_m, pixels)
+        if window is not None:
+            image, seen = self._cut(window)
+        else:
+            transform = rasterio.Affine(size, 0.0, west, 0.0, -size, north)
+            image, seen = self._warped(self.frame.crs.to_wkt(), transform, pixels, pixels)
+        return image, 0.0 if _is_flat(image) else float(seen.mean())
 
     def overview(self, max_side: int) -> tuple[UInt8Array, tuple[float, float, float, float]]:
-        """The whole raster as one picture for a web map.
-
-        Args:
-            max_side: longest side of the result, pixels.
-
-        Returns:
-            (uint8 (H, W, 4) RGBA in web Mercator, so that it fits a Leaflet ImageOverlay exactly
-            and is transparent where nothing is seen; (west, south, east, north) in degrees).
-
-        Raises:
-            RasterError: the file vanished or is damaged.
-
+        """The whole raster as one picture that fits a Leaflet ImageOverlay exactly; see
+        ``ImagerySource.overview``.
         """
         with self._dataset() as dataset:
             box = _box_around(dataset, CRS.from_user_input(_WEB_MERCATOR))
@@ -159,6 +169,18 @@ class RasterSource:
         bounds = transform_bounds(_WEB_MERCATOR, "EPSG:4326", *box)
         alpha = np.where(seen, 255, 0).astype(np.uint8)
         return np.dstack([image, alpha]), (bounds[0], bounds[1], bounds[2], bounds[3])
+
+    def fingerprint(self) -> str:
+        """Name, size and time of change of the file."""
+        state = self.path.stat()
+        return f"{self.path.name} {state.st_size} {state.st_mtime_ns}"
+
+    def reference(self) -> Reference:
+        """The file; a GeoTIFF that is complete in itself can be copied."""
+        with rasterio.open(self.path) as dataset:
+            # A VRT, or a raster with its position in a sidecar, needs other files.
+            is_complete = dataset.driver == "GTiff" and len(dataset.files) == 1
+        return Reference(self.path, _WORLD_RASTER if is_complete else None)
 
     def place(self) -> Place:
         """The middle of the raster."""
@@ -198,10 +220,42 @@ class RasterSource:
             with WarpedVRT(dataset, **options) as warped:
                 values = warped.read(bands.indexes)
                 seen = warped.dataset_mask() > 0
-        image = _as_rgb(values, bands)
-        seen &= image.max(axis=2) > _BLACK
+        return _without_black(_as_rgb(values, bands), seen)
+
+    def _cut(self, window: Window) -> tuple[UInt8Array, BoolArray]:
+        """RGB of a window of the raster and where it is seen; beyond the raster nothing is."""
+        assert self._grid is not None
+        left, right = np.clip(
+            [window.col_off, window.col_off + window.width], 0, self._grid.columns
+        )
+        top, bottom = np.clip([window.row_off, window.row_off + window.height], 0, self._grid.rows)
+        values = np.zeros((len(self._bands.indexes), window.height, window.width), np.uint8)
+        seen = np.zeros((window.height, window.width), np.bool_)
+        if left < right and top < bottom:
+            inside = (
+                slice(top - window.row_off, bottom - window.row_off),
+                slice(left - window.col_off, right - window.col_off),
+            )
+            part = Window(left, top, right - left, bottom - top)
+            with self._dataset() as dataset:
+                values[(slice(None), *inside)] = dataset.read(self._bands.indexes, window=part)
+            seen[inside] = True
+        return _without_black(_as_rgb(values, self._bands), seen)
+
+
+def _without_black(image: UInt8Array, seen: BoolArray) -> tuple[UInt8Array, BoolArray]:
+    """Black pixels become unseen, and unseen pixels black."""
+    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    seen &= np.maximum(np.maximum(red, green), blue) > _BLACK  # 30 times faster than max(axis=2)
+    if not seen.all():
         image[~seen] = 0
-        return image, seen
+    return image, seen
+
+
+def _is_flat(image: UInt8Array) -> bool:
+    """Whether all pixels have one colour; the first row alone tells most pictures apart."""
+    colour = image[0, 0]
+    return bool((image[0] == colour).all()) and bool((image == colour).all())
 
 
 def _check_georeference(dataset: Any, name: str) -> None:
@@ -247,6 +301,20 @@ def _own_frame(dataset: Any) -> LocalFrame:
         )
     # Six decimals are a decimetre: the origin can be read, typed and written without loss.
     return LocalFrame(Place(round(lat, 6), round(lon, 6)))
+
+
+def _grid_of(dataset: Any, frame: LocalFrame, bands: _Bands) -> _Grid | None:
+    """The raster's own pixels, where a warp to the frame would copy them; else None."""
+    transform = dataset.transform
+    is_upright = transform.b == transform.d == 0 and transform.a == -transform.e > 0
+    masks = [flags for index in bands.indexes for flags in dataset.mask_flag_enums[index - 1]]
+    is_plain = bands.palette is None and set(dataset.dtypes) == {"uint8"}
+    if not is_upright or not is_plain or set(masks) != {MaskFlags.all_valid}:
+        return None
+    # Not equal names: the same system may be written in several ways.
+    if CRS.from_wkt(dataset.crs.to_wkt()) != frame.crs:
+        return None
+    return _Grid(transform.c, transform.f, transform.a, dataset.width, dataset.height)
 
 
 def _bounds_in(dataset: Any, frame: LocalFrame) -> Bounds:

@@ -28,12 +28,13 @@ from core.world.cameras import (
     shoot_panorama,
     shoot_photo,
 )
-from core.world.layout import Town, grow_town, write_layout
+from core.world.layout import TownPlan, grow_town, write_layout
 from core.world.materials import CLASS_NAMES, SEASONS
 from core.world.render import Scene, make_scene, paint_ground, render_aerial, still_meshes
 from core.world.sky import develop, draw_light
+from core.world.style import TOWN, style_named
 
-__all__ = ["GSD_M", "TEST_SEEDS", "TRAIN_SEEDS", "VALIDATION_SEEDS", "TownJob", "build_towns",
+__all__ = ["TEST_SEEDS", "TRAIN_SEEDS", "VALIDATION_SEEDS", "TownJob", "build_towns",
            "build_world", "demo_job", "training_job"]  # fmt: skip
 
 TRAIN_SEEDS = tuple(range(1000, 1060))
@@ -58,6 +59,7 @@ class TownJob:
     canvas: tuple[int, int] = (128, 512)
     packed: bool = False
     aerial_grid: int = 1
+    style: str = TOWN.name
 
 
 def training_job(seed: int, panoramas: int = 1000) -> TownJob:
@@ -97,9 +99,9 @@ def _seasons(seed: int) -> dict[str, str]:
     }
 
 
-def _write_aerial(town: Town, scene: Scene, path: Path, grid: int) -> None:
+def _write_aerial(town: TownPlan, scene: Scene, path: Path, grid: int) -> None:
     rng = np.random.default_rng([town.seed, 9])
-    light = draw_light(rng, from_above=True)
+    light = draw_light(rng, from_above=True, style=scene.style)
     linear = render_aerial(scene, light, town.size_m, GSD_M, grid, rng)
     picture = develop(linear, light, rng)
     n = len(picture)
@@ -125,7 +127,7 @@ def _table(rows: list[dict[str, Any]]) -> gpd.GeoDataFrame:
 
 
 def _write_panoramas(
-    town: Town, scene: Scene, folder: Path, job: TownJob, quiet: bool
+    town: TownPlan, scene: Scene, folder: Path, job: TownJob, quiet: bool
 ) -> None:  # fmt: skip
     rng = np.random.default_rng([town.seed, 10])
     cameras = place_cameras(town, scene, job.panoramas, rng)
@@ -154,7 +156,7 @@ def _write_panoramas(
                         north_m=places[..., 1], class_names=np.array(CLASS_NAMES))  # fmt: skip
 
 
-def _write_photos(town: Town, scene: Scene, folder: Path, count: int, quiet: bool) -> None:
+def _write_photos(town: TownPlan, scene: Scene, folder: Path, count: int, quiet: bool) -> None:
     rng = np.random.default_rng([town.seed, 12])
     cameras = place_cameras(town, scene, count, rng)
     (folder / "photos").mkdir()
@@ -197,25 +199,27 @@ def _facts(job: TownJob, seasons: dict[str, str]) -> dict[str, Any]:
         "gsd_m": GSD_M, "origin": {"lat_deg": ORIGIN.lat_deg, "lon_deg": ORIGIN.lon_deg},
         "canvas": list(job.canvas), "packed": job.packed, "synthetic": True,
         "season_aerial": seasons["aerial"], "season_ground": seasons["ground"],
+        **({} if job.style == TOWN.name else {"style": job.style}),
     }  # fmt: skip
 
 
 def build_world(
     seed: int, size_m: float, out: Path, *, panoramas: int, photos: int = 0,
     canvas: tuple[int, int] = (128, 512), packed: bool = False, aerial_grid: int = 1,
-    quiet: bool = False,
+    style: str = TOWN.name, quiet: bool = False,
 ) -> Path:  # fmt: skip
     """Build the town of ``seed`` as the folder ``out``; same arguments, same bytes.
 
     ``size_m`` side in metres (150 to 6000), ``canvas`` rows and columns of a panorama, ``packed``
-    panoramas in one .npy, ``aerial_grid`` rays per aerial pixel and axis. Written beside ``out``
-    and renamed when whole; a folder that already holds this very town is left as it is. Raises
-    WorldError for sizes out of range, a folder that holds something else, another build at work in it,
-    or a missing embreex.
+    panoramas in one .npy, ``aerial_grid`` rays per aerial pixel and axis, ``style`` a key of
+    ``core.world.style.STYLES``. Written beside ``out`` and renamed when whole; a folder that already
+    holds this very town is left as it is. Raises WorldError for sizes out of range, an unknown style,
+    a folder that holds something else, another build at work in it, or a missing embreex.
     """
     out = Path(out)
     _checked(size_m, panoramas, photos, canvas)
-    job = TownJob(out.name, seed, size_m, panoramas, photos, canvas, packed, aerial_grid)
+    job = TownJob(out.name, seed, size_m, panoramas, photos, canvas, packed, aerial_grid, style)
+    style_named(style)
     with folder_lock(out, WorldError, f"World folder {out.name}"):
         return _build(job, out, quiet)
 
@@ -234,7 +238,7 @@ def _build(job: TownJob, out: Path, quiet: bool) -> Path:
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    town = grow_town(job.seed, job.size_m)
+    town = grow_town(job.seed, job.size_m, style_named(job.style))
     write_layout(town, partial / "layout.gpkg")
     cover, still = paint_ground(town), still_meshes(town)
     scene = make_scene(town, "aerial", seasons["aerial"], cover, still)
@@ -255,7 +259,8 @@ def _run(work: tuple[TownJob, Path]) -> tuple[str, str]:
     try:
         build_world(
             job.seed, job.size_m, root / job.name, panoramas=job.panoramas, photos=job.photos,
-            canvas=job.canvas, packed=job.packed, aerial_grid=job.aerial_grid, quiet=True,
+            canvas=job.canvas, packed=job.packed, aerial_grid=job.aerial_grid,
+            style=job.style, quiet=True,
         )  # fmt: skip
     except Exception as error:  # one bad town must not lose the others: reported at the end
         return job.name, f"{type(error).__name__}: {error}"

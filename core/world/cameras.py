@@ -11,7 +11,7 @@ from PIL.ExifTags import IFD
 from core.arrays import BoolArray, Float32Array, UInt8Array
 from core.errors import WorldError
 from core.records import Place
-from core.world.layout import Town
+from core.world.layout import TownPlan
 from core.world.materials import CLASS_NAMES, f32
 from core.world.render import Scene, Seen, panorama_rays, photo_rays, render_view
 from core.world.sky import develop, draw_light
@@ -33,7 +33,7 @@ class Camera:
     street_deg: float
 
 
-def _candidates(town: Town, count: int, rng: np.random.Generator) -> list[Camera]:
+def _candidates(town: TownPlan, count: int, rng: np.random.Generator) -> list[Camera]:
     if not town.streets:
         return []
     lengths = np.array([s.line.length for s in town.streets])
@@ -70,7 +70,9 @@ def _clear(scene: Scene, cameras: list[Camera]) -> BoolArray:
     return np.asarray(~(hit >= 0).reshape(len(spots), -1).any(1))
 
 
-def place_cameras(town: Town, scene: Scene, count: int, rng: np.random.Generator) -> list[Camera]:
+def place_cameras(
+    town: TownPlan, scene: Scene, count: int, rng: np.random.Generator
+) -> list[Camera]:
     """``count`` cameras uniform along the streets, on road or pavement, with a free view.
 
     They keep half a tile from the raster's border. Raises WorldError where streets are too few.
@@ -118,7 +120,7 @@ def shoot_panorama(
     rng: np.random.Generator,
 ) -> tuple[UInt8Array, UInt8Array, Float32Array]:  # fmt: skip
     """Picture (h, w, 3) uint8 with its own light, and its truth (see patch_truth)."""
-    light = draw_light(rng, from_above=False)
+    light = draw_light(rng, from_above=False, style=scene.style)
     way = panorama_rays(heading_deg, size, grid)
     seen = render_view(scene, _start(camera, len(way)), way, light, rng)
     linear = np.minimum(seen.light, 4).reshape(*size, grid * grid, 3).mean(2)
@@ -131,7 +133,7 @@ def shoot_photo(
     size: tuple[int, int], rng: np.random.Generator, grid: int = 2,
 ) -> UInt8Array:  # fmt: skip
     """Perspective picture (h, w, 3) uint8 with its own light; ``fov_deg`` is horizontal."""
-    light = draw_light(rng, from_above=False)
+    light = draw_light(rng, from_above=False, style=scene.style)
     h, w = size
     rays = photo_rays(heading_deg, pitch_deg, fov_deg, size, grid).reshape(h, -1, 3)
     linear = np.empty((h, w, 3), np.float32)

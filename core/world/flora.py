@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from core.arrays import Float64Array
-from core.world.layout import Town
+from core.world.layout import TownPlan
 from core.world.materials import Season
 from core.world.meshes import Mesh, place, plain
+from core.world.style import Style
 
 __all__ = ["SPECIES", "tree_mesh"]
 
@@ -133,7 +134,7 @@ def _template(species: str, variant: int, leafy: bool) -> tuple[Any, Any, Any, A
     return faces, normal, shade, trunk
 
 
-def _planted(rows: Any, species: str, variant: int, leafy: bool, season: Season,
+def _planted(rows: Any, species: str, variant: int, leafy: bool, season: Season, style: Style,
              rng: np.random.Generator) -> list[Mesh]:  # fmt: skip
     x, y, scale = rows.T
     faces, normal, shade, trunk = _template(species, variant, leafy)
@@ -141,7 +142,7 @@ def _planted(rows: Any, species: str, variant: int, leafy: bool, season: Season,
     c, s = np.cos(angle)[:, None], np.sin(angle)[:, None]
     turned = np.stack([c * normal[:, 0] - s * normal[:, 1], s * normal[:, 0] + c * normal[:, 1],
                        np.broadcast_to(normal[:, 2], (len(x), len(normal)))], -1)  # fmt: skip
-    base = np.array(SPECIES[species][4])
+    base = np.array(SPECIES[species][4]) * style.leaf_tint
     if leafy or species in EVERGREEN:
         tint = np.array([1.0, 1.0, 1.0]) if species in EVERGREEN else np.array(season.leaf)
         own = tint * (
@@ -158,7 +159,7 @@ def _planted(rows: Any, species: str, variant: int, leafy: bool, season: Season,
     return [crown, plain(place(trunk, x, y, angle, scale), "bark", bark)]
 
 
-def tree_mesh(town: Town, season: Season, number: int) -> list[Mesh]:
+def tree_mesh(town: TownPlan, season: Season, number: int) -> list[Mesh]:
     """All trees in one season. ``number`` tells captures apart: tints differ, places do not."""
     rng = np.random.default_rng([town.seed, 6, number])
     found: list[Mesh] = []
@@ -170,5 +171,5 @@ def tree_mesh(town: Town, season: Season, number: int) -> list[Mesh]:
         for variant in range(VARIANTS):
             mine = rows[variant::VARIANTS]
             if len(mine):
-                found += _planted(mine, species, variant, out, season, rng)
+                found += _planted(mine, species, variant, out, season, town.draft.style, rng)
     return found

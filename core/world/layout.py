@@ -27,17 +27,14 @@ from core.world.streets import (
     grow_streets,
     oriented_box,
 )
+from core.world.style import TOWN, Style
 
-__all__ = ["DISTRICTS", "Town", "grow_town", "write_layout"]
-
-DISTRICTS = (
-    "centre", "terraces", "villas", "slabs", "industry", "park", "wood", "farmland",
-)  # fmt: skip
+__all__ = ["TownPlan", "grow_town", "write_layout"]
 
 
 @dataclass
-class Town:
-    """A grown town.
+class TownPlan:
+    """What stands where in a grown town, before it is rendered.
 
     ``covers`` are (material name, geometry) in painting order; ``streets`` the drivable network;
     ``draft`` the things that stand on the ground; ``vehicles`` one (n, 5) array per capture:
@@ -97,7 +94,7 @@ def _rail_covers(line: LineString) -> list[tuple[str, Geometry]]:
 
 
 def _street_covers(
-    streets: list[Street], rng: np.random.Generator
+    streets: list[Street], rng: np.random.Generator, kerb_m: float
 ) -> list[tuple[str, Geometry]]:  # fmt: skip
     walks: list[Geometry] = []
     kerbs: list[Geometry] = []
@@ -107,7 +104,7 @@ def _street_covers(
         half = street.width_m / 2
         if street.pavement_m > 0:
             walks.append(street.line.buffer(half + street.pavement_m))
-            kerbs.append(street.line.buffer(half + 0.16))
+            kerbs.append(street.line.buffer(half + kerb_m))
         (dark if rng.random() < 0.35 else roads).append(street.line.buffer(half))
     paint: list[Geometry] = []
     repairs: list[Geometry] = []
@@ -162,7 +159,8 @@ def _furnish(street: Street, draft: Draft, rng: np.random.Generator, solid: Geom
         x, y, angle = _beside(street, street.line.length * 0.4, -side * (edge + 1.4))
         draft.things.append(("shelter", x, y, angle + (np.pi if side < 0 else 0), 1.0))
     if rng.random() < (0.5 if street.kind != "side" else 0.22):
-        species = str(rng.choice(["linden", "round", "birch", "poplar"], p=[0.5, 0.25, 0.15, 0.1]))
+        usual = str(rng.choice(["linden", "round", "birch", "poplar"], p=[0.5, 0.25, 0.15, 0.1]))
+        species = draft.style.species.get(usual, usual)
         rows = (-1, 1) if rng.random() < 0.5 else (side,)
         size = rng.uniform(0.7, 1.15)
         for row in rows:
@@ -172,7 +170,7 @@ def _furnish(street: Street, draft: Draft, rng: np.random.Generator, solid: Geom
                     draft.trees.append((x, y, species, float(size * rng.uniform(0.85, 1.15))))
 
 
-def _vehicles(town: Town, rng: np.random.Generator, parked_share: float) -> Float64Array:
+def _vehicles(town: TownPlan, rng: np.random.Generator, parked_share: float) -> Float64Array:
     rows: list[tuple[float, float, float, float, float]] = []
 
     def add(x: float, y: float, angle: float, models: list[int]) -> None:
@@ -207,15 +205,15 @@ def _blocks(size: float, wide: Geometry) -> list[Polygon]:
     return [p for p in pieces if p.geom_type == "Polygon" and p.area > 120]
 
 
-def grow_town(seed: int, size_m: float) -> Town:
-    """Grow the town of ``seed`` over ``size_m`` metres (150 to 6000). Raises WorldError."""
+def grow_town(seed: int, size_m: float, style: Style = TOWN) -> TownPlan:
+    """Grow the town of ``seed`` over ``size_m`` metres (150 to 6000) in a style. Raises WorldError."""
     if not 150 <= size_m <= 6000:
         raise WorldError(
             f"World size: got {size_m} m, expected 150 to 6000. Choose another size_m."
         )
     rng = np.random.default_rng([seed, 1])
-    streets = grow_streets(rng, size_m)
-    draft = Draft()
+    streets = grow_streets(rng, size_m, style)
+    draft = Draft(style)
     canal, rail = _band(rng, size_m), _band(rng, size_m)
     has_canal, has_rail = rng.random() < 0.6, rng.random() < 0.55
     canal_width = float(rng.uniform(9, 20))
@@ -241,21 +239,21 @@ def grow_town(seed: int, size_m: float) -> Town:
                    ("water", canal.buffer(canal_width / 2))]  # fmt: skip
     if has_rail:
         covers += _rail_covers(rail)
-    covers += [*draft.areas, *_street_covers(streets, rng)]
+    covers += [*draft.areas, *_street_covers(streets, rng, style.kerb_m)]
     if has_rail:
         covers += [(name, g.intersection(road_space)) for name, g in _rail_covers(rail)[2:]]
     solid = shapely.union_all([p["geometry"] for p in draft.parts])
     shapely.prepare(solid)
     for street in streets:
         _furnish(street, draft, rng, solid)
-    town = Town(seed, float(size_m), streets, covers, draft, districts)
+    town = TownPlan(seed, float(size_m), streets, covers, draft, districts)
     for number, capture in enumerate(("aerial", "ground")):
         own = np.random.default_rng([seed, 2, number])
         town.vehicles[capture] = _vehicles(town, own, own.uniform(0.45, 0.8))
     return town
 
 
-def _frames(town: Town) -> dict[str, gpd.GeoDataFrame]:
+def _frames(town: TownPlan) -> dict[str, gpd.GeoDataFrame]:
     crs = local_crs(Place(0.0, 0.0))
 
     def frame(columns: dict[str, list[Any]], shapes: list[Any]) -> gpd.GeoDataFrame:
@@ -298,7 +296,7 @@ def _frames(town: Town) -> dict[str, gpd.GeoDataFrame]:
     return layers
 
 
-def write_layout(town: Town, path: Path) -> None:
+def write_layout(town: TownPlan, path: Path) -> None:
     """Write the town as layers of one GeoPackage, the same bytes for the same town."""
     for name, layer in _frames(town).items():
         layer.to_file(path, layer=name, driver="GPKG", engine="pyogrio")

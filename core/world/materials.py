@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.arrays import BoolArray, Float32Array, FloatArray, UInt8Array
+from core.world.style import TOWN, Style
 
 __all__ = [
     "CLASS_NAMES", "CODE", "MATERIALS", "SEASONS", "Material", "Season", "class_table", "f32",
@@ -125,9 +126,9 @@ def rough_table() -> Float32Array:
     return np.array([(m.fine, m.coarse) for m in MATERIALS], np.float32)
 
 
-def ground_table(season: Season) -> Float32Array:
-    """(materials, 3) reflectances of the ground in one season."""
-    table = np.array([m.rgb for m in MATERIALS], np.float32)
+def ground_table(season: Season, style: Style = TOWN) -> Float32Array:
+    """(materials, 3) reflectances of the ground in one season and style."""
+    table = np.array([style.ground.get(m.name, m.rgb) for m in MATERIALS], np.float32)
     for number, material in enumerate(MATERIALS):
         if material.kind == "grass":
             table[number] *= season.grass

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.arrays import Float32Array, Float64Array, UInt8Array
-from core.world.layout import Town
+from core.world.layout import TownPlan
 from core.world.materials import CODE
 
 __all__ = [
@@ -212,7 +212,7 @@ def _roof_boxes(parts: list[dict[str, Any]], rng: np.random.Generator) -> list[M
     return found
 
 
-def building_mesh(town: Town) -> list[Mesh]:
+def building_mesh(town: TownPlan) -> list[Mesh]:
     """Walls, roofs and what stands on the roofs."""
     flat = [p for p in town.draft.parts if p["roof"] == "flat"]
     pitched = [p for p in town.draft.parts if p["roof"] != "flat"]
@@ -268,7 +268,7 @@ def _things_templates() -> dict[str, list[tuple[str, Any, Any]]]:
     }  # fmt: skip
 
 
-def thing_mesh(town: Town) -> list[Mesh]:
+def thing_mesh(town: TownPlan) -> list[Mesh]:
     """Lamps, poles, signs, shelters, benches, play frames, containers and tanks."""
     rng = np.random.default_rng([town.seed, 4])
     found = []
@@ -302,7 +302,7 @@ def _fence(height: float) -> Any:
     return np.concatenate([post, *wires])
 
 
-def strip_mesh(town: Town) -> list[Mesh]:
+def strip_mesh(town: TownPlan) -> list[Mesh]:
     """Hedges, uneven and about a metre thick, and fences."""
     rng = np.random.default_rng([town.seed, 5])
     found = []

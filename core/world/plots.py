@@ -23,7 +23,7 @@ def _centre(site: Site) -> None:
     def look() -> dict[str, Any]:
         roof = "flat" if rng.random() < 0.4 else "gable"
         style = 2 if rng.random() < 0.7 else 0
-        return look_of(rng, max(2, floors + int(rng.integers(-1, 2))), roof, style, 3.1)
+        return look_of(site, max(2, floors + int(rng.integers(-1, 2))), roof, style, 3.1)
 
     row_of(site, 0.6, (11, 24), (10, 13), (0.0, 0.25), look, skip=0.06)
     row_of(site, 27, (12, 24), (10, 12), (1.0, 6.0), look, skip=0.25)
@@ -41,10 +41,10 @@ def _centre(site: Site) -> None:
 def _terraces(site: Site) -> None:
     rng, draft = site.rng, site.draft
     draft.areas.append(("garden", site.block))
-    shared = look_of(rng, 2, "gable", int(rng.random() < 0.5))
+    shared = look_of(site, 2, "gable", int(rng.random() < 0.5))
 
     def look() -> dict[str, Any]:
-        fresh = look_of(rng, 2, "gable", shared["style"])
+        fresh = look_of(site, 2, "gable", shared["style"])
         return dict(
             shared, wall_rgb=fresh["wall_rgb"] if rng.random() < 0.4 else shared["wall_rgb"]
         )
@@ -61,7 +61,7 @@ def _villas(site: Site) -> None:
 
     def look() -> dict[str, Any]:
         roof = str(rng.choice(["gable", "hip", "gable", "flat"], p=[0.5, 0.28, 0.1, 0.12]))
-        return look_of(rng, int(rng.integers(1, 3)), roof, int(rng.random() < 0.5), 2.7)
+        return look_of(site, int(rng.integers(1, 3)), roof, int(rng.random() < 0.5), 2.7)
 
     row_of(site, rng.uniform(4, 8), (9, 15), (7.5, 10.5), (4, 10), look, skip=0.1)
     row_of(site, 27, (9, 13), (7.5, 10.0), (7, 13), look, skip=0.25)
@@ -76,7 +76,7 @@ def _villas(site: Site) -> None:
                 site.taken.append(drive)
             shed = foot + inward * rng.uniform(14, 20) + way * 5
             if rng.random() < 0.35:
-                small = look_of(rng, 1, str(rng.choice(["gable", "flat"])), 1, 2.2)
+                small = look_of(site, 1, str(rng.choice(["gable", "flat"])), 1, 2.2)
                 place_building(site, shed, angle, (5.0, 3.2), small)
             pool = shed + way * rng.uniform(-8, 8)
             shape = oriented_box(pool[0], pool[1], angle, 7.5, 3.8)
@@ -137,7 +137,7 @@ def _slabs(site: Site) -> None:
     rng, draft = site.rng, site.draft
     draft.areas.append(("lawn", site.block))
     floors = int(rng.integers(3, 7))
-    shared = look_of(rng, floors, "flat" if rng.random() < 0.65 else "hip", 3, 2.9)
+    shared = look_of(site, floors, "flat" if rng.random() < 0.65 else "hip", 3, 2.9)
     row_of(site, rng.uniform(5, 9), (26, 48), (11.5, 13.5), (9, 16), lambda: dict(shared), keep=0.6)
     _lot(site, 22, 30, 16)
     _play(site)
@@ -201,7 +201,7 @@ def _industry(site: Site) -> None:
 
     def look() -> dict[str, Any]:
         roof = "flat" if rng.random() < 0.75 else "gable"
-        return dict(look_of(rng, 1, roof, 4, float(rng.uniform(5, 9))), pitch=0.22)
+        return dict(look_of(site, 1, roof, 4, float(rng.uniform(5, 9))), pitch=0.22)
 
     row_of(site, rng.uniform(5, 10), (22, 42), (17, 27), (7, 14), look, keep=0.7)
     _lot(site, 25, 34, 17)
@@ -281,7 +281,7 @@ def _farm(site: Site) -> None:
             draft.areas.append((kinds[rng.integers(len(kinds))], part))
             draft.plots.append(("field", part))
     if rng.random() < 0.3:
-        look = dict(look_of(rng, 1, "gable", 1, 4.2))
+        look = dict(look_of(site, 1, "gable", 1, 4.2))
         place_building(site, centre + way * 14, float(angle), (21, 11), look)
     for start, way, inward, length in site.edges():
         for at in np.arange(4, length, 9.0):

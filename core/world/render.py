@@ -13,9 +13,8 @@ from scipy.ndimage import gaussian_filter
 from core.arrays import Float32Array, UInt8Array
 from core.errors import WorldError
 from core.world.flora import tree_mesh
-from core.world.layout import Town
+from core.world.layout import TownPlan
 from core.world.materials import (
-    CLASS_NAMES,
     CODE,
     SEASONS,
     class_table,
@@ -29,6 +28,7 @@ from core.world.materials import (
 from core.world.meshes import Mesh, building_mesh, join, strip_mesh, thing_mesh
 from core.world.sky import Light, hazed, sky_colour
 from core.world.streets import MARGIN_M
+from core.world.style import Style
 from core.world.vehicles import vehicle_mesh
 
 __all__ = ["COVER_M", "Scene", "Seen", "make_scene", "paint_ground", "panorama_rays", "photo_rays",
@@ -52,6 +52,7 @@ class Scene:
     cover: UInt8Array
     half_m: float
     table: Float32Array
+    style: Style
     furrow: tuple[float, float]
 
 
@@ -75,7 +76,7 @@ def _embree() -> tuple[Any, Any]:
     return EmbreeScene, TriangleMesh
 
 
-def paint_ground(town: Town) -> UInt8Array:
+def paint_ground(town: TownPlan) -> UInt8Array:
     """Material codes (n, n) of the ground, ``COVER_M`` metres per cell, north up."""
     half = town.size_m / 2 + MARGIN_M
     side = round(2 * half / COVER_M)
@@ -86,17 +87,17 @@ def paint_ground(town: Town) -> UInt8Array:
     )
 
 
-def still_meshes(town: Town) -> list[Mesh]:
+def still_meshes(town: TownPlan) -> list[Mesh]:
     """What both captures share: buildings, hedges, fences and street furniture."""
     return [*building_mesh(town), *strip_mesh(town), *thing_mesh(town)]
 
 
 def make_scene(
-    town: Town, capture: str, season: str, cover: UInt8Array, still: list[Mesh]
+    town: TownPlan, capture: str, season: str, cover: UInt8Array, still: list[Mesh]
 ) -> Scene:
     """One capture ("aerial" or "ground") of a town in a season named in SEASONS."""
     scene_type, mesh_type = _embree()
-    number = ("aerial", "ground").index(capture)
+    number, style = ("aerial", "ground").index(capture), town.draft.style
     moving = vehicle_mesh(town.vehicles[capture])
     mesh = join([*still, *moving, *tree_mesh(town, SEASONS[season], number)])
     edges = mesh.corners[:, 1:] - mesh.corners[:, :1]
@@ -107,7 +108,7 @@ def make_scene(
     furrow = np.random.default_rng([town.seed, 7]).uniform(0, np.pi)
     return Scene(
         mesh, flat.astype(np.float32), caster, cover, town.size_m / 2 + MARGIN_M,
-        ground_table(SEASONS[season]), (float(np.cos(furrow)), float(np.sin(furrow))),
+        ground_table(SEASONS[season], style), style, (float(np.cos(furrow)), float(np.sin(furrow))),
     )  # fmt: skip
 
 
@@ -283,8 +284,8 @@ def render_view(
 
 
 def _surface(
-    scene: Scene, p: Float32Array, tri: Any, to: Float32Array, bary: Float32Array, light: Light, rng: np.random.Generator,
-    detail: float,
+    scene: Scene, p: Float32Array, tri: Any, to: Float32Array, bary: Float32Array, light: Light,
+    rng: np.random.Generator, detail: float,
 ) -> tuple[Any, Float32Array, Float32Array]:  # fmt: skip
     """Material code (n,), reflectance (n, 3) and facing normal (n, 3) where rays met something."""
     code = np.empty(len(p), np.uint8)
@@ -382,6 +383,3 @@ def render_aerial(
                            detail=0.25, haze=2.2, fade=0.0)  # fmt: skip
         picture[first : first + count] = seen.light.reshape(count, n, -1, 3).mean(2)
     return np.asarray(gaussian_filter(picture, (0.6, 0.6, 0)), np.float32)
-
-
-SKY = CLASS_NAMES.index("sky")

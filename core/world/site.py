@@ -12,24 +12,16 @@ from shapely.geometry import LineString, Polygon
 
 from core.arrays import Float64Array
 from core.world.streets import oriented_box
+from core.world.style import TOWN, Style
 
 __all__ = ["Draft", "Site", "look_of", "place_building", "row_of"]
-
-
-WALLS = ((0.62, 0.58, 0.50), (0.72, 0.70, 0.66), (0.55, 0.42, 0.26), (0.42, 0.18, 0.12),
-         (0.60, 0.50, 0.30), (0.33, 0.36, 0.38), (0.30, 0.10, 0.075), (0.45, 0.50, 0.42),
-         (0.52, 0.38, 0.30), (0.40, 0.44, 0.52), (0.24, 0.17, 0.12), (0.66, 0.60, 0.42))  # fmt: skip
-ROOFS = ((0.30, 0.115, 0.07), (0.40, 0.17, 0.10), (0.075, 0.075, 0.08), (0.13, 0.13, 0.14),
-         (0.20, 0.14, 0.11), (0.22, 0.085, 0.06), (0.28, 0.27, 0.26), (0.12, 0.16, 0.14),
-         (0.34, 0.22, 0.15))  # fmt: skip
-FLATS = ((0.20, 0.20, 0.20), (0.34, 0.33, 0.31), (0.50, 0.49, 0.47), (0.11, 0.11, 0.115),
-         (0.28, 0.25, 0.22), (0.22, 0.25, 0.20))  # fmt: skip
 
 
 @dataclass
 class Draft:
     """What a town is made of, as rows in the making. Places are metres; angles radians."""
 
+    style: Style = TOWN
     parts: list[dict[str, Any]] = field(default_factory=list)
     areas: list[tuple[str, Polygon]] = field(default_factory=list)
     plots: list[tuple[str, Polygon]] = field(default_factory=list)
@@ -88,7 +80,8 @@ class Site:
         open_air = ~shapely.contains_xy(solid, places[:, 0], places[:, 1])
         for x, y in places[open_air]:
             if self.rng.random() < keep:
-                kind = species[self.rng.integers(len(species))]
+                usual = species[self.rng.integers(len(species))]
+                kind = self.draft.style.species.get(usual, usual)
                 self.draft.trees.append((x, y, kind, float(self.rng.uniform(0.65, 1.25))))
 
 
@@ -103,19 +96,15 @@ def add_part(
     return shape
 
 
-def look_of(
-    rng: np.random.Generator, floors: int, roof: str, style: int, storey: float = 2.9
-) -> dict[str, Any]:
-    """Heights, roof and colours of a building; ``style`` as in materials.facade."""
-    palette = FLATS if roof == "flat" else ROOFS
-    walls: tuple[tuple[float, ...], ...] = WALLS
-    if style == 4:
-        walls = ((0.5, 0.51, 0.52), (0.35, 0.38, 0.42), (0.62, 0.61, 0.58), (0.3, 0.14, 0.1))
+def look_of(site: Site, floors: int, roof: str, facade: int, storey: float = 2.9) -> dict[str, Any]:
+    """Heights, roof and colours of a building; ``facade`` is the style in materials.facade."""
+    rng, style = site.rng, site.draft.style
     return {
         "eave": floors * storey + rng.uniform(0.2, 0.7), "storey": storey, "floors": floors,
-        "roof": roof, "pitch": float(rng.uniform(0.45, 1.0)), "style": style,
-        "seams": int(rng.random() < 0.3), "wall_rgb": shade_of(rng, walls),
-        "roof_rgb": shade_of(rng, palette),
+        "roof": roof, "pitch": float(rng.uniform(*style.pitch)), "style": facade,
+        "seams": int(rng.random() < style.seamed_share),
+        "wall_rgb": shade_of(rng, style.shed_walls if facade == 4 else style.walls),
+        "roof_rgb": shade_of(rng, style.flat_roofs if roof == "flat" else style.roofs),
     }  # fmt: skip
 
 

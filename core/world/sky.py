@@ -8,6 +8,7 @@ import numpy as np
 
 from core.arrays import Float32Array, UInt8Array
 from core.world.materials import f32, noise
+from core.world.style import TOWN, Style
 
 __all__ = ["Light", "develop", "draw_light", "hazed", "sky_colour"]
 
@@ -34,10 +35,10 @@ class Light:
     noise: float
 
 
-def draw_light(rng: np.random.Generator, from_above: bool) -> Light:
+def draw_light(rng: np.random.Generator, from_above: bool, style: Style = TOWN) -> Light:
     """A random sun, sky and camera. Aerial captures fly in sunny or bright hazy weather."""
     weather = rng.choice(3, p=[0.75, 0.2, 0.05] if from_above else [0.4, 0.38, 0.22])
-    low, high = (30, 60) if from_above else (14, 60)
+    low, high = style.aerial_sun_deg if from_above else style.street_sun_deg
     height, way = np.radians(rng.uniform(low, high)), rng.uniform(0, 2 * np.pi)
     sun = np.array([np.cos(height) * np.cos(way), np.cos(height) * np.sin(way), np.sin(height)])
     warm = float(np.clip((40 - np.degrees(height)) / 30, 0, 1))
@@ -47,14 +48,14 @@ def draw_light(rng: np.random.Generator, from_above: bool) -> Light:
     cloudy = np.array([0.92, 0.95, 1.0]) * rng.uniform(0.8, 1.1)
     ambient = (clear, clear * 0.6 + cloudy * 0.4, cloudy)[weather]
     zenith = np.array([0.16, 0.34, 0.78]) * rng.uniform(0.75, 1.25, 3) * (1, 1, 1)
-    horizon = np.array([0.78, 0.88, 1.0]) * rng.uniform(0.85, 1.1)
+    horizon = np.array([0.78, 0.88, 1.0]) * rng.uniform(0.85, 1.1) * style.air_tint
     cover = (rng.uniform(0.7, 1.5), rng.uniform(-0.35, 0.55), -2.0)[weather]
     return Light(
         sun.astype(np.float32), sun_rgb.astype(np.float32), ambient.astype(np.float32),
         (ambient * 0.30 + sun_rgb * sun[2] * 0.13).astype(np.float32),
         zenith.astype(np.float32), horizon.astype(np.float32), float(cover),
         float(rng.uniform(0.55, 1.0)), (float(rng.uniform(0, 500)), float(rng.uniform(0, 500))),
-        float(rng.uniform(0.006, 0.014)), float(rng.uniform(900, 3500)),
+        float(rng.uniform(0.006, 0.014)), float(rng.uniform(*style.haze_m)),
         float(rng.uniform(0.30, 0.46)), rng.normal(1, 0.045, 3).astype(np.float32),
         float(rng.uniform(0.9, 1.15)), float(rng.uniform(0.66, 0.95)),
         float(rng.uniform(0.002, 0.009)),

@@ -10,6 +10,7 @@ from shapely.geometry import LineString, Polygon, box
 from shapely.ops import substring
 
 from core.arrays import Float64Array
+from core.world.style import TOWN, Style
 
 __all__ = ["MARGIN_M", "Street", "crossings", "dashes", "grow_streets", "oriented_box"]
 
@@ -39,10 +40,10 @@ def oriented_box(x: float, y: float, angle: float, length: float, width: float) 
     )  # fmt: skip
 
 
-def _axis(rng: np.random.Generator, half: float) -> Float64Array:
+def _axis(rng: np.random.Generator, half: float, block_m: tuple[float, float]) -> Float64Array:
     places = [-half]
     while places[-1] < half:
-        places.append(places[-1] + rng.uniform(60, 95))
+        places.append(places[-1] + rng.uniform(*block_m))
     return np.array(places)
 
 
@@ -107,11 +108,11 @@ def _grid_edges(
     return found
 
 
-def grow_streets(rng: np.random.Generator, size_m: float) -> list[Street]:
+def grow_streets(rng: np.random.Generator, size_m: float, style: Style = TOWN) -> list[Street]:
     """Streets of a square town of ``size_m`` metres centred on (0, 0), margin included."""
     warp = _Warp(rng)
     half = size_m * 0.75 + 160
-    xs, ys = _axis(rng, half), _axis(rng, half)
+    xs, ys = _axis(rng, half, style.block_m), _axis(rng, half, style.block_m)
     nodes = np.stack(np.meshgrid(xs, ys, indexing="ij"), -1)
     nodes = nodes + rng.normal(0, 6, nodes.shape)
     edges = _grid_edges(rng, nodes, size_m, warp)
@@ -127,7 +128,8 @@ def grow_streets(rng: np.random.Generator, size_m: float) -> list[Street]:
                 for c in (line.coords[0], line.coords[-1])]  # fmt: skip
         inside = shapely.intersection(line, frame)
         if isinstance(inside, LineString) and inside.length > 6:
-            streets.append(Street(inside, kind, float(width), float(pavement), busy[0], busy[1]))
+            widths = float(width) * style.road_scale, float(pavement) * style.pavement_scale
+            streets.append(Street(inside, kind, *widths, busy[0], busy[1]))
     return streets
 
 

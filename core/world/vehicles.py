@@ -82,7 +82,7 @@ PAINTS = np.array(
 
 
 def vehicle_mesh(rows: Float64Array) -> list[Mesh]:
-    """Cars, vans, lorries and buses. ``rows`` (n, 5) as in Town.vehicles."""
+    """Cars, vans, lorries and buses. ``rows`` (n, 5) as in TownPlan.vehicles."""
     found = []
     names = np.array([CODE["paintwork"], CODE["glass"], CODE["tyre"], CODE["sign"], CODE["sign"]])
     other = np.array(

@@ -1,8 +1,9 @@
 """The published benchmarks, read from their published layouts: file lists and arrays, no model.
 
 None is bundled: each needs its authors' permission, and the error for a missing one says whom to ask.
-``BENCHMARKS`` names the test parts, ``TRAINING_PAIRS`` and ``TRAINING_CLASSES`` the training parts;
-any of the latter may be measured on any of the former.
+``BENCHMARKS`` holds the test parts and ``TRAINING_PAIRS`` the training parts, each by its name. A model
+trained on any of the latter can be measured on any of the former. A new benchmark is a file that reads
+it and its lines here.
 """
 
 from __future__ import annotations
@@ -12,38 +13,22 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from core.data.benchmarks.classes import (
-    load_cars,
-    load_cars_classes,
-    load_cub,
-    load_cub_classes,
-    load_products,
-    load_products_classes,
-)
+from core.data.benchmarks.classes import load_cars, load_cub, load_products
 from core.data.benchmarks.cvact import load_cvact, load_cvact_pairs
 from core.data.benchmarks.cvusa import load_cvusa, load_cvusa_pairs
-from core.data.benchmarks.records import (
-    Benchmark,
-    ClassImages,
-    ImageFiles,
-    TilePlaces,
-    TrainingPairs,
-)
+from core.data.benchmarks.records import Benchmark, ImageFiles, TilePlaces, TrainingPairs
 from core.data.benchmarks.university import load_university, load_university_pairs
 from core.data.benchmarks.vigor import load_vigor, load_vigor_pairs
 from core.errors import SettingError
 
 __all__ = [
     "BENCHMARKS",
-    "TRAINING_CLASSES",
     "TRAINING_PAIRS",
     "Benchmark",
-    "ClassImages",
     "ImageFiles",
     "TilePlaces",
     "TrainingPairs",
     "open_benchmark",
-    "open_training_classes",
     "open_training_pairs",
 ]
 
@@ -75,12 +60,6 @@ TRAINING_PAIRS: dict[str, Loader[TrainingPairs]] = {
     "university": load_university_pairs,
 }
 
-TRAINING_CLASSES: dict[str, Loader[ClassImages]] = {
-    "cub": load_cub_classes,
-    "cars": load_cars_classes,
-    "products": load_products_classes,
-}
-
 
 def open_benchmark(name: str, root: str | Path) -> Benchmark:
     """The test part ``name`` of ``BENCHMARKS`` from the data set's folder.
@@ -96,11 +75,6 @@ def open_benchmark(name: str, root: str | Path) -> Benchmark:
 def open_training_pairs(name: str, root: str | Path) -> TrainingPairs:
     """The training part ``name`` of ``TRAINING_PAIRS``; raises like ``open_benchmark``."""
     return _loader("Training pairs", TRAINING_PAIRS, name)(root)
-
-
-def open_training_classes(name: str, root: str | Path) -> ClassImages:
-    """The training part ``name`` of ``TRAINING_CLASSES``; raises like ``open_benchmark``."""
-    return _loader("Training classes", TRAINING_CLASSES, name)(root)
 
 
 def _loader(kind: str, loaders: dict[str, Loader[Opened]], name: str) -> Loader[Opened]:

@@ -1,19 +1,19 @@
 """Plain image retrieval by class: CUB-200-2011, Cars-196, Stanford Online Products.
 
-One view, and classes that training never saw: every test picture asks for another one of its class.
-The splits are those of Song et al., *Deep Metric Learning via Lifted Structured Feature Embedding*,
-CVPR 2016: the first half of the classes trains, the second half tests. They are not the splits
-for classification that the archives of CUB and Cars also hold.
+There is one view: every test picture is a query for the other pictures of its class, and training never
+saw these classes. The splits are those of Song et al., *Deep Metric Learning via Lifted Structured
+Feature Embedding*, CVPR 2016: the first half of the classes is for training, the second for the test.
+They are not the splits for classification that the archives of CUB and Cars also hold. Only the test
+halves are read: no loss here learns from classes.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from core.arrays import Int64Array
+from core.arrays import BoolArray, Int64Array
 from core.data.benchmarks.files import (
     Source,
     checked_path,
@@ -22,16 +22,9 @@ from core.data.benchmarks.files import (
     require_files,
     whole_numbers,
 )
-from core.data.benchmarks.records import Benchmark, ClassImages, ImageFiles
+from core.data.benchmarks.records import Benchmark, ImageFiles
 
-__all__ = [
-    "load_cars",
-    "load_cars_classes",
-    "load_cub",
-    "load_cub_classes",
-    "load_products",
-    "load_products_classes",
-]
+__all__ = ["load_cars", "load_cub", "load_products"]
 
 CUB = Source(
     name="CUB-200-2011",
@@ -57,8 +50,6 @@ CARS_TRAIN_CLASSES = 98
 
 PRODUCTS_HEADER = ["image_id", "class_id", "super_class_id", "path"]
 
-Half = Literal["train", "test"]
-
 
 def load_cub(root: str | Path) -> Benchmark:
     """The test half of CUB-200-2011; ``root`` is the folder CUB_200_2011.
@@ -67,12 +58,16 @@ def load_cub(root: str | Path) -> Benchmark:
         DataError: the data set is not there, not in its published layout, or not complete.
 
     """
-    return _retrieval(CUB, _read_cub(Path(root), "test"))
-
-
-def load_cub_classes(root: str | Path) -> ClassImages:
-    """The training half of CUB-200-2011; see ``load_cub``."""
-    return _read_cub(Path(root), "train")
+    root = Path(root)
+    # Both files are rows of "id value" with one id per picture.
+    names = dict(_two_columns(root / "images.txt"))
+    classes = dict(_two_columns(root / "image_class_labels.txt"))
+    where = str(root / "image_class_labels.txt")
+    if names.keys() != classes.keys():
+        raise CUB.damaged(where, "other picture ids than images.txt has", "the same")
+    labels = np.asarray([_class_number(CUB, where, classes[key]) for key in names], dtype=np.int64)
+    files = [checked_path(CUB, str(root / "images.txt"), name) for name in names.values()]
+    return _retrieval(CUB, root / "images", files, labels, labels > CUB_TRAIN_CLASSES)
 
 
 def load_cars(root: str | Path) -> Benchmark:
@@ -82,12 +77,18 @@ def load_cars(root: str | Path) -> Benchmark:
         DataError: the data set is not there, not in its published layout, or not complete.
 
     """
-    return _retrieval(CARS, _read_cars(Path(root), "test"))
-
-
-def load_cars_classes(root: str | Path) -> ClassImages:
-    """The training half of Cars-196; see ``load_cars``."""
-    return _read_cars(Path(root), "train")
+    root = Path(root)
+    path = root / "cars_annos.mat"
+    annotations = np.asarray(read_mat(CARS, path, ("annotations",))["annotations"]).ravel()
+    try:
+        names = [str(np.asarray(cell).item()) for cell in annotations["relative_im_path"]]
+        classes = [np.asarray(cell).item() for cell in annotations["class"]]
+    except (ValueError, IndexError, TypeError) as error:
+        expected = "a struct array with relative_im_path and class"
+        raise CARS.damaged(path, "other annotations", expected) from error
+    labels = whole_numbers(CARS, f"{path}, class", classes)
+    files = [checked_path(CARS, str(path), name) for name in names]
+    return _retrieval(CARS, root, files, labels, labels > CARS_TRAIN_CLASSES)
 
 
 def load_products(root: str | Path) -> Benchmark:
@@ -97,25 +98,20 @@ def load_products(root: str | Path) -> Benchmark:
         DataError: the data set is not there, not in its published layout, or not complete.
 
     """
-    return _retrieval(PRODUCTS, _read_products(Path(root), "test"))
-
-
-def load_products_classes(root: str | Path) -> ClassImages:
-    """The training half of Stanford Online Products; see ``load_products``."""
-    return _read_products(Path(root), "train")
-
-
-def _read_cub(root: Path, half: Half) -> ClassImages:
-    """Both files are rows of "id value" with one id per picture."""
-    names = dict(_two_columns(root / "images.txt"))
-    classes = dict(_two_columns(root / "image_class_labels.txt"))
-    where = str(root / "image_class_labels.txt")
-    if names.keys() != classes.keys():
-        raise CUB.damaged(where, "other picture ids than images.txt has", "the same")
-    labels = np.asarray([_class_number(CUB, where, classes[key]) for key in names], dtype=np.int64)
-    files = [checked_path(CUB, str(root / "images.txt"), name) for name in names.values()]
-    chosen = _halves(labels, CUB_TRAIN_CLASSES)[half]
-    return _class_images(CUB, root / "images", files, labels, chosen)
+    root = Path(root)
+    path = root / "Ebay_test.txt"
+    (where, header), *rows = read_lines(PRODUCTS, path)
+    if header.split() != PRODUCTS_HEADER:
+        raise PRODUCTS.damaged(where, repr(header[:80]), " ".join(PRODUCTS_HEADER))
+    files, labels = [], []
+    for where, line in rows:
+        fields = line.split()
+        if len(fields) != 4:
+            raise PRODUCTS.damaged(where, f"{len(fields)} columns", "4, as the header says")
+        labels.append(_class_number(PRODUCTS, where, fields[1]))
+        files.append(checked_path(PRODUCTS, where, fields[3]))
+    classes = np.asarray(labels, dtype=np.int64)
+    return _retrieval(PRODUCTS, root, files, classes, np.ones(len(files), np.bool_))
 
 
 def _two_columns(path: Path) -> list[tuple[str, str]]:
@@ -128,77 +124,35 @@ def _two_columns(path: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def _read_cars(root: Path, half: Half) -> ClassImages:
-    path = root / "cars_annos.mat"
-    annotations = np.asarray(read_mat(CARS, path, ("annotations",))["annotations"]).ravel()
-    try:
-        names = [str(np.asarray(cell).item()) for cell in annotations["relative_im_path"]]
-        classes = [np.asarray(cell).item() for cell in annotations["class"]]
-    except (ValueError, IndexError, TypeError) as error:
-        expected = "a struct array with relative_im_path and class"
-        raise CARS.damaged(path, "other annotations", expected) from error
-    labels = whole_numbers(CARS, f"{path}, class", classes)
-    files = [checked_path(CARS, str(path), name) for name in names]
-    return _class_images(CARS, root, files, labels, _halves(labels, CARS_TRAIN_CLASSES)[half])
-
-
-def _read_products(root: Path, half: Half) -> ClassImages:
-    path = root / f"Ebay_{half}.txt"
-    (where, header), *rows = read_lines(PRODUCTS, path)
-    if header.split() != PRODUCTS_HEADER:
-        raise PRODUCTS.damaged(where, repr(header[:80]), " ".join(PRODUCTS_HEADER))
-    files, labels = [], []
-    for where, line in rows:
-        fields = line.split()
-        if len(fields) != 4:
-            raise PRODUCTS.damaged(where, f"{len(fields)} columns", "4, as the header says")
-        labels.append(_class_number(PRODUCTS, where, fields[1]))
-        files.append(checked_path(PRODUCTS, where, fields[3]))
-    everything = np.arange(len(files))
-    return _class_images(PRODUCTS, root, files, np.asarray(labels, dtype=np.int64), everything)
-
-
 def _class_number(source: Source, where: str, text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise source.damaged(where, f"the class {text!r}", "a whole number")
     return int(text)
 
 
-def _halves(labels: Int64Array, last_train_class: int) -> dict[Half, Int64Array]:
-    """Rows of each half; classes are counted from 1."""
-    is_train = labels <= last_train_class
-    return {"train": np.flatnonzero(is_train), "test": np.flatnonzero(~is_train)}
-
-
-def _class_images(
-    source: Source, root: Path, files: list[str], labels: Int64Array, chosen: Int64Array
-) -> ClassImages:
-    if not len(chosen):
-        raise source.damaged(root, "no picture of this half", "classes of both halves")
-    kept = tuple(files[row] for row in chosen)
+def _retrieval(
+    source: Source, root: Path, files: list[str], labels: Int64Array, is_test: BoolArray
+) -> Benchmark:
+    """Every test picture is a query, all are references; itself is neither right nor wrong."""
+    kept = tuple(file for file, is_kept in zip(files, is_test, strict=True) if is_kept)
+    if not kept:
+        raise source.damaged(root, "no picture of the test half", "classes of both halves")
     require_files(source, root, kept)
-    counted = np.unique(labels[chosen], return_inverse=True)[1]
-    return ClassImages(source.name, ImageFiles(root, kept), counted.astype(np.int64))
-
-
-def _retrieval(source: Source, data: ClassImages) -> Benchmark:
-    """Every picture asks, all others answer; its own is neither right nor wrong."""
-    order = np.argsort(data.labels, kind="stable")
-    edges = np.flatnonzero(np.diff(data.labels[order])) + 1
+    order = np.argsort(labels[is_test], kind="stable")
+    edges = np.flatnonzero(np.diff(labels[is_test][order])) + 1
     positives: dict[int, Int64Array] = {}
     for members in np.split(order, edges):
         if len(members) == 1:
-            alone = data.images.files[members[0]]
-            raise source.damaged(alone, "the only picture of its class", "at least two")
+            raise source.damaged(kept[members[0]], "the only picture of its class", "at least two")
         positives.update({int(own): members[members != own] for own in members})
-    count = len(data.images)
+    images = ImageFiles(root, kept)
     return Benchmark(
-        name=data.name,
+        name=source.name,
         split="test",
-        protocol=f"{data.name}: every test picture against all others of classes unseen in training; "
+        protocol=f"{source.name}: every test picture against all others of classes unseen in training; "
         "R@K counts the first one of its class.",
-        queries=data.images,
-        references=data.images,
-        positives=tuple(positives[own] for own in range(count)),
-        ignored=tuple(np.arange(count)[:, None]),
+        queries=images,
+        references=images,
+        positives=tuple(positives[own] for own in range(len(kept))),
+        ignored=tuple(np.arange(len(kept))[:, None]),
     )

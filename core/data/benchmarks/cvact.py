@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from core.arrays import Float64Array, Int64Array
 from core.data.benchmarks.files import Source, are_there, checked_name, read_mat, whole_numbers
@@ -94,6 +93,8 @@ def load_cvact_pairs(root: str | Path) -> TrainingPairs:
 
 def _all_near(xy_m: Float64Array) -> tuple[Int64Array, ...]:
     """Rows within 5 m of each row, its own first."""
+    from scipy.spatial import cKDTree  # the command line lists the benchmarks and must start fast
+
     found = cKDTree(xy_m).query_ball_point(xy_m, HIT_RADIUS_M)
     return tuple(
         np.asarray([own, *sorted(set(near) - {own})], dtype=np.int64)

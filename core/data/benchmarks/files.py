@@ -1,6 +1,6 @@
 """Reading what a data set's authors wrote: lists, .mat files, folders, pictures.
 
-A split file is a stranger's text: a name in it may lead nowhere, or out of the data set's folder.
+A split file is not ours: a name in it may lead nowhere, or out of the data set's folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy import io as scipy_io
 
 from core.arrays import BoolArray, Int64Array, UInt8Array
 from core.errors import DataError
@@ -85,6 +84,8 @@ def read_mat(source: Source, path: Path, names: Sequence[str]) -> dict[str, Any]
     """
     if not path.is_file():
         raise source.missing(path)
+    from scipy import io as scipy_io  # the command line lists the benchmarks and must start fast
+
     try:
         variables: dict[str, Any] = scipy_io.loadmat(path, variable_names=list(names))
     except Exception as error:  # on a damaged file the reader throws anything

@@ -12,7 +12,7 @@ from core.data.benchmarks.files import are_there, read_image
 from core.data.safa_polar import safa_polar
 from core.errors import DataError, SettingError
 
-__all__ = ["Benchmark", "ClassImages", "ImageFiles", "TilePlaces", "TrainingPairs", "nothing"]
+__all__ = ["Benchmark", "ImageFiles", "TilePlaces", "TrainingPairs", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Benchmark:
     ``positives``: per query the references that count as found, never none; where one is the labelled
     one it comes first. ``ignored``: per query references that count neither as right nor as wrong
     (semi-positives; the query itself where it is also a reference). ``protocol``: what is measured,
-    a sentence to print beside the figures. ``skipped``: listed pairs left out because a picture is
+    a sentence to print beside the metrics. ``skipped``: listed pairs left out because a picture is
     not on disk. ``query_xy_m``, ``reference_xy_m``: (Q, 2) and (R, 2) metres in one plane (CVACT: UTM
     east and north). ``places``: VIGOR's geography.
     """
@@ -162,15 +162,6 @@ class TrainingPairs:
     aerial_of: Int64Array
     semi_positives: Int64Array
     skipped: int = 0
-
-
-@dataclass(frozen=True)
-class ClassImages:
-    """A training set of one view: N pictures with ``labels`` int (N,) from 0 to classes - 1."""
-
-    name: str
-    images: ImageFiles
-    labels: Int64Array
 
 
 def nothing(count: int) -> tuple[Int64Array, ...]:
