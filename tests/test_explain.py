@@ -83,7 +83,7 @@ def test_explanation_has_the_promised_shapes(n_bins):
     assert seen.ground_to_aerial.shape == (4 * n_bins, 128)
     assert seen.aerial_to_ground.shape == (128, 4 * n_bins)
     np.testing.assert_allclose(seen.ground_to_aerial.sum(axis=1), 1)
-    assert (seen.azimuth_shift, seen.turn, teacher.turns[0]) == (3, 0, 0)
+    assert (seen.azimuth_shift, seen.rotation, teacher.turns[0]) == (3, 0, 0)
     assert seen.heading_deg == heading_from_shift(3, n_bins)
     assert seen.mask.all()
     assert seen.teacher_score == 0.5
@@ -92,7 +92,7 @@ def test_explanation_has_the_promised_shapes(n_bins):
 def test_between_two_shifts_the_sectors_turn_under_the_patches():
     teacher = LookingTeacher()
     seen = explain_pair(teacher, canvas(8), TILE, azimuth_shift=31.75)
-    assert (seen.azimuth_shift, seen.turn) == (31.75, -0.25)
+    assert (seen.azimuth_shift, seen.rotation) == (31.75, -0.25)
     assert teacher.turns == [-0.25, -0.25, 0.25]  # to attend, to score, and in the mirror
     assert seen.ground_to_aerial[0].argmax() == 0  # the whole azimuth shift is 32, which is 0
     # Just west of south lies the first azimuth bin, and turned by a part of one still the last.

@@ -55,7 +55,7 @@ class Explanation:
         heading_deg: heading of the canvas's centre at that azimuth shift, in [0, 360).
         ground_grid: (4, n) rows and columns of canvas patches.
         aerial_grid: (4, 32) rings, outermost first, and azimuth bins, from south clockwise; they are
-            turned by ``turn`` bins, so that they lie under those of the canvas.
+            turned by ``rotation`` bins, so that they lie under those of the canvas.
         ground_to_aerial: float32 (4 n, 128), heads averaged, rows sum to 1.
         aerial_to_ground: float32 (128, 4 n), heads averaged, rows sum to 1.
         phi_ground: float32 (4 n,), contribution factors, sum 1; even share 1 / (4 n).
@@ -81,7 +81,7 @@ class Explanation:
     attention_heading_deg: float
 
     @property
-    def turn(self) -> float:
+    def rotation(self) -> float:
         """By how many bins, at most half of one, the sectors are turned clockwise."""
         return residual_rotation(self.azimuth_shift)
 
