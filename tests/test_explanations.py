@@ -35,6 +35,8 @@ from core.models.geossk import GeoSSK
 from core.polar import BIN_DEG, BINS, RINGS, rotated_back
 from core.results.explanations import explanation_section
 from core.results.pages import END, START, write_results
+from core.results.reading import parse_report
+from core.results.reports import ExplanationReport
 from tests.test_evaluation import report as town_report
 
 NAMES = ("sky", "road", "wall", "tree", "vehicle", "grass")
@@ -459,7 +461,7 @@ def test_the_command_measures_and_says_what(told: Path, tmp_path: Path, capsys) 
     # Twin branches over ideal views: the student and attention alone both find the heading.
     assert headings["student's azimuth shift"] < BIN_DEG
     assert headings["attention alone"] < 30
-    section = explanation_section(report)
+    section = explanation_section(parse_report(ExplanationReport, report))
     assert section.startswith(f"## Are the explanations true? ({told / 'world'})")
     assert "| attention | " in section
     assert "nan" not in section.lower()

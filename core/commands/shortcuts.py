@@ -27,6 +27,8 @@ def shortcuts(
 
     from core.data.worlds import load_town, load_truth
     from core.evaluation.shortcuts import measure_shortcuts
+    from core.results.reading import parse_report
+    from core.results.reports import ShortcutReport
     from core.results.shortcuts import shortcut_text
 
     if threads is not None:
@@ -43,4 +45,4 @@ def shortcuts(
         **provenance(command),
         "rows": rows,
     }
-    tell(report, shortcut_text(report), json, out)
+    tell(report, shortcut_text(parse_report(ShortcutReport, report)), json, out)
