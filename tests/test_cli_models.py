@@ -38,7 +38,7 @@ def models(tmp_path_factory, tiny_student, tiny_teacher) -> Path:
     return folder
 
 
-def test_evaluate_prints_the_object_of_the_design(models, tiny_world, capsys):
+def test_evaluate_prints_one_object(models, tiny_world, capsys):
     arguments = ["evaluate", str(models / "student"), "--data", str(tiny_world)]
     arguments += ["--teacher", str(models / "teacher"), "--queries", "6"]
     assert main([*arguments, "--json"]) == 0

@@ -244,7 +244,7 @@ def test_googles_archive_becomes_a_start(tmp_path, capsys) -> None:
 
 
 def test_a_full_sized_file_gives_the_published_numbers(tmp_path) -> None:
-    """SAIG-S with SMD against the authors' own module: first five, last and probe of parity.md."""
+    """SAIG-S with SMD against the authors' own module: first five, last and probe."""
     shapes = {
         key: torch.empty(shape, device="meta")
         for key, (shape, _) in listed_keys("SAIG_S_SMD_cvusa").items()

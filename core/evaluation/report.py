@@ -1,6 +1,6 @@
 """One town, one model, one table: located within r metres at every field of view.
 
-The rows follow design.md section 3. A query is a crop of a panorama at a random heading; a row of
+``core.results.reports.TownRow`` lists what a row holds. A query is a crop of a panorama at a random heading; a row of
 view "photo" keeps of that crop what a level 4:3 photo of its field of view would show. Every row
 carries its chance level. Nothing here is ever tuned on a test town.
 """

@@ -346,7 +346,7 @@ class GeoSSK(nn.Module):
         token that adds little asks vaguely. v is taken of the token itself.
 
         ``spoken`` is v through W_o and the *other* view's pooling, one for each of its rows:
-        pooling is linear, so only the pooled message is formed, never a token's (geossk.md 4).
+        pooling is linear, so only the pooled message is formed, never a token's (docs/geossk.md section 4).
         """
         parts = self._parts(tokens, own)
         phi = contribution_factor(parts, equal_bins and self.base.bins is not None)
