@@ -21,7 +21,7 @@ from core.models import build_model
 from core.results.ablation import ablation_section
 from core.results.reading import parse_report
 from core.results.reports import AblationReport
-from tests.test_explanations import ideal_truth, write_truth
+from tests.towns import ideal_truth, write_truth
 
 TWO_BRANCH = {"pooling": "azimuth", "ground_size": [64, 256], "aerial_size": [128, 128], "dim": 8}
 FEW = ["--steps", "1", "--batch", "4", "--no-bfloat16"]

@@ -26,7 +26,7 @@ from core.models import build_model
 from core.models.geossk import GeoSSK
 from core.polar import BINS
 from core.results.pages import END, START, write_results
-from tests.test_sampling import telling_town
+from tests.towns import telling_town
 
 DIM = 4
 

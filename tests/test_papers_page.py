@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_parity import SIZES
+from tests.parity import SIZES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")

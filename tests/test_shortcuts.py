@@ -19,7 +19,8 @@ from core.polar import BINS
 from core.results.reading import parse_report
 from core.results.reports import ShortcutReport
 from core.results.shortcuts import shortcut_section
-from tests.test_explanations import TWO_BRANCH, ideal_truth, write_truth
+from tests.conftest import TWO_BRANCH
+from tests.towns import ideal_truth, write_truth
 
 RANDOM = np.random.default_rng(3)
 VIEWS = RANDOM.integers(0, 127, (3, 64, 256, 3), dtype=np.uint8)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from app.map_view import BaseMap
 from app.ui import build_ui, launch_options, serve_files
 from app.uploads import names_address
 from core.localization.localizer import Localizer
+from tests.conftest import in_a_loop
 
 META = {"_type": "gradio.FileData"}
 
@@ -75,15 +76,6 @@ def example(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("examples") / "example.png"
     Image.new("RGB", (64, 64), "green").save(path)
     return path
-
-
-def in_a_loop(build: Callable[[], Any]) -> Any:
-    """What ``build`` returns; outside an event loop Gradio opens one of its own and leaves it."""
-
-    async def built() -> Any:
-        return build()
-
-    return asyncio.run(built())
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -201,7 +201,8 @@ def wait_for(url: str, process: subprocess.Popen, log: Path, seconds: float = 24
                 reply.read(1)
             return
         except OSError:
-            time.sleep(0.2)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
     pytest.fail(f"the page did not answer:\n{log.read_text()}")
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlparse
 
@@ -50,6 +51,14 @@ def page(browser, town):
 
 def frame(page):
     return page.frame_locator("#map iframe")
+
+
+def until(page, is_met: Callable[[], object]) -> None:
+    """Wait for a condition outside the page, frame by frame so that Playwright's events come in."""
+    end = time.monotonic() + WAIT_MS / 1000
+    while not is_met():
+        assert time.monotonic() < end, "the condition was not met in time"
+        page.evaluate("() => new Promise(requestAnimationFrame)")
 
 
 def choose_example(page) -> None:
@@ -171,11 +180,10 @@ def held_back(page, addresses: str) -> Iterator[list]:
 
 @contextmanager
 def server_unheard(page) -> Iterator[None]:
-    """Whatever the server says is held back meanwhile, and comes when this ends."""
-    page.wait_for_timeout(1000)  # until the page has closed the stream of what was asked before
+    """Answers of queued events are held back meanwhile, and come when this ends."""
     with held_back(page, "**/queue/data*") as held:
         yield
-        assert held, "the page still had an open stream: nothing was held back"
+        until(page, lambda: held)
 
 
 def test_the_first_click_counts(browser, town):
@@ -207,6 +215,7 @@ HOLD_ENDS = """() => {
             window.held = true;
             await release;
             controller.enqueue(chunk.slice(end));
+            window.ended = true;
         },
     });
     window.fetch = async (...request) => {
@@ -226,7 +235,7 @@ def test_what_is_chosen_while_a_stream_ends_is_not_lost(page):
     frame(page).locator("body[data-selected='3']").wait_for()
     page.locator("#save-csv:not([disabled])").wait_for()
     page.evaluate("window.release()")
-    page.wait_for_timeout(1000)  # until the page has closed the stream
+    page.wait_for_function("window.ended")
     open_explanation(page)
     assert page.locator("#explain-place input:checked").get_attribute("value") == "3"
 
@@ -247,10 +256,13 @@ def test_an_answer_that_comes_too_late_is_never_shown(page, town, way):
             page.wait_for_selector("#photo img[src*='phone.jpg']")
         if way.endswith("at once"):
             page.locator("#locate").click()
-        page.wait_for_timeout(500)
+        if way == "no photo":
+            page.wait_for_selector("#photo-facts .cv-chip", state="detached")
+        else:
+            page.locator("#photo-facts", has_text="35 mm").wait_for()
     if way == "no photo":
         upload(page, "phone.jpg", (town.photos / "phone.jpg").read_bytes())
-    page.locator("#photo-facts", has_text="35 mm").wait_for()
+        page.locator("#photo-facts", has_text="35 mm").wait_for()
     if not way.endswith("at once"):
         page.locator("#locate").click()
     page.locator("#verdict", has_text="35 mm").wait_for()
@@ -452,8 +464,7 @@ def test_the_shipped_town_answers(browser, shipped, example):
 def test_the_proxy_would_hear_of_another_host(browser, town):
     with opened(browser, town.url) as page:
         page.evaluate("fetch('http://fonts.example.com/face.css').catch(() => null)")
-        page.wait_for_timeout(300)
-    assert "fonts.example.com" in town.hosts_asked
+        until(page, lambda: "fonts.example.com" in town.hosts_asked)
     town.asked[:] = [line for line in town.asked if "example.com" not in line]
 
 
