@@ -1,4 +1,4 @@
-"""The page as a visitor meets it: run alone with ``pytest tests/browser``.
+"""The page as a visitor sees it: run alone with ``pytest tests/browser``.
 
 The models are untrained twins (tests/conftest.py): a tile's own polar view is found at that tile,
 so the right answer to the example is known.
@@ -109,9 +109,9 @@ def test_an_example_is_located_by_a_click(page, town):
         f"Aerial tile {town.gallery.tile_ids[EXAMPLE_ROW]}"
     )
     assert "%" in page.locator("#verdict .cv-lead").inner_text()
-    told = page.locator("#verdict").inner_text().replace(" \n", "\n")
-    # The right place; where in it an untrained student believes the camera is anybody's guess.
-    assert int(re.search(r"to the true place\n(\d+) m", told).group(1)) < 36
+    verdict = page.locator("#verdict").inner_text().replace(" \n", "\n")
+    # The right place; the point in it is arbitrary, as the student is untrained.
+    assert int(re.search(r"to the true place\n(\d+) m", verdict).group(1)) < 36
     cards = page.locator("#candidates .cv-card").count()
     assert cards > 1
     assert frame(page).locator(".cv-pin").count() == cards
@@ -165,7 +165,7 @@ NOTE_WHAT_IS_SHOWN = """() => {
 
 @contextmanager
 def held_back(page, addresses: str) -> Iterator[list]:
-    """What is asked for at such addresses waits meanwhile, and comes when this ends."""
+    """Requests of such addresses wait meanwhile, and are answered when this ends."""
     held = []
 
     def hold(route) -> None:
@@ -211,7 +211,7 @@ HOLD_ENDS = """() => {
                 controller.enqueue(chunk);
                 return;
             }
-            controller.enqueue(chunk.slice(0, end));  // what came with it is told at once
+            controller.enqueue(chunk.slice(0, end));  // what came with it is passed on at once
             window.held = true;
             await release;
             controller.enqueue(chunk.slice(end));
@@ -227,7 +227,7 @@ HOLD_ENDS = """() => {
 
 
 def test_what_is_chosen_while_a_stream_ends_is_not_lost(page):
-    """That the stream of an answer has ended is told late; whatever is clicked meanwhile counts."""
+    """The end of an answer's stream is noticed late; whatever is clicked meanwhile counts."""
     page.evaluate(HOLD_ENDS)
     choose_example(page)
     page.wait_for_function("window.held")
@@ -464,25 +464,25 @@ def test_the_shipped_town_answers(browser, shipped, example):
 def test_the_proxy_would_hear_of_another_host(browser, town):
     with opened(browser, town.url) as page:
         page.evaluate("fetch('http://fonts.example.com/face.css').catch(() => null)")
-        until(page, lambda: "fonts.example.com" in town.hosts_asked)
-    town.asked[:] = [line for line in town.asked if "example.com" not in line]
+        until(page, lambda: "fonts.example.com" in town.hosts_requested)
+    town.requested[:] = [line for line in town.requested if "example.com" not in line]
 
 
 def test_nothing_asks_another_host(browser, town):
     """Last in the file, so that the proxy has heard everything that the tests before it did."""
-    asked: list[str] = []
+    requested: list[str] = []
     with opened(browser, town.url) as page:
-        page.context.on("request", lambda request: asked.append(request.url))
+        page.context.on("request", lambda request: requested.append(request.url))
         page.reload()
         page.wait_for_selector("#locate")
         choose_example(page)
         open_explanation(page)
         inside = [f.evaluate("performance.getEntriesByType('resource').map(e => e.name)")
                   for f in page.frames]  # fmt: skip
-    addresses = [*asked, *(name for names in inside for name in names)]
+    addresses = [*requested, *(name for names in inside for name in names)]
     assert any("leaflet.js" in address for address in addresses)
     hosts = {
         urlparse(a).netloc for a in addresses if not a.startswith(("data:", "blob:", "about:"))
     }
     assert hosts == {urlparse(town.url).netloc}
-    assert town.hosts_asked == set()
+    assert town.hosts_requested == set()
