@@ -1,4 +1,4 @@
-"""Two endpoints for programs, beside the page and without its pictures: /locate and /explain."""
+"""Two endpoints for programs, without the page's pictures: /locate and /explain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from app import handlers
-from app.handlers import Ask, Page
+from app.handlers import LocateRequest, Page
 from app.photo_input import photo_input
 from core.errors import SettingError
 from core.explain.pair import Explanation
@@ -21,9 +21,9 @@ Record = dict[str, Any]
 
 
 def build_api(page: Page) -> None:
-    """Declare the endpoints; must be called inside a gr.Blocks. Nothing of it is seen."""
+    """Declare the endpoints, invisible on the page; must be called inside a gr.Blocks."""
     with gr.Group(visible=False):
-        asked: list[Any] = [
+        inputs: list[Any] = [
             photo_input(label="photo"),
             gr.Number(None, label="fov_deg"),
             gr.Number(None, label="heading_deg"),
@@ -34,8 +34,8 @@ def build_api(page: Page) -> None:
         rank = gr.Number(1, label="rank", precision=0)
         answer = gr.JSON(label="answer")
         gr.Button("locate").click(
-            handlers.spoken(partial(locate_record, page)),
-            asked,
+            handlers.as_message(partial(locate_record, page)),
+            inputs,
             answer,
             api_name="locate",
             api_description="Candidate places of an uploaded street photo (a web address is "
@@ -43,8 +43,8 @@ def build_api(page: Page) -> None:
             concurrency_id="model",
         )
         gr.Button("explain").click(
-            handlers.spoken(partial(explain_record, page)),
-            [*asked, rank],
+            handlers.as_message(partial(explain_record, page)),
+            [*inputs, rank],
             answer,
             api_name="explain",
             api_description="Cross-view attention and contribution factors of one candidate.",
@@ -61,11 +61,12 @@ def locate_record(
     near_lon_deg: float | None = None,
     near_radius_m: float | None = None,
 ) -> Record:
-    """The object that ``python -m core locate --json`` prints for the same photo, but that the
-    photo is named by its file name: the folder is the server's own.
+    """The object that ``python -m core locate --json`` prints for the same photo.
+
+    Only the photo's file name is given, since its folder is the server's own.
     """
     near = _near(near_lat_deg, near_lon_deg, near_radius_m)
-    answer = handlers.locate(page, photo, None, Ask(fov_deg, heading_deg, near))
+    answer = handlers.locate(page, photo, None, LocateRequest(fov_deg, heading_deg, near))
     return prediction_record(answer.prediction)
 
 
@@ -84,13 +85,13 @@ def explain_record(
     The tile's sectors lie around ``lat_deg``, ``lon_deg``: where the camera stood.
     """
     near = _near(near_lat_deg, near_lon_deg, near_radius_m)
-    answer = handlers.locate(page, photo, None, Ask(fov_deg, heading_deg, near))
+    answer = handlers.locate(page, photo, None, LocateRequest(fov_deg, heading_deg, near))
     candidate = answer.candidate(rank)
     pair = handlers.explain(page, answer, rank)
     if candidate is None or pair is None:
         raise SettingError(
             f"Rank: got {rank}, expected 1 to {len(answer.prediction.candidates)}. "
-            "Ask for one of the candidates that /locate lists."
+            "Choose one of the candidates that /locate lists."
         )
     return {
         "photo": answer.prediction.photo,

@@ -1,6 +1,6 @@
-"""How one explanation is drawn: which patch is lit, what is painted over photo and tile, in words.
+"""Draw one explanation: the chosen patch, the colours over photo and tile, and a sentence.
 
-The models see a canvas of 128 rows; people are shown the same canvas four times as fine.
+The models see a canvas of 128 rows; people see the same canvas at four times the resolution.
 """
 
 from __future__ import annotations
@@ -12,12 +12,20 @@ from PIL import Image
 
 from app import text
 from core.arrays import UInt8Array
-from core.explain import figures as viz
+from core.explain import figures
 from core.explain.pair import Explanation, ground_patch_at, sector_at
 from core.photos.opening import Photo, canvas_of
 from core.polar import sector_map
 
-__all__ = ["Drawing", "Lit", "Pair", "clicked_patch", "draw", "first_patch", "sharp_canvas"]
+__all__ = [
+    "Drawing",
+    "ExplainedPair",
+    "Lit",
+    "clicked_patch",
+    "draw",
+    "first_patch",
+    "sharp_canvas",
+]
 
 GROUND_HEIGHT, AERIAL_SIDE = 512, 640
 """Pixels at which canvas and tile are drawn."""
@@ -25,9 +33,10 @@ UNSEEN_COLOUR = (44, 52, 60)
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An explanation and the two pictures to draw it on: ``ground`` uint8 (512, 64 n, 3), ``aerial``
-    uint8 (S, S, 3).
+class ExplainedPair:
+    """An explanation and the two pictures to draw it on.
+
+    ``ground``: uint8 (512, 64 n, 3); ``aerial``: uint8 (S, S, 3), north up.
     """
 
     explanation: Explanation
@@ -36,7 +45,7 @@ class Pair:
 
 
 def sharp_canvas(photo: Photo) -> UInt8Array:
-    """A photo's canvas for the eye, uint8 (512, 64 n, 3); dark where the photo shows nothing."""
+    """A photo's canvas to look at, uint8 (512, 64 n, 3); dark where the photo shows nothing."""
     canvas = canvas_of(photo, size=(GROUND_HEIGHT, 4 * GROUND_HEIGHT))
     return np.where(canvas.mask[..., None], canvas.image, UNSEEN_COLOUR).astype(np.uint8)
 
@@ -59,7 +68,7 @@ class Drawing:
 
 
 def first_patch(explanation: Explanation) -> Lit:
-    """The part of the photo that contributes most: what is lit before anybody clicks."""
+    """The patch of the photo with the largest contribution factor: the choice before any click."""
     rows, columns = explanation.ground_grid
     height, width = explanation.mask.shape
     blocks = explanation.mask.reshape(rows, height // rows, columns, width // columns)
@@ -67,9 +76,10 @@ def first_patch(explanation: Explanation) -> Lit:
     return Lit("ground", int(np.argmax(np.where(seen, explanation.phi_ground, -1.0))))
 
 
-def clicked_patch(pair: Pair, view: str, x: float, y: float) -> Lit | None:
-    """The patch under a click at pixel (x right, y down) of the picture that ``draw`` made; None
-    off the grid.
+def clicked_patch(pair: ExplainedPair, view: str, x: float, y: float) -> Lit | None:
+    """The patch under a click at pixel (x right, y down) of a picture made by ``draw``.
+
+    None outside the grid.
     """
     if view == "ground":
         bins = pair.explanation.ground_grid[1]
@@ -78,7 +88,7 @@ def clicked_patch(pair: Pair, view: str, x: float, y: float) -> Lit | None:
     return None if sector is None else Lit("aerial", sector)
 
 
-def draw(pair: Pair, lit: Lit | None, factors: bool, opacity: float) -> Drawing:
+def draw(pair: ExplainedPair, lit: Lit | None, factors: bool, opacity: float) -> Drawing:
     """Paint an explanation over its two pictures.
 
     Args:
@@ -89,12 +99,12 @@ def draw(pair: Pair, lit: Lit | None, factors: bool, opacity: float) -> Drawing:
     """
     explanation, ground = pair.explanation, pair.ground
     aerial = np.asarray(Image.fromarray(pair.aerial).resize(2 * (AERIAL_SIDE,)))
-    patches = viz.canvas_regions(explanation.ground_grid, ground.shape[:2])
+    patches = figures.canvas_regions(explanation.ground_grid, ground.shape[:2])
     sectors = sector_map(AERIAL_SIDE, explanation.rotation)
     if factors:
         return Drawing(
-            viz.contribution_overlay(ground, patches, explanation.phi_ground, opacity),
-            viz.contribution_overlay(aerial, sectors, explanation.phi_aerial, opacity),
+            figures.contribution_overlay(ground, patches, explanation.phi_ground, opacity),
+            figures.contribution_overlay(aerial, sectors, explanation.phi_aerial, opacity),
             text.FACTORS_WORDS,
         )
     pictures = {"ground": Image.fromarray(ground), "aerial": Image.fromarray(aerial)}
@@ -102,17 +112,17 @@ def draw(pair: Pair, lit: Lit | None, factors: bool, opacity: float) -> Drawing:
         return Drawing(pictures["ground"], pictures["aerial"], text.ATTENTION_IDLE)
     if lit.view == "ground":
         regions, attention = patches, explanation.ground_to_aerial[lit.region]
-        pictures["aerial"] = viz.attention_overlay(aerial, sectors, attention, opacity)
+        pictures["aerial"] = figures.attention_overlay(aerial, sectors, attention, opacity)
     else:
         regions, attention = sectors, explanation.aerial_to_ground[lit.region]
-        pictures["ground"] = viz.attention_overlay(ground, patches, attention, opacity)
-    pictures[lit.view] = viz.outline(pictures[lit.view], regions, lit.region, width=3)
+        pictures["ground"] = figures.attention_overlay(ground, patches, attention, opacity)
+    pictures[lit.view] = figures.outline(pictures[lit.view], regions, lit.region, width=3)
     words = text.lit_patch(lit.view, _bearing(explanation, lit), float(attention.max()))
     return Drawing(pictures["ground"], pictures["aerial"], words)
 
 
 def _bearing(explanation: Explanation, lit: Lit) -> float:
-    """Compass bearing in degrees of a patch's middle, as the chosen candidate lays the photo."""
+    """Compass bearing in degrees of a patch's middle, at the candidate's azimuth shift."""
     columns = explanation.ground_grid[1] if lit.view == "ground" else explanation.aerial_grid[1]
     column = lit.region % columns
     step = 360.0 / explanation.aerial_grid[1]

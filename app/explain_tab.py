@@ -1,4 +1,4 @@
-"""The Explain tab: photo and chosen tile side by side, and what each looked at in the other."""
+"""The Explain tab: photo and chosen tile side by side, with the attention between them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app import fragments, handlers, text
-from app.drawings import Lit, Pair, clicked_patch, draw, first_patch
+from app.drawings import ExplainedPair, Lit, clicked_patch, draw, first_patch
 from app.handlers import Answer, Page
 from app.locate_tab import GENTLE, LocateTab
 
@@ -47,7 +47,7 @@ def build_explain_tab(page: Page, tab: gr.Tab, locate_tab: LocateTab) -> None:
     drawn = [ground, aerial, words, legend]
     settings = [mode, opacity]
     whole: dict[str, Any] = {
-        "fn": handlers.spoken(partial(_explain, page)),
+        "fn": handlers.as_message(partial(_explain, page)),
         "inputs": [locate_tab.photo, locate_tab.answer, locate_tab.selected, *settings],
         "outputs": [pair, lit, place, *drawn],
         "api_visibility": "private",
@@ -61,7 +61,7 @@ def build_explain_tab(page: Page, tab: gr.Tab, locate_tab: LocateTab) -> None:
     ).then(**whole)
     for picture, view in ((ground, "ground"), (aerial, "aerial")):
         picture.select(
-            handlers.spoken(_click_handler(view)),
+            handlers.as_message(_click_handler(view)),
             [pair, lit, *settings],
             [lit, mode, *drawn],
             trigger_mode="always_last",
@@ -69,7 +69,7 @@ def build_explain_tab(page: Page, tab: gr.Tab, locate_tab: LocateTab) -> None:
         )
     for change in (mode.input, opacity.input):
         change(
-            handlers.spoken(_draw),
+            handlers.as_message(_draw),
             [pair, lit, *settings],
             drawn,
             trigger_mode="always_last",
@@ -115,12 +115,13 @@ def _rank_of(value: str) -> int:
 
 
 def _click_handler(view: str) -> Callable[..., tuple[Any, ...]]:
-    """What a click on the picture of one view does. A closure, not a partial: Gradio finds the
-    event by its type hint, which a partial hides.
+    """A handler of clicks on the picture of one view.
+
+    A closure, not a partial: Gradio finds the event by its type hint, which a partial hides.
     """
 
     def clicked(
-        pair: Pair | None,
+        pair: ExplainedPair | None,
         lit: Lit | None,
         mode: str,
         opacity: float,
@@ -130,14 +131,14 @@ def _click_handler(view: str) -> Callable[..., tuple[Any, ...]]:
             return lit, mode, *_draw(None, None, mode, opacity)
         x, y = event.index
         lit = clicked_patch(pair, view, x, y) or lit
-        # A click asks for attention, so it also leaves the contribution view.
+        # A click shows attention, so it also leaves the contribution view.
         return lit, text.EXPLAIN_ATTENTION, *_draw(pair, lit, text.EXPLAIN_ATTENTION, opacity)
 
     return clicked
 
 
 def _draw(
-    pair: Pair | None, lit: Lit | None, mode: str, opacity: float
+    pair: ExplainedPair | None, lit: Lit | None, mode: str, opacity: float
 ) -> tuple[Picture, Picture, str, str]:
     if pair is None:
         return None, None, fragments.explained(text.EXPLAIN_WAITING), ""

@@ -57,7 +57,7 @@ def chip(label: str, value: str, kind: str = "") -> str:
 
 
 def waiting(title: str = text.WAITING, more: str = text.WAITING_MORE) -> str:
-    """What stands in the verdict's place before there is one."""
+    """What stands in the verdict's place before there is an answer."""
     return (
         f'<div class="cv-verdict cv-idle"><h2>{esc(title)}</h2>'
         f'<p class="cv-lead">{esc(more)}</p></div>'
@@ -72,8 +72,8 @@ def verdict(
 ) -> str:
     """The answer in words, and what it rests on: each thing said as what it is.
 
-    ``compass_deg``, ``near``: what the visitor told the program; ``error_m``: distance of the
-    first place to the truth, where that is known and shown.
+    ``compass_deg``, ``near``: set by the visitor; ``error_m``: distance of the first place to the
+    truth, if that is known and shown.
     """
     level = "cv-sure" if prediction.confident else "cv-unsure"
     lead = (
@@ -192,7 +192,7 @@ def legend(has_cells: bool, has_near: bool, has_truth: bool, has_candidates: boo
 
 
 def example_strip(addresses: Sequence[tuple[str, str]]) -> str:
-    """Buttons with a picture each. ``addresses``: address and spoken name of every example."""
+    """Buttons with a picture each. ``addresses``: address and readable name of every example."""
     buttons = "".join(
         f'<button type="button" class="cv-example" data-index="{i}" aria-label="Example: {esc(name)}" '
         f'title="{esc(name)}"><img alt="" loading="lazy" src="{esc(url)}"></button>'
@@ -212,7 +212,7 @@ def masthead(places: int, is_rendered: bool) -> str:
 
 
 def explained(words: str, explanation: Explanation | None = None) -> str:
-    """The sentence over the two pictures of the Explain tab, with the pair's own figures."""
+    """The sentence over the two pictures of the Explain tab, with the pair's headings and score."""
     chips = ""
     if explanation is not None:
         chips = chip("camera looks", text.compass(explanation.heading_deg))

@@ -1,7 +1,7 @@
 """What happens when a visitor does something: plain functions, results in, HTML and pictures out.
 
-The only place where a CoreError becomes a message on the page (gr.Error); anything else that goes
-wrong is logged for the operator and told to the visitor in one sentence, without a traceback.
+The only place where a CoreError becomes a message on the page (gr.Error). Any other failure is
+logged for the operator, and the visitor sees one general sentence without a traceback.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import gradio as gr
 import numpy as np
 
 from app import fragments, text
-from app.drawings import Pair, sharp_canvas
+from app.drawings import ExplainedPair, sharp_canvas
 from app.map_view import BaseMap, Cells, MapScene, build_document, frame_html
 from app.privacy import strip_place
 from app.uploads import is_upload, upload_folder
@@ -32,33 +32,37 @@ from core.records import Candidate, Place, Prediction, SearchArea
 __all__ = [
     "DOWNLOADS",
     "Answer",
-    "Ask",
-    "Note",
+    "LocateRequest",
     "Page",
+    "UploadedPhoto",
     "answer_to",
     "area_record",
+    "as_message",
     "explain",
     "is_rendered",
     "locate",
     "read_photo",
     "search_area",
     "show",
-    "spoken",
     "write_files",
 ]
 
 log = logging.getLogger("crossview.page")
 TOP_K = 10
 SHADED = 100
-"""Places asked for, the best TOP_K of which are listed and the others only shaded."""
+"""Candidates requested: the best TOP_K are listed, the others only shaded on the map."""
 DOWNLOADS = {"geojson": "↓ GeoJSON", "csv": "↓ CSV", "gpkg": "↓ GeoPackage"}
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Note:
-    """What the program remembers of a visitor's photo. ``place``: what the file claims."""
+class UploadedPhoto:
+    """A visitor's photo as it was read. ``place``: where its file says it was taken, None if it does not.
+
+    ``path``: of the file; ``heading_deg``: compass of the file; ``facts``: HTML for the page;
+    ``is_example``: one of the page's own photos, whose true place may be shown.
+    """
 
     path: str
     place: Place | None
@@ -69,8 +73,8 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What a visitor tells beside the photo; None where unknown."""
+class LocateRequest:
+    """What a visitor sets beside the photo; None where unknown."""
 
     fov_deg: float | None = None
     heading_deg: float | None = None
@@ -79,10 +83,10 @@ class Ask:
 
 @dataclass(frozen=True)
 class Answer:
-    """A prediction, with what was asked, kept in the visitor's session."""
+    """A prediction with its photo and request, kept in the visitor's session."""
 
-    note: Note
-    ask: Ask
+    uploaded: UploadedPhoto
+    request: LocateRequest
     prediction: Prediction
     places: tuple[Candidate, ...] = ()
     """More places than are listed, for the shading of the map."""
@@ -120,34 +124,37 @@ def is_rendered(page: Page) -> bool:
     return abs(origin.lat_deg) < 0.05 and abs(origin.lon_deg) < 0.05
 
 
-def spoken(function: Callable[P, T]) -> Callable[P, T]:
-    """Turn a CoreError into its sentence on the page, and anything unforeseen into a calm one."""
+def as_message(function: Callable[P, T]) -> Callable[P, T]:
+    """Wrap a handler: its CoreError becomes a sentence on the page.
+
+    Any other exception is logged and becomes one general sentence, without a traceback.
+    """
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
         except CoreError as error:
-            raise _told(fragments.esc(error)) from error
+            raise _page_error(fragments.esc(error)) from error
         except gr.Error:
             raise
         except Exception as error:
             log.exception("unforeseen failure in %s", getattr(function, "__name__", "a handler"))
-            raise _told(text.UNFORESEEN) from error
+            raise _page_error(text.UNFORESEEN) from error
 
     return wrapper
 
 
-def _told(sentence: str) -> gr.Error:
-    # Without its own traceback in the log: a visitor's mistake is no failure of the server.
+def _page_error(sentence: str) -> gr.Error:
+    # No traceback in the log: a visitor's mistake is no failure of the server.
     return gr.Error(sentence, title=text.ERROR_TITLE, duration=20, print_exception=False)
 
 
-def read_photo(page: Page, path: str | None) -> Note | None:
-    """Open a photo, note what its file says, and take its place out of an uploaded file.
+def read_photo(page: Page, path: str | None) -> UploadedPhoto | None:
+    """Open a photo, read its metadata, and remove the place from an uploaded file.
 
-    An upload that is no usable picture is not kept: nobody can say what it tells. Raises PhotoError
-    then; None for no photo.
+    None for no photo. An upload that is no usable picture is deleted, since its metadata cannot be
+    removed; PhotoError is raised then.
     """
     if not path:
         return None
@@ -156,7 +163,7 @@ def read_photo(page: Page, path: str | None) -> Note | None:
     size = (photo.image.shape[1], photo.image.shape[0])
     own_place = photo.place is not None and not is_example
     facts = fragments.facts(photo.fov_deg, photo.fov_source, size, photo.heading_deg, own_place)
-    return Note(path, photo.place, photo.heading_deg, photo.fov_deg, facts, is_example)
+    return UploadedPhoto(path, photo.place, photo.heading_deg, photo.fov_deg, facts, is_example)
 
 
 def _opened_upload(path: Path) -> Photo:
@@ -171,7 +178,7 @@ def _opened_upload(path: Path) -> Photo:
 
 
 def _require_kept(path: Path) -> None:
-    """Raises PhotoError where an upload was refused before, or has expired."""
+    """Raise PhotoError if an upload was refused before, or has expired."""
     if not path.exists():
         raise PhotoError(text.not_kept(path.name))
 
@@ -179,7 +186,7 @@ def _require_kept(path: Path) -> None:
 def search_area(
     wanted: bool, centre: Place | None, radius_m: float, own_place: Place | None = None
 ) -> SearchArea | None:
-    """The circle to search in, or None for everywhere; ``own_place`` is the photo's, if asked for.
+    """The circle to search in, or None for everywhere. ``own_place``: the photo's, if it is to be used.
 
     Raises SettingError where a circle is wanted but has no centre.
     """
@@ -200,28 +207,34 @@ def area_record(area: SearchArea) -> dict[str, float]:
     }
 
 
-def locate(page: Page, path: str | None, note: Note | None, ask: Ask) -> Answer:
+def locate(
+    page: Page, path: str | None, uploaded: UploadedPhoto | None, request: LocateRequest
+) -> Answer:
     """Find the candidate places of a photo. Raises CoreError with a sentence for the visitor."""
     if not path:
         raise PhotoError(text.NO_PHOTO)
-    if note is None or note.path != path:
-        note = read_photo(page, path)
-        assert note is not None
+    if uploaded is None or uploaded.path != path:
+        uploaded = read_photo(page, path)
+        assert uploaded is not None
     _require_kept(Path(path))
     found = page.localizer.locate(
-        path, fov_deg=ask.fov_deg, heading_deg=ask.heading_deg, near=ask.near, top_k=SHADED
+        path,
+        fov_deg=request.fov_deg,
+        heading_deg=request.heading_deg,
+        near=request.near,
+        top_k=SHADED,
     )
     prediction = replace(found, candidates=found.candidates[:TOP_K])
-    return Answer(note, ask, prediction, found.candidates)
+    return Answer(uploaded, request, prediction, found.candidates)
 
 
 def answer_to(photo: str | None, answer: Answer | None) -> Answer | None:
-    """The answer, if it is one to this photo; None for that to another, which came too late."""
-    return answer if answer is not None and answer.note.path == photo else None
+    """The answer if it belongs to this photo; None if the photo was replaced meanwhile."""
+    return answer if answer is not None and answer.uploaded.path == photo else None
 
 
 def write_files(answer: Answer | None) -> list[Any]:
-    """The answer as files to take along, one per entry of DOWNLOADS, as download button updates."""
+    """Write the answer's files, one per entry of DOWNLOADS; returns updates of the download buttons."""
     if answer is None or not answer.prediction.candidates:
         return [gr.update(interactive=False)] * len(DOWNLOADS)
     folder = Path(tempfile.mkdtemp(dir=upload_folder()))
@@ -244,7 +257,7 @@ def show(
 ) -> tuple[str, str, str, str]:
     """Verdict, map, legend and cards as HTML, of an answer or of none yet."""
     truth = _truth(answer, show_own_place)
-    place = answer.note.place if answer is not None and truth else None
+    place = answer.uploaded.place if answer is not None and truth else None
     prediction = answer.prediction if answer is not None else None
     scene = MapScene(
         base=page.base,
@@ -255,9 +268,11 @@ def show(
         cells=_cells(answer),
         near=near,
         truth=place,
-        truth_heading_deg=answer.note.heading_deg if answer is not None and truth else None,
+        truth_heading_deg=answer.uploaded.heading_deg if answer is not None and truth else None,
         picking=picking,
-        words={"truth": text.TRUTH if answer and answer.note.is_example else text.CLAIMED_PLACE},
+        words={
+            "truth": text.TRUTH if answer and answer.uploaded.is_example else text.CLAIMED_PLACE
+        },
     )
     frame = frame_html(build_document(scene), text.MAP_TITLE)
     legend = fragments.legend(
@@ -270,13 +285,13 @@ def show(
         return fragments.waiting(), frame, legend, ""
     first = prediction.candidates[0].camera if prediction.candidates else None
     error = distance_m(place, first) if place is not None and first is not None else None
-    verdict = fragments.verdict(prediction, answer.ask.heading_deg, answer.ask.near, error)
+    verdict = fragments.verdict(prediction, answer.request.heading_deg, answer.request.near, error)
     return verdict, frame, legend, fragments.cards(prediction.candidates, selected, page.thumbnail)
 
 
 def _truth(answer: Answer | None, show_own_place: bool) -> bool:
-    """Whether the photo's own place may be shown: for an example, or where the visitor asked."""
-    return answer is not None and (answer.note.is_example or show_own_place)
+    """Whether the photo's own place may be shown: for an example, or if the visitor wants it."""
+    return answer is not None and (answer.uploaded.is_example or show_own_place)
 
 
 def _cells(answer: Answer | None) -> Cells | None:
@@ -294,13 +309,13 @@ def _cells(answer: Answer | None) -> Cells | None:
     )
 
 
-def explain(page: Page, answer: Answer | None, rank: int | None) -> Pair | None:
-    """What matched what between the answered photo and one candidate; None without either."""
+def explain(page: Page, answer: Answer | None, rank: int | None) -> ExplainedPair | None:
+    """Let the teacher explain the answered photo and one candidate; None without either."""
     candidate = answer.candidate(rank) if answer is not None else None
     if answer is None or candidate is None:
         return None
-    photo, _ = page.localizer.view(answer.note.path, answer.ask.fov_deg)
+    photo, _ = page.localizer.view(answer.uploaded.path, answer.request.fov_deg)
     explanation = page.localizer.explain(
         photo, candidate.row, candidate.azimuth_shift, camera=candidate.camera
     )
-    return Pair(explanation, sharp_canvas(photo), explanation.tile)
+    return ExplainedPair(explanation, sharp_canvas(photo), explanation.tile)

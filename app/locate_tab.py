@@ -1,4 +1,4 @@
-"""The Locate tab: photo and what is known of it on the left, the answer and its map on the right."""
+"""The Locate tab: the photo and its settings on the left, the answer and its map on the right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app import fragments, handlers, text
-from app.handlers import Answer, Ask, Note, Page
+from app.handlers import Answer, LocateRequest, Page, UploadedPhoto
 from app.map_view import file_url
 from app.photo_input import photo_input
 from core.errors import CoreError
@@ -27,8 +27,8 @@ CARD_EVENTS = (
 EXAMPLE_EVENTS = (
     "crossviewPage.attachButtons(element, '.cv-example', 'index', (data) => trigger('pick', data));"
 )
-# An answer comes when it comes, and the photo may be another by then. Only the browser knows which
-# it shows at that moment, so it is the browser that shows an answer, or lets it lie.
+# The photo may have been replaced before its answer arrives. Only the browser knows which photo it
+# shows at that moment, so the browser decides whether to show the answer or to drop it.
 IS_ANSWERED = "photo && arrived && photo.path === arrived.photo"
 UNCHANGED = f"Array({5 + len(handlers.DOWNLOADS)}).fill({{__type__: 'update'}})"
 SHOW_ANSWER = f"(photo, arrived) => {IS_ANSWERED} ? arrived.shown : {UNCHANGED}"
@@ -41,8 +41,8 @@ SHOW_NEAR = "(near, picking) => { crossviewPage.showNear(near, picking); }"
 GENTLE: dict[str, Any] = {
     "api_visibility": "private",
     "show_progress": "hidden",
-    # Answered in its own reply, not in the stream of the queue: Gradio's browser side loses an event
-    # that it asks for while the stream of the one before is being closed, and these follow closely.
+    # Answered in its own reply, not in the queue's stream: Gradio's browser side loses an event that
+    # starts while the stream of the event before is being closed, and these follow closely.
     "queue": False,
 }
 
@@ -92,7 +92,7 @@ class _Results:
 class _Memory:
     """What the page remembers for one visitor."""
 
-    note: gr.State
+    uploaded: gr.State
     answer: gr.State
     selected: gr.State
     centre: gr.State
@@ -181,9 +181,9 @@ def _build_results(page: Page) -> _Results:
 def _connect_controls(page: Page, controls: _Controls, results: _Results, memory: _Memory) -> None:
     """Whatever changes before Locate is pressed: the photo, and what is known of it."""
     controls.photo.change(
-        handlers.spoken(partial(_photo_changed, page)),
+        handlers.as_message(partial(_photo_changed, page)),
         controls.photo,
-        [memory.note, controls.facts, controls.own_place, controls.heading, controls.fov],
+        [memory.uploaded, controls.facts, controls.own_place, controls.heading, controls.fov],
         **GENTLE,
     )
     for mode, hidden, shown in (
@@ -191,13 +191,11 @@ def _connect_controls(page: Page, controls: _Controls, results: _Results, memory
         (controls.heading_mode, text.HEADING_UNKNOWN, controls.heading),
     ):
         mode.change(partial(_shown_unless, hidden), mode, shown, **GENTLE)
-    for asks_for_circle in (controls.near_on.change, controls.own_place.change):
-        asks_for_circle(
-            _radius_shown, [controls.near_on, controls.own_place], controls.radius, **GENTLE
-        )
+    for change in (controls.near_on.change, controls.own_place.change):
+        change(_radius_shown, [controls.near_on, controls.own_place], controls.radius, **GENTLE)
     # A circle is drawn by the map's own script, so that the view stays where the visitor moved it.
     circle = gr.JSON(None, visible="hidden", elem_id="circle")
-    known = [controls.near_on, memory.centre, controls.radius, controls.own_place, memory.note]
+    known = [controls.near_on, memory.centre, controls.radius, controls.own_place, memory.uploaded]
     results.map.aim(_aimed, None, memory.centre, **GENTLE).then(
         _circle, known, circle, **GENTLE
     ).then(None, [circle, controls.near_on], js=SHOW_NEAR, **GENTLE)
@@ -211,7 +209,7 @@ def _connect_answer(page: Page, controls: _Controls, results: _Results, memory: 
     """Locate, by the button or by choosing an example; then what can be taken along."""
     known: set[Any] = {
         controls.photo, controls.fov_mode, controls.fov, controls.heading_mode, controls.heading,
-        controls.near_on, controls.radius, controls.own_place, memory.note, memory.centre,
+        controls.near_on, controls.radius, controls.own_place, memory.uploaded, memory.centre,
     }  # fmt: skip
     arrived = gr.JSON(None, visible="hidden", elem_id="arrived")
     blank = gr.JSON(_blank(page), visible="hidden", elem_id="blank")
@@ -233,7 +231,7 @@ def _connect_answer(page: Page, controls: _Controls, results: _Results, memory: 
     )
     for trigger in (controls.locate.click, picked.success):
         answered = trigger(
-            handlers.spoken(run),
+            handlers.as_message(run),
             known,
             [memory.answer, memory.selected, arrived],
             api_visibility="private",
@@ -247,7 +245,10 @@ def _connect_answer(page: Page, controls: _Controls, results: _Results, memory: 
         shown = answered.success(None, about, results.shown, js=SHOW_ANSWER, **GENTLE)
         shown.success(None, about, js=AFTER_ANSWER, **GENTLE)
         shown.success(
-            handlers.spoken(_files), [controls.photo, memory.answer], [*results.downloads], **GENTLE
+            handlers.as_message(_files),
+            [controls.photo, memory.answer],
+            [*results.downloads],
+            **GENTLE,
         )
     controls.photo.change(
         None,
@@ -257,7 +258,7 @@ def _connect_answer(page: Page, controls: _Controls, results: _Results, memory: 
         **GENTLE,
     )
     redrawn = controls.own_place.input(
-        handlers.spoken(partial(_redraw, page)),
+        handlers.as_message(partial(_redraw, page)),
         [controls.photo, memory.answer, memory.selected, controls.own_place],
         arrived,
         **GENTLE,
@@ -266,20 +267,20 @@ def _connect_answer(page: Page, controls: _Controls, results: _Results, memory: 
 
 
 def _photo_changed(page: Page, path: str | None) -> tuple[Any, ...]:
-    """Note, facts, and the controls that depend on what the file says."""
+    """The photo as read, its facts, and the controls that depend on what the file says."""
     try:
-        note = handlers.read_photo(page, path)
+        uploaded = handlers.read_photo(page, path)
     except CoreError as error:
         sentence = f'<p class="cv-problem" role="alert">{fragments.esc(error)}</p>'
         return None, sentence, gr.update(visible=False, value=[]), gr.update(), gr.update()
-    if note is None:
+    if uploaded is None:
         return None, "", gr.update(visible=False, value=[]), gr.update(), gr.update()
-    asks = note.place is not None and not note.is_example
-    heading = (
-        gr.update() if note.heading_deg is None else gr.update(value=round(note.heading_deg) % 360)
-    )
-    own = gr.update(visible=asks, value=[])
-    return note, note.facts, own, heading, gr.update(value=min(max(round(note.fov_deg), 10), 360))
+    has_own_place = uploaded.place is not None and not uploaded.is_example
+    own = gr.update(visible=has_own_place, value=[])
+    compass_deg = uploaded.heading_deg
+    heading = gr.update() if compass_deg is None else gr.update(value=round(compass_deg) % 360)
+    fov = gr.update(value=min(max(round(uploaded.fov_deg), 10), 360))
+    return uploaded, uploaded.facts, own, heading, fov
 
 
 def _radius_shown(near_on: bool, own: list[str] | None) -> Any:
@@ -300,20 +301,28 @@ def _aimed(event: gr.EventData) -> Place:
 
 
 def _area(
-    near_on: bool, centre: Place | None, radius_m: float, own: list[str], note: Note | None
+    near_on: bool,
+    centre: Place | None,
+    radius_m: float,
+    own: list[str],
+    uploaded: UploadedPhoto | None,
 ) -> SearchArea | None:
-    own_place = note.place if note is not None and text.GPS_SEARCH in own else None
+    own_place = uploaded.place if uploaded is not None and text.GPS_SEARCH in own else None
     return handlers.search_area(
         near_on or own_place is not None, centre if near_on else None, radius_m, own_place
     )
 
 
 def _circle(
-    near_on: bool, centre: Place | None, radius_m: float, own: list[str], note: Note | None
+    near_on: bool,
+    centre: Place | None,
+    radius_m: float,
+    own: list[str],
+    uploaded: UploadedPhoto | None,
 ) -> dict[str, float] | None:
     """The circle to draw on the map, or None as long as it has no centre."""
     try:
-        area = _area(near_on, centre, radius_m, own, note)
+        area = _area(near_on, centre, radius_m, own, uploaded)
     except CoreError:
         return None
     return None if area is None else handlers.area_record(area)
@@ -322,21 +331,22 @@ def _circle(
 def _locate(
     page: Page, controls: _Controls, memory: _Memory, values: dict[Any, Any]
 ) -> tuple[Any, ...]:
-    path, note, own = values[controls.photo], values[memory.note], values[controls.own_place] or []
-    if note is None or note.path != str(path):
-        note, own = None, []  # what was said of another photo is not said of this one
+    path, uploaded = values[controls.photo], values[memory.uploaded]
+    own = values[controls.own_place] or []
+    if uploaded is None or uploaded.path != str(path):
+        uploaded, own = None, []  # settings of another photo do not apply to this one
     near_on = values[controls.near_on]
     by_hand = values[controls.fov_mode] == text.FOV_HAND
     compass = values[controls.heading_mode] == text.HEADING_COMPASS
-    ask = Ask(
+    request = LocateRequest(
         float(values[controls.fov]) if by_hand else None,
         float(values[controls.heading]) if compass else None,
-        _area(near_on, values[memory.centre], values[controls.radius], own, note),
+        _area(near_on, values[memory.centre], values[controls.radius], own, uploaded),
     )
-    answer = handlers.locate(page, path, note, ask)
-    pieces = handlers.show(page, answer, 1, ask.near, near_on, text.GPS_SHOW in own)
+    answer = handlers.locate(page, path, uploaded, request)
+    pieces = handlers.show(page, answer, 1, request.near, near_on, text.GPS_SHOW in own)
     found = bool(answer.prediction.candidates)
-    # The files of the last answer must not be taken for this one's, which are still to be written.
+    # This answer's files are not written yet, and the buttons still hold those of the last answer.
     return answer, 1 if found else None, _arrived(answer, pieces, gr.update(interactive=False))
 
 
@@ -344,12 +354,12 @@ def _arrived(answer: Answer, pieces: tuple[str, ...], download: dict[str, Any]) 
     """What the browser needs to show an answer: which photo it is about, and ``_Results.shown``."""
     after = gr.update(visible=bool(answer.prediction.candidates))
     downloads = [download] * len(handlers.DOWNLOADS)
-    return {"photo": answer.note.path, "shown": [*pieces, after, *downloads]}
+    return {"photo": answer.uploaded.path, "shown": [*pieces, after, *downloads]}
 
 
 def _blank(page: Page) -> dict[str, list[Any]]:
-    """What stands in an answer's place, in the order of ``_Results.shown``: without a photo (idle),
-    and with one (ready).
+    """What is shown before an answer, in the order of ``_Results.shown``: without a photo (idle), and
+    with one (ready).
     """
     idle, *pieces = handlers.show(page, None, None, None, False)
     downloads = [gr.update(interactive=False)] * len(handlers.DOWNLOADS)
@@ -368,5 +378,5 @@ def _redraw(
     answer = handlers.answer_to(photo, answer)
     if answer is None:
         return gr.skip()
-    shown = handlers.show(page, answer, selected, answer.ask.near, False, text.GPS_SHOW in own)
+    shown = handlers.show(page, answer, selected, answer.request.near, False, text.GPS_SHOW in own)
     return _arrived(answer, shown, gr.update())

@@ -1,7 +1,7 @@
-"""What a Prediction looks like on a map: one Folium document that asks no other host for anything.
+"""A Prediction on a map: one Folium document that loads nothing from another host.
 
-Folium loads its scripts from four hosts unless told otherwise, so the map class below names our
-own copies (assets/web). The document goes into a sandboxed frame; what happens inside it (a marker
+Folium loads its scripts from four hosts by default, so the map class below names our own copies
+(assets/web). The document goes into a sandboxed frame; what happens inside it (a marker
 clicked, a place pointed at) comes out as messages, sent by assets/web/map.js.
 """
 
@@ -30,11 +30,11 @@ __all__ = ["BaseMap", "Cells", "MapScene", "build_document", "file_url", "frame_
 WEB = Path(__file__).resolve().parent.parent / "assets" / "web"
 OVERVIEW_SIDE = 3072
 WEDGE_M = 70.0
-WORTH_A_LOOK = 0.03
-"""Share of probability from which on a second or third place is on the map from the beginning."""
+LIKELY_SHARE = 0.03
+"""Least probability at which the second and third place are inside the first view."""
 SQUARE = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
-_TURN = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-CIRCLE = np.stack([np.sin(_TURN), np.cos(_TURN)], axis=-1)
+_CIRCLE_RAD = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+CIRCLE = np.stack([np.sin(_CIRCLE_RAD), np.cos(_CIRCLE_RAD)], axis=-1)
 CELL_COLOURS = ("#ffe08a", "#ffb347", "#ff7a3d", "#e8384f", "#a5146b")
 """From unlikely to likely; every step darker than the one before, so that it also reads in grey."""
 
@@ -196,9 +196,9 @@ def _settings(scene: MapScene) -> dict[str, Any]:
 
 
 def _view(scene: MapScene) -> Corners:
-    """What to look at first: the places worth a look and the truth, or the whole of the imagery."""
-    worth = [c for c in scene.candidates[:3] if c.rank == 1 or c.probability >= WORTH_A_LOOK]
-    places = [c.camera for c in worth]
+    """The first view: the likely places and the truth, or the whole imagery without any."""
+    likely = [c for c in scene.candidates[:3] if c.rank == 1 or c.probability >= LIKELY_SHARE]
+    places = [c.camera for c in likely]
     if scene.truth is not None and places and scene.base.covers(scene.truth):
         places.append(scene.truth)
     if not places:

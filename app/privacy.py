@@ -1,9 +1,9 @@
-"""Take an uploaded photo's file down to its pixels and what tells how they were taken.
+"""Reduce an uploaded photo's file to its pixels and the metadata of the camera and its lens.
 
-Uploads lie in a cache whose files can be fetched by whoever knows their address. The photo's place
-stays in the visitor's own session; the file no longer tells it. There are too many corners that can
-hold a place (GPS, captions, makers' notes, further pictures, a film behind the last byte) to look
-for it: what core.photos.opening reads is kept, byte for byte, and all else goes.
+Uploads lie in a cache, where anyone who knows a file's address can fetch it. The photo's place stays
+in the visitor's own session and is removed from the file. A place can stand in many parts of a file
+(GPS, captions, makers' notes, further pictures, a film behind the last byte), so nothing is searched
+for: what core.photos.opening reads is kept, byte for byte, and everything else is removed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def strip_place(path: Path) -> bool:
     Pixels, colour profile, camera, orientation and GPano values stay as they are.
 
     Raises:
-        PhotoError: its parts cannot be told from one another.
+        PhotoError: the file is not well-formed, so its parts cannot be separated.
 
     """
     content = path.read_bytes()

@@ -1,8 +1,8 @@
-"""Only what a visitor uploaded is opened: never an address elsewhere, never another file here.
+"""Open only what a visitor uploaded: no web address, and no other file of this machine.
 
-Gradio fetches any web address that stands where a file could, in whatever field of whatever event,
-before the event's own function is asked; and its file route hands on what an address in its path
-answers. This page has no use for either.
+Gradio fetches any web address that stands where a file could, in every field of every event, before
+it calls the event's own function. Its file route also relays a web address in its path. This page
+needs neither, and refuses both.
 """
 
 from __future__ import annotations
@@ -105,5 +105,5 @@ def upload_folder() -> Path:
 
 
 def refusal() -> gr.Error:
-    """What a caller is told who names something else than an uploaded file."""
+    """The error for a caller who names anything but an uploaded file."""
     return gr.Error(text.NOT_UPLOADED, title=text.ERROR_TITLE, print_exception=False)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -31,6 +34,8 @@ hypothesis.settings.load_profile("crossview")
 TINY_SIDE_M = 192.0
 TINY_TILE_PX = 128
 MODEL_HASH = "0" * 64
+TWO_BRANCH = {"pooling": "azimuth", "ground_size": [64, 256], "aerial_size": [128, 128], "dim": 8}
+"""Config of the tiny models."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -154,3 +159,12 @@ def tiny_world(tmp_path_factory, tiny_raster) -> Path:
 @pytest.fixture(autouse=True)
 def _same_chance():
     torch.manual_seed(0)
+
+
+def in_a_loop(build: Callable[[], Any]) -> Any:
+    """What ``build`` returns; outside an event loop Gradio opens one of its own and leaves it."""
+
+    async def built() -> Any:
+        return build()
+
+    return asyncio.run(built())

@@ -15,6 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+SIZES = [
+    ("saig-s", "gap", 18_201_600),
+    ("saig-s", "smd", 19_256_848),
+    ("saig-d", "gap", 31_228_416),
+    ("saig-d", "smd", 32_283_664),
+    ("l2ltr", "cls", 195_909_248),
+]
+"""Model, pooling, parameters of two branches."""
+
 
 def fill(key: str, *shape: int) -> Tensor:
     """Doubles in [-1, 1) that depend on the key alone, row-major."""

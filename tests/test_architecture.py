@@ -1,4 +1,4 @@
-"""Who may import whom, and what importing may do: design.md section 2, read off the source.
+"""Who may import whom, and what importing may do, read off the source.
 
 Imports inside functions count too, unless a rule says otherwise: a lazy import is still a
 dependency. Run alone with ``pytest tests/test_architecture.py``.

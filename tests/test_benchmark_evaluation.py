@@ -24,7 +24,7 @@ from core.evaluation.benchmarks import aerial_input, describe_images, lineage
 from core.models import MODELS, build_model
 from tests import fake_benchmarks
 from tests.conftest import twin_branches
-from tests.test_convert import paired, thin, trained
+from tests.official_weights import paired, thin, trained
 
 __all__ = ["thin"]  # a fixture, used by its name
 

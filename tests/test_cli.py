@@ -67,7 +67,7 @@ def one_sentence(text: str) -> bool:
     return len(lines) == 1 and lines[0].startswith("error: ") and "Traceback" not in text
 
 
-def test_json_is_one_object_as_the_design_says(run, folder):
+def test_json_is_one_object(run, folder):
     code, out, err = run(folder / "photos" / f"row{ROW}.png", "--json", "--top-k", "3")
     assert code == 0
     assert err == ""

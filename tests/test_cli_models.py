@@ -19,7 +19,9 @@ from core.localization.calibration import Calibration
 from core.localization.localizer import teacher_beside
 from core.models import build_model
 from core.results.ablation import ablation_section
-from tests.test_explanations import ideal_truth, write_truth
+from core.results.reading import parse_report
+from core.results.reports import AblationReport
+from tests.towns import ideal_truth, write_truth
 
 TWO_BRANCH = {"pooling": "azimuth", "ground_size": [64, 256], "aerial_size": [128, 128], "dim": 8}
 FEW = ["--steps", "1", "--batch", "4", "--no-bfloat16"]
@@ -36,7 +38,7 @@ def models(tmp_path_factory, tiny_student, tiny_teacher) -> Path:
     return folder
 
 
-def test_evaluate_prints_the_object_of_the_design(models, tiny_world, capsys):
+def test_evaluate_prints_one_object(models, tiny_world, capsys):
     arguments = ["evaluate", str(models / "student"), "--data", str(tiny_world)]
     arguments += ["--teacher", str(models / "teacher"), "--queries", "6"]
     assert main([*arguments, "--json"]) == 0
@@ -245,7 +247,7 @@ def test_ablate_compares_fresh_pupils_of_one_teacher(models, tiny_world, tmp_pat
     config = load_state(tmp_path / "arms" / "seed-1" / "sskd+descriptors")[0]
     assert config["name"] == "convnet-xs"
     assert config["training"]["loop"]["sampling"]["noise"] == 0.5
-    text = ablation_section(report)
+    text = ablation_section(parse_report(AblationReport, report))
     assert "50% of the labels wrong" in text
     assert "| student: sskd+descriptors+ikf |" in text
 
@@ -262,7 +264,8 @@ def test_an_arm_is_its_mean_over_towns_and_its_spread_over_seeds():
         for fov in (360.0, 180.0, 90.0)
     ]
     told = {"steps": 5, "batch": 4, "seeds": 2, "noise": 0.0, "pupil": None}
-    text = ablation_section({**told, "command": "c", "date": "d", "machine": "m", "rows": rows})
+    origin = {"command": "c", "date": "d", "machine": "m"}
+    text = ablation_section(parse_report(AblationReport, {**told, **origin, "rows": rows}))
     assert "| student: alone | 30.0 ± 7.1 | 60.0 ± 14.1 |" in text
     assert "on a, b." in text
 

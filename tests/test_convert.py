@@ -25,70 +25,25 @@ from core.cli import main
 from core.convert.conversion import Given, convert_file, found_in, geometry_of
 from core.convert.official_files import Omitted, read_official
 from core.errors import CheckpointError, SettingError
-from core.models import MODELS, build_model
-from core.models.l2ltr import L2ltr, L2ltrConfig
+from core.models import build_model
 from core.models.pretrained import load_official, split_official
-from core.models.saig import Saig, SaigConfig
 from core.models.two_branch import TwoBranch
 from tests.canvases import tile_to_polar
+from tests.official_weights import (
+    DEPTHS,
+    EXTRA,
+    Archive,
+    branches,
+    paired,
+    thin_l2ltr,
+    thin_saig,
+    trained,
+)
 from tests.parity import fill, listed_keys, weights
-from tests.test_pretrained import Archive
 
 CVUSA = {"ground_size": (128, 512), "aerial_size": (256, 256)}
 VIGOR = {"ground_size": (320, 640), "aerial_size": (320, 320)}
-THIN = ((4, (2, 2)), (4, (2, 2)), (4, (1, 1)), (8, (2, 2)), (8, (1, 1)), (8, (2, 2)))
-DEPTHS = {"saig-s": 11, "saig-d": 22}
 ARGS = argparse.Namespace(lr=1e-4, sizes=(128, 512), data=["a"], best=np.float64(0.5))
-EXTRA = {"optimizer": {"state": {0: {"old_p": torch.ones(2)}}}, "epoch": 3, "best_acc": 0.5}
-
-
-def thin_saig(size: tuple[int, int], depth: int) -> Saig:
-    return Saig(SaigConfig(size, depth, 12, 3, THIN))
-
-
-def thin_l2ltr(size: tuple[int, int]) -> L2ltr:
-    """Published depth, but one residual unit for each of the stem's blocks: its width is fixed."""
-    return L2ltr(L2ltrConfig(size, width=24, heads=2, hidden=8, units=(1, 1, 1)))
-
-
-@pytest.fixture
-def thin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Published names and depths at a hundredth of the width: nearly every published key."""
-    for name, depth in DEPTHS.items():
-        build = lambda size, azimuth, depth=depth: thin_saig(size, depth)  # noqa: E731
-        monkeypatch.setitem(MODELS, name, build)
-    monkeypatch.setitem(MODELS, "l2ltr", lambda size, azimuth: thin_l2ltr(size))
-
-
-def trained(name: str, pooling: str, **geometry: Any) -> TwoBranch:
-    """A model whose every weight is random, batch statistics too."""
-    model = build_model(name, pooling, **geometry).eval()
-    with torch.no_grad():
-        for tensor in model.state_dict().values():
-            if tensor.is_floating_point():
-                tensor.uniform_(0.01, 0.2)
-    return model
-
-
-def branches(model: TwoBranch, backbone: str = "backbone.") -> tuple[dict[str, Tensor], ...]:
-    """The two branches under the authors' names."""
-    pairs = (
-        (model.ground_encoder, model.ground_pool),
-        (model.aerial_encoder, model.aerial_pool),
-    )
-    return tuple(
-        {
-            **{backbone + key: value for key, value in encoder.state_dict().items()},
-            **pool.state_dict(),
-        }
-        for encoder, pool in pairs
-    )
-
-
-def paired(model: TwoBranch) -> dict[str, Any]:
-    ground, aerial = branches(model)
-    state = {f"model_grd.{key}": value for key, value in ground.items()}
-    return {"model": state | {f"model_sat.{key}": value for key, value in aerial.items()}, **EXTRA}
 
 
 def separate(model: TwoBranch, wrapper: str = "", backbone: str = "backbone.") -> dict[str, Any]:
@@ -244,7 +199,7 @@ def test_googles_archive_becomes_a_start(tmp_path, capsys) -> None:
 
 
 def test_a_full_sized_file_gives_the_published_numbers(tmp_path) -> None:
-    """SAIG-S with SMD against the authors' own module: first five, last and probe of parity.md."""
+    """SAIG-S with SMD against the authors' own module: first five, last and probe."""
     shapes = {
         key: torch.empty(shape, device="meta")
         for key, (shape, _) in listed_keys("SAIG_S_SMD_cvusa").items()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from core.evaluation.rerank import combined
 from torch.nn import functional as F
 
 from core.errors import DataError
@@ -21,13 +22,12 @@ from core.evaluation.descriptors import (
 )
 from core.evaluation.fit import fit_calibration
 from core.evaluation.report import Setting, evaluate_town, settings_for
-from core.evaluation.rerank import combined
 from core.localization.calibration import ViewCalibration
 from core.models import build_model
 from core.models.geossk import GeoSSK
 from core.polar import BINS
 from core.results.pages import END, START, write_results
-from tests.test_sampling import telling_town
+from tests.towns import telling_town
 
 DIM = 4
 

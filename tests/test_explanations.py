@@ -31,20 +31,19 @@ from core.evaluation.explanations import (
     pointing_figures,
     strongest_error,
 )
-from core.explain.pair import sector_offsets_m
 from core.models.geossk import GeoSSK
-from core.polar import BIN_DEG, BINS, RINGS, rotated_back
+from core.polar import BIN_DEG, BINS, RINGS
 from core.results.explanations import explanation_section
 from core.results.pages import END, START, write_results
-from tests.test_evaluation import report as town_report
+from core.results.reading import parse_report
+from core.results.reports import ExplanationReport
+from tests.conftest import TWO_BRANCH
+from tests.towns import NAMES, SECTORS, ideal_truth, write_truth
 
-NAMES = ("sky", "road", "wall", "tree", "vehicle", "grass")
-SECTORS = sector_offsets_m(TILE_SIDE_M).astype(np.float64)
 ONE_ROW = {
     "queries": 1, "gallery": 1, "fov_deg": 360.0, "view": "crop", "heading": "known",
     "radius_m": None, "reranked": False, "within_25_m": 1.0, "chance_25_m": 0.1,
 }  # fmt: skip
-TWO_BRANCH = {"pooling": "azimuth", "ground_size": [64, 256], "aerial_size": [128, 128], "dim": 8}
 
 
 def looks_at(sector: np.ndarray, azimuth_shift: int = 0) -> Looks:
@@ -256,18 +255,6 @@ def ideal_town(count: int = 5) -> tuple[Town, PatchTruth]:
     return town, ideal_truth(town)
 
 
-def ideal_truth(town: Town) -> PatchTruth:
-    """The truth of cameras that see their own tile's polar view."""
-    turned = town.heading_deg / BIN_DEG
-    whole = np.rint(turned).astype(int)
-    sectors = SECTORS.reshape(RINGS, BINS, 2)
-    shifted = np.stack([np.roll(sectors, -turn, axis=1) for turn in whole])
-    content = rotated_back(shifted.reshape(len(whole), -1, 2), whole - turned)
-    places = content.reshape(shifted.shape) + town.places[:, None, None]
-    kinds = np.broadcast_to(np.array([3, 2, 5, 1], np.uint8)[None, :, None], places.shape[:3])
-    return PatchTruth(np.ascontiguousarray(kinds), places, NAMES)
-
-
 @pytest.mark.parametrize("bins", [32, 16, 5])
 def test_crops_carry_the_truth_of_their_own_patches(tiny_student, bins: int, monkeypatch) -> None:
     # Its cameras stand on places of the grid; this student could not tell where else.
@@ -377,17 +364,6 @@ def test_global_teachers_and_foreign_truth_are_refused(tiny_student) -> None:
         explain_town(town, fewer, GeometryTeacher(), tiny_student)  # type: ignore[arg-type]
 
 
-def write_truth(folder: Path, truth: PatchTruth, **changed: np.ndarray) -> None:
-    arrays = {
-        "class_id": truth.class_id,
-        "east_m": truth.places[..., 0].astype(np.float32),
-        "north_m": truth.places[..., 1].astype(np.float32),
-        "class_names": np.array(truth.class_names),
-    }
-    kept = {name: array for name, array in {**arrays, **changed}.items() if array is not None}
-    np.savez_compressed(folder / "truth.npz", **kept)
-
-
 def test_truth_is_read_as_it_was_written(tmp_path: Path) -> None:
     _, truth = ideal_town()
     write_truth(tmp_path, truth)
@@ -460,11 +436,12 @@ def test_the_command_measures_and_says_what(told: Path, tmp_path: Path, capsys) 
     # Twin branches over ideal views: the student and attention alone both find the heading.
     assert headings["student's azimuth shift"] < BIN_DEG
     assert headings["attention alone"] < 30
-    section = explanation_section(report)
+    section = explanation_section(parse_report(ExplanationReport, report))
     assert section.startswith(f"## Are the explanations true? ({told / 'world'})")
     assert "| attention | " in section
     assert "nan" not in section.lower()
-    (out.parent / "town-1.json").write_text(town_report([ONE_ROW]))
+    origin = {"data": "assets/town", "command": "c", "date": "d", "machine": "m"}
+    (out.parent / "town-1.json").write_text(json.dumps({**origin, "rows": [ONE_ROW]}))
     (tmp_path / "README.md").write_text(f"{START}\n{END}\n")
     write_results(out.parent, tmp_path / "page.md", tmp_path / "README.md")
     assert section in (tmp_path / "page.md").read_text()

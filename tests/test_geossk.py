@@ -51,7 +51,7 @@ def slow_summands(teacher: GeoSSK, x: torch.Tensor, pool: torch.nn.Module) -> to
 def slow_score(
     teacher: GeoSSK, ground: torch.Tensor, aerial: torch.Tensor, azimuth_shift: int, count: int
 ) -> float:
-    """geossk.md section 4 for one pair, token by token: form G', A', pool them, take the cosine."""
+    """docs/geossk.md section 4 for one pair, token by token: form G', A', pool them, take the cosine."""
     heads = teacher.config.heads
     width = CHANNELS // heads
     phi_g, phi_a = teacher.factors(ground[None], aerial[None])
@@ -196,8 +196,8 @@ def test_contribution_factors_sum_to_one_and_find_the_distractor(equal_bins: boo
     assert (phi.view(5, ROWS, 9)[:, 2] < 0).all()
 
 
-def test_mean_pooling_gives_the_formula_of_the_design() -> None:
-    """phi_n = G_n . g / (N |g|^2) with g the mean token (geossk.md, section 3)."""
+def test_mean_pooling_gives_the_formula_of_the_page() -> None:
+    """phi_n = G_n . g / (N |g|^2) with g the mean token (docs/geossk.md section 3)."""
     ground = tokens(2, 3, 9)
     phi, _ = make_teacher("gap").factors(ground, ground)
     mean = ground.mean(1)

@@ -28,7 +28,7 @@ from core.models.l2ltr import L2ltr, L2ltrConfig
 from core.training.objectives import DistillationObjective, StudentObjective
 from core.training.sampling import SamplingConfig, sample_batch
 from tests.conftest import twin_branches
-from tests.test_sampling import telling_town
+from tests.towns import telling_town
 
 SMALL = ["--ground-size", "32x128", "--aerial-size", "64x64"]
 FEW = ["--steps", "1", "--batch", "4", "--no-bfloat16", "--threads", "1"]

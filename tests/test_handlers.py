@@ -17,7 +17,7 @@ from PIL import Image
 from app import fragments, handlers, text
 from app.api import explain_record, locate_record
 from app.drawings import AERIAL_SIDE, Lit, clicked_patch, draw, first_patch
-from app.handlers import Ask, Page
+from app.handlers import LocateRequest, Page
 from app.map_view import BaseMap
 from core.errors import PhotoError, SettingError
 from core.localization.localizer import Localizer
@@ -54,7 +54,7 @@ def page(tiny_gallery, tiny_student, tiny_teacher, tmp_path_factory) -> Page:
 
 @pytest.fixture(scope="module")
 def answer(page):
-    return handlers.locate(page, str(page.examples[0]), None, Ask())
+    return handlers.locate(page, str(page.examples[0]), None, LocateRequest())
 
 
 @pytest.fixture
@@ -76,12 +76,12 @@ def uploads(tmp_path, monkeypatch) -> Path:
 
 def test_only_uploads_are_rewritten(page, phone, monkeypatch, tmp_path):
     before = phone.read_bytes()
-    note = handlers.read_photo(page, str(phone))
+    uploaded = handlers.read_photo(page, str(phone))
     assert phone.read_bytes() == before
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     again = handlers.read_photo(page, str(phone))
     assert phone.read_bytes() != before
-    assert again.place == note.place  # the visitor's session remembers it
+    assert again.place == uploaded.place  # the visitor's session remembers it
     assert open_photo(phone).place is None
 
 
@@ -101,14 +101,17 @@ def test_a_refused_upload_is_not_kept(page, uploads, kind, monkeypatch):
     with pytest.raises(PhotoError, match=r"refused\.jpg"):
         handlers.read_photo(page, str(path))
     assert list(uploads.iterdir()) == []
-    for again in (handlers.read_photo, lambda *asked: handlers.locate(*asked, None, Ask())):
+    for again in (
+        handlers.read_photo,
+        lambda *given: handlers.locate(*given, None, LocateRequest()),
+    ):
         with pytest.raises(PhotoError, match=r"refused\.jpg: .* Upload it again"):
             again(page, str(path))
 
 
 def test_an_upload_is_located_after_its_place_is_gone(page, phone, uploads):
-    answer = handlers.locate(page, str(phone), None, Ask())
-    assert answer.note.place is not None
+    answer = handlers.locate(page, str(phone), None, LocateRequest())
+    assert answer.uploaded.place is not None
     assert answer.prediction.fov_source == "EXIF 35 mm focal length"
     assert open_photo(phone).place is None
 
@@ -116,8 +119,8 @@ def test_an_upload_is_located_after_its_place_is_gone(page, phone, uploads):
 # Errors
 
 
-def test_a_core_error_is_told_as_it_is_and_escaped():
-    @handlers.spoken
+def test_a_core_error_is_shown_as_it_is_and_escaped():
+    @handlers.as_message
     def fails():
         raise PhotoError("Photo <b>x</b>: got nothing.")
 
@@ -127,7 +130,7 @@ def test_a_core_error_is_told_as_it_is_and_escaped():
 
 
 def test_anything_else_is_logged_and_not_shown(caplog):
-    @handlers.spoken
+    @handlers.as_message
     def fails():
         raise RuntimeError("secret /path/of/this/machine")
 
@@ -139,7 +142,7 @@ def test_anything_else_is_logged_and_not_shown(caplog):
 
 def test_no_photo_is_one_clear_sentence(page):
     with pytest.raises(PhotoError, match="Upload one"):
-        handlers.locate(page, None, None, Ask())
+        handlers.locate(page, None, None, LocateRequest())
 
 
 def test_a_circle_without_a_centre_says_what_to_do():
@@ -179,26 +182,26 @@ def test_nothing_to_write_without_an_answer():
 
 def test_what_is_shown_says_what_it_is(page, phone):
     near = SearchArea(page.gallery.frame.origin, 80.0)
-    answer = handlers.locate(page, str(phone), None, Ask(90.0, 45.0, near))
+    answer = handlers.locate(page, str(phone), None, LocateRequest(90.0, 45.0, near))
     verdict, frame, legend, cards = handlers.show(page, answer, 1, near, True)
     assert "90° · set by you" in verdict
     assert "compass, from you" in verdict
     assert "searched within, from you" in verdict
-    assert "true place" not in verdict  # an upload's own place is never shown unasked
+    assert "true place" not in verdict  # an upload's own place is never shown by itself
     assert "cv-truth" not in frame
     assert "your search circle" in legend
     assert cards.count('class="cv-card') >= len(answer.prediction.candidates)
-    asked = handlers.show(page, answer, 1, near, True, show_own_place=True)
-    assert "to the true place" in asked[0]
-    assert text.CLAIMED_PLACE in asked[1]
+    wanted = handlers.show(page, answer, 1, near, True, show_own_place=True)
+    assert "to the true place" in wanted[0]
+    assert text.CLAIMED_PLACE in wanted[1]
 
 
 def test_a_guess_is_called_a_guess(page, tmp_path):
     path = tmp_path / "plain.jpg"
     noise().save(path)
-    note = handlers.read_photo(page, str(path))
-    assert "a guess" in note.facts
-    answer = handlers.locate(page, str(path), note, Ask())
+    uploaded = handlers.read_photo(page, str(path))
+    assert "a guess" in uploaded.facts
+    answer = handlers.locate(page, str(path), uploaded, LocateRequest())
     assert "a guess" in handlers.show(page, answer, 1, None, False)[0]
 
 
@@ -334,7 +337,7 @@ def test_opacity_nought_leaves_the_pictures(pair):
 
 
 def test_the_first_patch_shows_something_of_the_photo(page, phone):
-    answer = handlers.locate(page, str(phone), None, Ask())
+    answer = handlers.locate(page, str(phone), None, LocateRequest())
     pair = handlers.explain(page, answer, 1)
     lit = first_patch(pair.explanation)
     rows, columns = pair.explanation.ground_grid

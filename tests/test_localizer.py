@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from core.evaluation.pools import DescribedTown
 
 from core.errors import PhotoError, SettingError
-from core.evaluation import pools, rerank
 from core.gallery.folder import Gallery, GallerySettings, build_gallery
 from core.geo import distance_m
+from core.localization import ranking
 from core.localization.calibration import Calibration, ViewCalibration
-from core.localization.localizer import POOL, RERANKED, Localizer, tile_describer
+from core.localization.localizer import Localizer, tile_describer
 from core.models import alignment
 from core.photos.opening import open_photo
 from core.photos.views import ground_batch
@@ -25,6 +26,7 @@ from core.polar import heading_from_shift, to_batch
 from core.records import Place, SearchArea
 from tests.canvases import shift_canvas, tile_to_polar
 from tests.conftest import MODEL_HASH
+from tests.towns import telling_town
 
 ROW = 17
 TEACHER_DECIDES = Calibration((ViewCalibration(32, 1e-3, 20.0, 1.0, 0.0),))
@@ -304,8 +306,27 @@ def test_a_row_outside_the_gallery_is_one_sentence(with_teacher):
         with_teacher.explain(panorama_at(with_teacher.gallery, ROW), 49)
 
 
-def test_probability_is_shared_as_it_was_fitted():
-    assert (POOL, RERANKED) == (pools.POOL, rerank.RERANKED)
+def test_probability_is_shared_as_it_was_fitted(with_teacher, monkeypatch):
+    """A photo's pool holds as many tiles, and as many scored by the teacher, as the fit's pools."""
+    town = telling_town()
+    described = DescribedTown(with_teacher.student, with_teacher.teacher, town, viewpoints=1)
+    fitted = described.pools(town, 32, 1, 0)
+    assert fitted.similarities.shape[1] < len(described.centres)
+    asked_for = {}
+
+    def searched(index, descriptor, n_bins, k, *others):
+        asked_for["tiles"] = k
+        return ranking.rank_tiles(index, descriptor, n_bins, k, *others)
+
+    def scored(found, teacher, canvas, tiles, *others):
+        asked_for["scored"] = len(tiles)
+        return ranking.rerank(found, teacher, canvas, tiles, *others)
+
+    monkeypatch.setattr("core.localization.localizer.rank_tiles", searched)
+    monkeypatch.setattr("core.localization.localizer.rerank", scored)
+    with_teacher.locate(panorama_at(with_teacher.gallery, ROW))
+    assert asked_for["tiles"] == fitted.similarities.shape[1]
+    assert asked_for["scored"] == fitted.teacher.shape[1] > 0
 
 
 def test_confidence_follows_the_calibration_of_the_views_width(tiny_gallery, tiny_student):

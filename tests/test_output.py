@@ -41,7 +41,7 @@ LOST = dataclasses.replace(
 )
 
 
-def test_record_has_exactly_the_keys_of_the_design():
+def test_record_has_exactly_these_keys():
     record = prediction_record(PREDICTION)
     assert list(record) == [
         "photo", "fov_deg", "fov_source", "confident", "confidence", "heading_deg", "candidates",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_parity import SIZES
+from tests.parity import SIZES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
@@ -67,7 +67,7 @@ def tables() -> list[list[list[str]]]:
     ]
 
 
-def test_no_figure_of_ours_stands_beside_the_authors():
+def test_no_number_of_ours_stands_beside_the_authors():
     """What needs a data set was not measured: the last column may not hold a number."""
     compared = [table for table in tables() if table[0][-1] == "ours" and "theirs" in table[0]]
     assert len(compared) == 5

@@ -15,16 +15,9 @@ import torch
 
 from core.models import build_model
 from core.models.pretrained import split_official
-from tests.parity import fill, listed_keys
+from tests.parity import SIZES, fill, listed_keys
 
 KEYS = sorted(path.stem for path in (Path(__file__).parent / "data" / "keys").glob("*.txt"))
-SIZES = [
-    ("saig-s", "gap", 18_201_600),
-    ("saig-s", "smd", 19_256_848),
-    ("saig-d", "gap", 31_228_416),
-    ("saig-d", "smd", 32_283_664),
-    ("l2ltr", "cls", 195_909_248),
-]
 COUNTS = {
     "L2LTR": 378,
     "SAIG_D_GAP_cvusa": 358,

@@ -9,16 +9,18 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from core.evaluation.perspective import photo_queries, photo_rows
+from core.evaluation.pools import DescribedTown
 from PIL import Image
 from PIL.ExifTags import IFD
 
 from core.data.worlds import PhotoQueries, has_photos, load_photos, load_town
-from core.evaluation.perspective import photo_queries, photo_rows
-from core.evaluation.pools import DescribedTown
 from core.imagery.raster import RasterSource
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.results.perspective import perspective_section
+from core.results.reading import parse_report
+from core.results.reports import TownReport
 from tests.canvases import shift_canvas, tile_to_polar
 
 FOCAL_MM = (9, 9, 9, 9, 14, 14, 14)
@@ -108,8 +110,11 @@ def test_the_table_has_a_line_for_each_kind_of_help(world: Path, tiny_student: T
     described = DescribedTown(tiny_student, None, load_town(world), viewpoints=1)
     rows = photo_rows(described, load_photos(world))
     again = [{**row, "reranked": True, "within_25_m": 0.5} for row in rows]
-    report = {"data": "town", "photos": [*again, *rows], "command": "evaluate", "date": "today"}
-    text = perspective_section([report])
+    town = {"fov_deg": 360.0, "view": "crop", "heading": "unknown", "radius_m": None}
+    town |= {"reranked": False, "queries": 1, "gallery": 1, "within_25_m": 1.0, "chance_25_m": 0.1}
+    origin = {"data": "town", "command": "evaluate", "date": "today", "machine": "m"}
+    report = {**origin, "rows": [town], "photos": [*again, *rows]}
+    text = perspective_section([parse_report(TownReport, report)])
     lines = [line for line in text.splitlines() if line.startswith("| town | 7")]
     assert ["no help" in lines[0], "within 200 m" in lines[1], len(lines)] == [True, True, 2]
     assert "| 100.0 / 50.0 |" in lines[0]

@@ -15,7 +15,7 @@ from core.models.geossk import GeoSSK
 from core.training.objectives import TeacherObjective
 from core.training.pointing import SPREAD_M, Lessons, passing_loss, pointing_loss
 from core.training.sampling import Batch, SamplingConfig, TownBatches
-from tests.test_sampling import telling_town, with_truth
+from tests.towns import telling_town, with_truth
 
 SECTORS = torch.from_numpy(sector_offsets_m(TILE_SIDE_M))
 

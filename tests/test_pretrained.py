@@ -18,6 +18,7 @@ from core.models.pooling import GapPooling, SmdPooling
 from core.models.pretrained import load_official, split_official
 from core.models.saig import Saig, SaigConfig, saig_d, saig_s
 from core.models.two_branch import TwoBranch
+from tests.official_weights import Archive
 from tests.parity import fill, listed_keys
 
 CVUSA, POLAR, VIGOR = ((128, 512), (256, 256)), ((128, 512), (128, 512)), ((320, 640), (320, 320))
@@ -176,62 +177,6 @@ def test_row_positions_are_the_mean_of_each_row() -> None:
 
 
 # --- Google's archive ---------------------------------------------------------------------------
-
-
-class Archive(dict[str, np.ndarray]):
-    """An encoder's weights under the names and axes of the Flax archive."""
-
-    def __init__(self, encoder: L2ltr, heads: int) -> None:
-        super().__init__()
-        self.state = {
-            k.removeprefix("transformer."): v.numpy() for k, v in encoder.state_dict().items()
-        }
-        self.shape = (encoder.channels, heads, encoder.channels // heads)
-        self["cls"] = self.state["embeddings.cls_token"]
-        table = fill("p", 1, 197, encoder.channels).numpy()
-        self["Transformer/posembed_input/pos_embedding"] = table
-        self["head/kernel"], self["head/bias"] = np.zeros((16, 5)), np.zeros(5)
-        self.add_stem("embeddings.hybrid_model.")
-        for number in range(encoder.config.depth):
-            self.add_layer(f"Transformer/encoderblock_{number}/", f"encoder.layer.{number}.")
-        self.add_norm("Transformer/encoder_norm", "encoder.encoder_norm")
-
-    def add_stem(self, stem: str) -> None:
-        self.add_filter("conv_root", stem + "root.conv")
-        self.add_norm("gn_root", stem + "root.gn")
-        self.add_filter("embedding", "embeddings.patch_embeddings")
-        self["embedding/bias"] = self.state["embeddings.patch_embeddings.bias"]
-        for key in self.state:
-            if key.startswith(stem + "body.") and key.endswith(".weight"):
-                own = key.removesuffix(".weight")
-                name = own.removeprefix(stem + "body.").replace(".", "/")
-                add = self.add_norm if "gn" in name else self.add_filter
-                add(name.replace("downsample", "conv_proj"), own)
-
-    def add_layer(self, name: str, own: str) -> None:
-        self.add_norm(name + "LayerNorm_0", own + "attention_norm_1")
-        self.add_norm(name + "LayerNorm_2", own + "ffn_norm")
-        for number in (1, 2):
-            self.add_linear(f"{name}MlpBlock_3/Dense_{number - 1}", f"{own}ffn.fc{number}")
-        width, heads, size = self.shape
-        for part in ("query", "key", "value", "out"):
-            full = f"{name}MultiHeadDotProductAttention_1/{part}"
-            self.add_linear(full, f"{own}attn.{part}")
-            axes = (heads, size, width) if part == "out" else (width, heads, size)
-            self[full + "/kernel"] = self[full + "/kernel"].reshape(axes)
-            if part != "out":
-                self[full + "/bias"] = self[full + "/bias"].reshape(heads, size)
-
-    def add_filter(self, name: str, own: str) -> None:
-        self[name + "/kernel"] = self.state[own + ".weight"].transpose(2, 3, 1, 0)
-
-    def add_linear(self, name: str, own: str) -> None:
-        self[name + "/kernel"] = self.state[own + ".weight"].T
-        self[name + "/bias"] = self.state[own + ".bias"]
-
-    def add_norm(self, name: str, own: str) -> None:
-        self[name + "/scale"] = self.state[own + ".weight"]
-        self[name + "/bias"] = self.state[own + ".bias"]
 
 
 def random_l2ltr(size: tuple[int, int]) -> L2ltr:

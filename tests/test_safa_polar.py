@@ -12,7 +12,7 @@ from core.errors import SettingError
 
 
 def polar_pixel(tile: np.ndarray, i: int, j: int) -> np.ndarray:
-    """The slow version of one pixel, datasets.md section 3 word for word."""
+    """One pixel, slowly, as SAFA's published script computes it."""
     side, height, width = tile.shape[0], 112, 616
     y = side / 2 - side / (2 * height) * (height - 1 - i) * math.sin(2 * math.pi * j / width)
     x = side / 2 + side / (2 * height) * (height - 1 - i) * math.cos(2 * math.pi * j / width)

@@ -9,29 +9,10 @@ import pytest
 import torch
 
 from core.data.transforms import change_light, photo_mask, soften, tilted
-from core.data.worlds import TILE_SIDE_M, PatchTruth, Town
 from core.evaluation.descriptors import crop_queries, town_grid
 from core.polar import BINS
 from core.training.sampling import SamplingConfig, sample_batch, to_model_views
-
-WIDTH = 256
-
-
-def telling_town(size_m: float = 460.8, count: int = 40) -> Town:
-    """Red of the mosaic is east, green is north; red of a canvas is the azimuth it looks at."""
-    random = np.random.default_rng(0)
-    side = round(size_m / 0.6)
-    ramp = (np.arange(side) + 0.5) / side * 255
-    mosaic = np.zeros((side, side, 3), np.uint8)
-    mosaic[..., 0], mosaic[..., 1] = ramp[None, :], ramp[::-1, None]
-    heading = random.uniform(0, 360, count)
-    azimuth = heading[:, None] + ((np.arange(WIDTH) + 0.5) / WIDTH - 0.5) * 360
-    canvases = np.zeros((count, 64, WIDTH, 3), np.uint8)
-    canvases[..., 0] = ((azimuth % 360) / 360 * 255)[:, None, :]
-    canvases[..., 2] = random.integers(0, 256, (count, 1, 1))  # each camera has a colour of its own
-    limit = size_m / 2 - TILE_SIDE_M / 2
-    places = random.uniform(-limit, limit, (count, 2))
-    return Town("telling", size_m, canvases, places, heading, mosaic, 0.6)
+from tests.towns import WIDTH, telling_town, with_truth
 
 
 def azimuth_shown(view: np.ndarray) -> np.ndarray:
@@ -75,18 +56,6 @@ def test_turned_tiles_lie_under_their_views(bins: int, mirror: bool) -> None:
         expected = north_up - batch.turns[batch.true_columns]
         apart = (batch.true_shifts - expected + BINS / 2) % BINS - BINS / 2
         np.testing.assert_allclose(apart, 0, atol=1e-4)
-
-
-def with_truth(town: Town, away_m: float = 20.0) -> Town:
-    """The town, and that every patch shows something so far away, but for the lowest row: sky."""
-    column = (np.arange(BINS) + 0.5) / BINS - 0.5
-    azimuth = np.radians(town.heading_deg[:, None] + 360 * column)
-    ahead = away_m * np.stack([np.sin(azimuth), np.cos(azimuth)], axis=-1)
-    places = np.repeat((town.places[:, None] + ahead)[:, None], 4, axis=1)
-    places[:, 3] = np.nan
-    return replace(
-        town, truth=PatchTruth(np.ones(places.shape[:3], np.uint8), places, ("sky", "wall"))
-    )
 
 
 @pytest.mark.parametrize("turn_error", [None, 0.2])

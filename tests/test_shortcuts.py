@@ -8,16 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from core.evaluation.shortcuts import OF_PHOTOS, OF_TILES, measure_shortcuts
 
 from core.checkpoints import save_model
 from core.cli import main
 from core.data.worlds import PatchTruth, load_town
 from core.errors import WorldError
-from core.evaluation.shortcuts import OF_PHOTOS, OF_TILES, measure_shortcuts
 from core.photos.canvas import UNSEEN
 from core.polar import BINS
+from core.results.reading import parse_report
+from core.results.reports import ShortcutReport
 from core.results.shortcuts import shortcut_section
-from tests.test_explanations import TWO_BRANCH, ideal_truth, write_truth
+from tests.conftest import TWO_BRANCH
+from tests.towns import ideal_truth, write_truth
 
 RANDOM = np.random.default_rng(3)
 VIEWS = RANDOM.integers(0, 127, (3, 64, 256, 3), dtype=np.uint8)
@@ -111,6 +114,6 @@ def test_the_command_writes_what_the_page_shows(
     arguments = ["shortcuts", str(tmp_path / "s"), "--data", str(world), "--queries", "4"]
     assert main([*arguments, "--out", str(out)]) == 0
     assert "outline of the sky only" in capsys.readouterr().out
-    section = shortcut_section(json.loads(out.read_text()))
+    section = shortcut_section(parse_report(ShortcutReport, json.loads(out.read_text())))
     assert section.startswith("## What does retrieval live on?")
     assert section.count("\n| ") == 1 + 1 + len(OF_PHOTOS) + len(OF_TILES)

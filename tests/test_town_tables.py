@@ -1,4 +1,4 @@
-"""Means over towns and progress with training, worked out by hand."""
+"""Reports read from JSON, means over towns and progress with training, worked out by hand."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import DataError
 from core.explain.figures import accuracy_figure, progress_figure
+from core.results.reading import parse_report, read_reports
+from core.results.reports import SeenReport, TownReport, TrainingReport
 from core.results.seen import seen_section
-from core.results.towns import (
-    curve_section,
-    mean_section,
-    sweep_series,
-    training_series,
-)
+from core.results.towns import curve_section, mean_section, sweep_series, training_series
 
 PROVENANCE = {"command": "python -m core evaluate m", "date": "2026-01-01", "machine": "two cores"}
 
@@ -37,7 +35,7 @@ def row(fov: float, share: float, view: str = "crop", **other: object) -> dict[s
     }
 
 
-def town(name: str, student: float, again: float, near: float) -> dict[str, object]:
+def town(name: str, student: float, again: float, near: float) -> TownReport:
     rows = [
         row(360.0, student),
         row(360.0, again, reranked=True),
@@ -45,7 +43,7 @@ def town(name: str, student: float, again: float, near: float) -> dict[str, obje
         row(90.0, student / 2),
         row(90.0, 0.0, view="photo", median_position_error_m=None),
     ]
-    return {"data": name, "rows": rows, **PROVENANCE}
+    return parse_report(TownReport, {"data": name, "rows": rows, **PROVENANCE})
 
 
 TOWNS = [town("one", 0.9, 1.0, 1.0), town("two", 0.7, 0.8, 0.9)]
@@ -81,14 +79,14 @@ def test_the_sweep_has_a_line_for_each_kind_of_help_and_gaps_where_nothing_is():
 def test_progress_is_in_the_order_of_training(tmp_path: Path):
     kinds = ((360.0, "crop"), (180.0, "crop"), (90.0, "crop"), (90.0, "photo"), (67.5, "photo"))
 
-    def report(steps: int, minutes: float, share: float) -> dict[str, object]:
-        trained = {"all_steps": steps, "all_minutes": minutes, "offset_m": 5.5}
+    def report(steps: int, minutes: float, share: float, **of: str) -> TrainingReport:
+        trained = {"all_steps": steps, "all_minutes": minutes, "offset_m": 5.5, **of}
         trained |= {"elsewhere": 0.75} if steps > 500 else {}
         rows = [row(fov, share, view) for fov, view in kinds]
-        return {"data": "v", "trained": trained, "rows": rows, **PROVENANCE}
+        content = {"data": "v", "trained": trained, "rows": rows, **PROVENANCE}
+        return parse_report(TrainingReport, content)
 
-    faster = report(600, 1.0, 0.9)
-    faster["trained"] |= {"device": "cuda", "name": "convnet-m"}
+    faster = report(600, 1.0, 0.9, device="cuda", name="convnet-m")
     reports = [faster, report(800, 20.0, 0.6), report(200, 5.0, 0.4)]
     minutes, series = training_series(reports)
     assert minutes == [5.0, 20.0]
@@ -107,10 +105,11 @@ def test_progress_is_in_the_order_of_training(tmp_path: Path):
 
 
 def test_towns_learned_from_stand_beside_others():
-    def measured(data: str, share: float) -> dict[str, object]:
+    def measured(data: str, share: float) -> SeenReport:
         views = ((360.0, "crop"), (180.0, "crop"), (90.0, "crop"), (90.0, "photo"), (67.5, "photo"))
         rows = [row(fov, share, view) for fov, view in views]
-        return {"data": data, "model": "m", "trained": {"towns": 42}, "rows": rows, **PROVENANCE}
+        content = {"data": data, "model": "m", "trained": {"towns": 42}, "rows": rows}
+        return parse_report(SeenReport, {**content, **PROVENANCE})
 
     text = seen_section(
         [
@@ -128,3 +127,45 @@ def test_towns_learned_from_stand_beside_others():
     assert line(text, "mean ± s.d.: learned from")[2:] == ["80.0 ± 14.1"] * 5
     assert line(text, "mean ± s.d.: others")[2:] == ["75.0"] * 5
     assert "(42 in all)" in text
+
+
+def content(**changed: object) -> dict[str, object]:
+    """A town's report as JSON has it, with one row changed."""
+    return {"data": "one", "rows": [row(360.0, 0.5) | changed], **PROVENANCE}
+
+
+def test_a_report_is_read_into_typed_rows() -> None:
+    report = parse_report(TownReport, content(within_25_m=1, unknown_key="ignored"), "town-1.json")
+    assert (report.file, report.seed, report.photos) == ("town-1.json", 0, ())
+    assert (report.rows[0].hit_at_1, report.rows[0].position_error_90_m) == (0.25, None)
+    assert report.rows[0].within_25_m == 1.0
+    assert report.rows[0].kind == (360.0, "crop", "unknown", None, False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (content(within_25_m="many"), r"got rows\[0\].within_25_m = 'many', expected a number"),
+        (content(within_25_m=None), r"got rows\[0\].within_25_m = None, expected a number"),
+        (content(reranked=1), r"got rows\[0\].reranked = 1, expected true or false"),
+        (content(queries=True), r"got rows\[0\].queries = True, expected a whole number"),
+        (content() | {"rows": {}}, "got rows = {}, expected a list"),
+        (content() | {"rows": [3]}, r"got rows\[0\] = 3, expected an object"),
+        (content() | {"rows": []}, "got no rows, expected at least one"),
+        ({**PROVENANCE, "rows": []}, "got no data, expected one"),
+    ],
+)
+def test_a_report_of_another_form_is_refused_by_name(wrong: dict[str, object], said: str) -> None:
+    with pytest.raises(DataError, match=rf"Results town-1\.json: {said}\. Measure again\."):
+        parse_report(TownReport, wrong, "town-1.json")
+
+
+def test_a_missing_view_is_refused_by_name() -> None:
+    with pytest.raises(DataError, match="got no row of the student alone at 180° crop"):
+        seen_section([SeenReport(**{**vars(TOWNS[0]), "model": "m", "trained": None})])
+
+
+def test_the_reports_of_this_repository_fit() -> None:
+    reports = read_reports(Path(__file__).parent.parent / "docs" / "results")
+    assert len(reports.towns) == 3
+    assert all(vars(reports).values())

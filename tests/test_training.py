@@ -26,7 +26,7 @@ from core.training.objectives import (
     batch_accuracy,
 )
 from core.training.sampling import Batch, SamplingConfig, TownBatches, sample_batch
-from tests.test_sampling import telling_town
+from tests.towns import telling_town
 
 NARROW = SamplingConfig(batch=8, widths=((4, 1.0),), every_crop=False)
 

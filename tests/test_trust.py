@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from core.evaluation.pools import DescribedTown, town_queries
 from PIL import Image
 
 from core.checkpoints import save_model
@@ -25,7 +26,6 @@ from core.evaluation.metrics import (
     calibration_error_by_chance,
     reliability_points,
 )
-from core.evaluation.pools import DescribedTown, town_queries
 from core.evaluation.trust import Answers, ask_town, measure_trust, trust_row
 from core.explain.figures import trust_figure
 from core.gallery.folder import Gallery, GallerySettings, build_gallery

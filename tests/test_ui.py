@@ -11,7 +11,7 @@ from app.handlers import Page
 from app.map_view import BaseMap
 from app.ui import build_ui, serve_files
 from core.localization.localizer import Localizer
-from tests.test_uploads import in_a_loop
+from tests.conftest import in_a_loop
 
 
 @pytest.fixture

@@ -1,14 +1,14 @@
 """Who names a web address, or a file of this machine, as a photo: ``pytest tests/test_uploads.py``.
 
-Gradio itself refuses addresses of this machine and its network; here it is told that 127.0.0.1 is
-a public host, so that a small server can count who asks.
+Gradio itself refuses addresses of this machine and its network; here it is made to believe that
+127.0.0.1 is a public host, so that a small server can count who asks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,18 @@ from app.map_view import BaseMap
 from app.ui import build_ui, launch_options, serve_files
 from app.uploads import names_address
 from core.localization.localizer import Localizer
+from tests.conftest import in_a_loop
 
 META = {"_type": "gradio.FileData"}
 
 
 class Elsewhere(ThreadingHTTPServer):
-    """A server that a page could be sent to; ``asked``: the paths that somebody wanted."""
+    """A server that a page could be sent to; ``requested``: the paths that somebody wanted."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         super().__init__(("127.0.0.1", 0), _Answer)
 
     @property
@@ -47,7 +48,7 @@ class Elsewhere(ThreadingHTTPServer):
 
 class _Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.server.asked.append(self.path)
+        self.server.requested.append(self.path)
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b"fetched")
@@ -75,15 +76,6 @@ def example(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("examples") / "example.png"
     Image.new("RGB", (64, 64), "green").save(path)
     return path
-
-
-def in_a_loop(build: Callable[[], Any]) -> Any:
-    """What ``build`` returns; outside an event loop Gradio opens one of its own and leaves it."""
-
-    async def built() -> Any:
-        return build()
-
-    return asyncio.run(built())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -126,7 +118,7 @@ def test_a_web_address_is_refused_and_never_asked(blocks, elsewhere, way):
     with pytest.raises(gr.Error) as caught:
         preprocessed(blocks, [photos(elsewhere.url)[way], *[None] * 5])
     assert caught.value.message == text.NOT_UPLOADED
-    assert elsewhere.asked == []
+    assert elsewhere.requested == []
 
 
 def test_nor_anywhere_else_in_any_event(blocks, elsewhere):
@@ -138,7 +130,7 @@ def test_nor_anywhere_else_in_any_event(blocks, elsewhere):
             preprocessed(blocks, inputs, event)
         with pytest.raises(gr.Error):
             preprocessed(blocks, [[{"deep": value} for value in inputs]] * len(inputs), event)
-    assert elsewhere.asked == []
+    assert elsewhere.requested == []
 
 
 @pytest.mark.parametrize("route", ["file=", "file/"])
@@ -147,7 +139,7 @@ def test_the_file_route_fetches_nothing(blocks, elsewhere, route):
     served = in_a_loop(lambda: App.create_app(blocks, app_kwargs=options))
     answer = TestClient(served).get(f"/gradio_api/{route}{elsewhere.url}")
     assert (answer.status_code, answer.text) == (403, text.NOT_UPLOADED)
-    assert elsewhere.asked == []
+    assert elsewhere.requested == []
 
 
 def test_uploads_and_examples_are_handed_over(blocks, uploads, example):

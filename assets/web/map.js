@@ -95,7 +95,7 @@ function crossviewMap(map, settings) {
     map.fitBounds(settings.view, { animate: false, padding: [12, 12], maxZoom: 18.5 });
   };
   look();
-  /* A frame in a hidden tab has no size yet: look again once it has one. */
+  /* A frame in a hidden tab has no size yet: set the view once it has one. */
   let seen = map.getSize().x > 0;
   new ResizeObserver(() => {
     if (seen) map.invalidateSize();

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from core.commands.evaluate import open_models
+from core.commands.evaluate import described_town, open_models
+from core.errors import WorldError
 from core.polar import BIN_DEG
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ def calibrate(
     teacher: Annotated[
         Path | None, typer.Option(help="Model folder of the teacher that re-ranks.")
     ] = None,
-    queries: Annotated[int, typer.Option(min=10, help="Queries per town and width.")] = 300,
+    other_towns: Annotated[
+        Path | None, typer.Option(help="Folder of more towns, of photos from outside.")
+    ] = None,
+    queries: Annotated[int, typer.Option(min=10, help="Queries per town and width.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of the queries.")] = 1,
     viewpoints: Annotated[
         int,
@@ -32,7 +36,11 @@ def calibrate(
     ] = 4,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
 ) -> None:
-    """Fit probabilities and confidence on validation towns; weights and galleries stay valid."""
+    """Fit probabilities on validation towns; weights and galleries stay valid.
+
+    Photos from outside are those of the other validation towns, of --other-towns, sample pictures that
+    Python packages carry, textures and rooms.
+    """
     import torch
 
     from core.checkpoints import model_hash
@@ -42,11 +50,17 @@ def calibrate(
     if threads is not None:
         torch.set_num_threads(threads)
     models = open_models(student, teacher, is_calibrated=False)
-    towns = load_towns(validation, tile_pixels=models.student.aerial_size[0])
-    alone, paired = fit_calibration(
-        models.student, models.teacher, towns, queries, seed, viewpoints=viewpoints
-    )
-    fitted: dict[str, Any] = {"towns": [town.name for town in towns], "queries": queries}
+    folders = sorted(path.parent for path in validation.glob("*/world.json"))
+    if not folders:
+        raise WorldError(
+            f"Validation {validation}: got no world folders in it, expected at least one. Build them with: "
+            "python -m core world build"
+        )
+    towns = [described_town(folder, student, models, viewpoints)[-1] for folder in folders]
+    others = [] if other_towns is None else load_towns(other_towns)
+    alone, paired = fit_calibration(towns, others, queries, seed)
+    names = [home.town.name for home in towns]
+    fitted: dict[str, Any] = {"towns": names, "queries": queries}
     _note(student, models.student, models.student_config, {**alone.to_config(), **fitted})
     if teacher is not None and models.teacher is not None and paired is not None:
         fitted["student"] = model_hash(student)
@@ -67,7 +81,7 @@ def _note(folder: Path, model: nn.Module, config: dict[str, Any], fitted: dict[s
 
 def with_calibration(card: str, fitted: dict[str, Any]) -> str:
     """A card with one line on what calibration measured, in place of an earlier one."""
-    radii = [view.get("closer_m") or view["radius_m"] for view in fitted["views"]]
+    radii = [view.get("refined_radius_m") or view["radius_m"] for view in fitted["views"]]
     shares = ", ".join(
         f"{view['bins'] * BIN_DEG:g}° {100 * view['located']:.1f} %"
         + ("" if radius is None else f" (to {radius:.0f} m)")

@@ -245,7 +245,7 @@ def described_town(
 
 
 def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of a report (keys as in design.md section 3) as aligned text; "-" where nothing is."""
+    """Rows of a report (keys: ``core.results.reports.TownRow``) as aligned text; "-" where nothing is."""
     lines = [
         ["" if row.get(key) is None else form.format(row[key]) for _, key, form in COLUMNS]
         for row in rows

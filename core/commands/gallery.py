@@ -60,8 +60,8 @@ def build(
     from tqdm import tqdm
 
     from core.checkpoints import load_student, model_hash
+    from core.gallery.describing import tile_describer
     from core.gallery.folder import GallerySettings, build_gallery
-    from core.localization.localizer import tile_describer
 
     settings = GallerySettings(
         tile_side_m, tile_pixels, step_m, min_coverage, index_kind, viewpoints

@@ -45,6 +45,8 @@ def pointing(
     from core.evaluation.explained_town import explain_town
     from core.evaluation.explanations import GROUPS
     from core.results.explanations import explanation_text
+    from core.results.reading import parse_report
+    from core.results.reports import ExplanationReport
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -64,4 +66,4 @@ def pointing(
         "groups": {name: list(parts) for name, parts in GROUPS.items()},
         "rows": rows,
     }
-    tell(report, explanation_text(report), json, out)
+    tell(report, explanation_text(parse_report(ExplanationReport, report)), json, out)

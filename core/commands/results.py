@@ -74,14 +74,14 @@ def results(
 ) -> None:
     """Write docs/results.md and the README's table from measured JSON."""
     from core.explain.figures import accuracy_figure, progress_figure
-    from core.results.pages import SWEEP, TRAINING, read_reports, reports_of, write_results
+    from core.results.pages import SWEEP, TRAINING, write_results
+    from core.results.reading import read_reports
     from core.results.towns import sweep_series, training_series
 
     reports = read_reports(folder)
-    towns, training = reports_of(reports, "town-"), reports_of(reports, "training-")
-    if len(towns) > 1:
-        accuracy_figure(*sweep_series(towns)).savefig(folder / SWEEP, dpi=110)
-    if training:
-        progress_figure(*training_series(training)).savefig(folder / TRAINING, dpi=110)
+    if len(reports.towns) > 1:
+        accuracy_figure(*sweep_series(reports.towns)).savefig(folder / SWEEP, dpi=110)
+    if reports.training:
+        progress_figure(*training_series(reports.training)).savefig(folder / TRAINING, dpi=110)
     write_results(folder, page, readme)
     print(f"{page}: written from {folder}.")

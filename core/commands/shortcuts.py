@@ -28,6 +28,8 @@ def shortcuts(
     from core.data.worlds import load_town, load_truth
     from core.evaluation.towns import GALLERY_PIXELS
     from core.research.shortcuts import measure_shortcuts
+    from core.results.reading import parse_report
+    from core.results.reports import ShortcutReport
     from core.results.shortcuts import shortcut_text
 
     if threads is not None:
@@ -46,4 +48,4 @@ def shortcuts(
         **provenance(command),
         "rows": rows,
     }
-    tell(report, shortcut_text(report), json, out)
+    tell(report, shortcut_text(parse_report(ShortcutReport, report)), json, out)

@@ -1,6 +1,6 @@
 """Rendered worlds as data: panoramas with their places and headings, and the imagery above them.
 
-A world folder is written by ``core.world.build``; design.md section 6 says what it holds.
+``core.world.build`` writes a world folder; ``load_town``, ``load_photos`` and ``load_truth`` read it.
 """
 
 from __future__ import annotations

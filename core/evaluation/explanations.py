@@ -2,7 +2,7 @@
 
 The demo world knows for every patch of a panorama which class it shows and where that lies, so an
 explanation is measured instead of admired: pointing error, contribution by class, heading error
-(papers/geossk.md section 7). Arrays in, figures out; no model here.
+(docs/geossk.md section 7). Arrays in, figures out; no model here.
 
 Axes: Q photos of n azimuth bins, N = 4 n patches (row by row from the top), M = 128 sectors of a
 tile (``core.explain.pair.sector_offsets_m``). Distances in metres, in the plan.

@@ -4,6 +4,7 @@ Every photo is answered by the pipeline that answers visitors, and the position 
 compared with the camera. A query is a crop of a panorama at a random heading; a row of view "photo" keeps
 of that crop what a level 4:3 photo of its field of view would show. Every row carries its chance level.
 Nothing here is ever tuned on a test town.
+``core.results.reports.TownRow`` lists what a row holds.
 """
 
 from __future__ import annotations
@@ -15,10 +16,16 @@ import numpy as np
 from tqdm import tqdm
 
 from core.arrays import Float64Array
-from core.data.worlds import PhotoQueries
+from core.data.worlds import PhotoQueries, Town
 from core.evaluation.answers import NO_HELP, RIGHT_M, Answers, DescribedTown, Help
 from core.evaluation.metrics import recall_at, share_within, standard_error
 from core.evaluation.queries import FRAMED_BINS, Queries, crop_queries, framed, photo_queries
+from core.evaluation.towns import TownReferences
+from core.gallery.viewpoints import VIEWPOINTS
+from core.localization.answer import Models
+from core.localization.calibration import Calibration, ViewCalibration
+from core.models.geossk import GeoSSK
+from core.models.two_branch import TwoBranch
 from core.polar import BIN_DEG
 
 __all__ = [
@@ -26,6 +33,7 @@ __all__ = [
     "NEAR_M",
     "Row",
     "Setting",
+    "evaluate_town",
     "photo_rows",
     "settings_for",
     "town_rows",
@@ -181,3 +189,26 @@ def _photo_row(described: DescribedTown, queries: Sequence[Queries], given: Help
         "photos": len(answers),
         **{name: metrics[name] for name in kept},
     }
+
+
+def evaluate_town(
+    town: Town,
+    student: TwoBranch,
+    teacher: GeoSSK | None = None,
+    *,
+    settings: Sequence[Setting] | None = None,
+    count: int = 600,
+    seed: int = 0,
+    viewpoints: int = VIEWPOINTS,
+) -> list[Row]:
+    """Describe a town and give its rows, for models that nothing was fitted for yet.
+
+    A teacher's score counts as much as the student's similarity. See ``town_rows``.
+    """
+    references = TownReferences.describe(town, student, viewpoints)
+    ways = [Models(student.eval())]
+    if teacher is not None:
+        alike = Calibration((ViewCalibration(bins=32, student=20.0, teacher=20.0),))
+        ways.append(Models(student, teacher.eval(), alike))
+    towns = [DescribedTown(town, references, models) for models in ways]
+    return town_rows(towns, settings, count, seed)

@@ -17,10 +17,10 @@ from core.data.worlds import GRID_STEP_M, TILE_SIDE_M, Town
 from core.gallery.build import GallerySettings, describe_places, plan_places
 from core.gallery.describing import tile_describer
 from core.gallery.folder import Gallery
-from core.gallery.index import TileIndex
+from core.gallery.index import FLAT_8BIT, TileIndex, engine_of
 from core.gallery.manifest import MANIFEST
 from core.gallery.viewpoints import VIEWPOINTS, cell_viewpoints
-from core.imagery.raster import Bounds
+from core.imagery.source import Bounds
 from core.localization.references import References
 from core.models.two_branch import TwoBranch
 
@@ -109,7 +109,7 @@ class TownReferences:
             describe_places(imagery, plan, points, describe, settings).descriptors
             for points in plan.chunks()
         ]
-        return cls(town, TileIndex.from_chunks(chunks), plan.centres, viewpoints)
+        return cls(town, engine_of(FLAT_8BIT).build(chunks, FLAT_8BIT), plan.centres, viewpoints)
 
     @property
     def viewpoints_m(self) -> Float64Array:

@@ -1,9 +1,10 @@
 """Arrays in, pictures out: attention, contribution factors, reliability, accuracy by field of view.
 
-Overlays are PIL images and need numpy alone; the diagrams are matplotlib figures with a
-transparent ground and mid-grey ink, so that they read on a light and on a dark page. Sequence of
-calls for one explanation: ``attention_overlay`` on the side that answers, ``outline`` on the side
-that asks, ``contribution_overlay`` on either.
+Overlays are PIL images and need numpy alone. Diagrams are matplotlib figures with a transparent
+background and mid-grey ink, so that they read on a light and on a dark page.
+
+For one explanation: ``outline`` marks the chosen patch in one view, ``attention_overlay`` paints its
+attention over the other view, ``contribution_overlay`` paints either view.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def canvas_regions(grid: tuple[int, int], size: tuple[int, int]) -> IntArray:
 def attention_overlay(
     image: UInt8Array, regions: IntArray, attention: FloatArray, opacity: float = 0.7
 ) -> Image.Image:
-    """Paint attention over the picture that was looked at.
+    """Paint a patch's attention over the picture of the other view.
 
     Args:
         image: uint8 (H, W, 3).
@@ -66,7 +67,7 @@ def attention_overlay(
     heat = np.stack(
         [np.interp(strength, np.linspace(0, 1, len(_HEAT)), channel) for channel in _HEAT.T], axis=1
     )
-    # Unattended parts keep a veil, so that the eye goes to the light ones.
+    # Parts without attention stay dark, so that the eye goes to the light ones.
     return _blend(image, regions, heat, opacity * (0.45 + 0.55 * strength))
 
 
@@ -201,7 +202,7 @@ def trust_figure(
     coverages: Sequence[float],
     accuracy: Mapping[str, Sequence[float]],
 ) -> Figure:
-    """Can the stated confidence be trusted: reliability, and accuracy against coverage.
+    """Reliability of the stated confidence, and accuracy against coverage.
 
     Args:
         reliability: of all widths, by name: points (stated probability, share right, share of all).
@@ -275,7 +276,7 @@ def training_figure(log: Sequence[Mapping[str, Any]], window: int = 50) -> Figur
 
 
 def position_figure(similarity: FloatArray) -> Figure:
-    """Small maps, one per token: how alike its learned position is to every other (L2LTR, Figure 3).
+    """Small maps, one per token: how similar its learned position is to every other (L2LTR, Figure 3).
 
     The map of a token stands where the token does; of large grids every second, third ... row or
     column of tokens is shown, and the axes say which.
@@ -303,7 +304,7 @@ def position_figure(similarity: FloatArray) -> Figure:
 
 
 def layer_attention_figure(maps: FloatArray) -> Figure:
-    """One map per layer: which tokens it attended to, each in colours from 0 to its own largest.
+    """One map per layer: the tokens it attends to, in colours from 0 to the map's largest share.
 
     Args:
         maps: (L, h, w), shares of tokens, see ``core.explain.layers.descriptor_map``. The title of a
@@ -335,10 +336,10 @@ def _heat_map() -> Any:
 
 
 def _thinned(count: int) -> list[int]:
-    """Which of ``count`` maps, each ``count`` px long, to show so that they fit in some 300 px."""
+    """Which of ``count`` maps to show, each ``count`` px long, so that they fit in some 300 px."""
     return list(range(0, count, -(-count * (count + 1) // 300)))
 
 
 def _middles(maps: int, length: int) -> list[float]:
-    """Where the middles of maps lie that are ``length`` px long with a gap of one between them."""
+    """Middles of maps in a row, each ``length`` px long, with a gap of one px between them."""
     return [number * (length + 1) + (length - 1) / 2 for number in range(maps)]

@@ -159,6 +159,9 @@ def heading_from_attention(ground_to_aerial: Float32Array, rotation: float = 0.0
         ground_to_aerial: (4 n, 128).
         rotation: of the sectors, in bins.
 
+    Rows of patches and rings are summed away, which leaves how much azimuth bin i of the photo
+    asked bin b of the tile. The circular shift r with the largest sum over (i, r + i) aligns the
+    two; a parabola finds it between whole bins (docs/geossk.md section 7).
     """
     attention = np.asarray(ground_to_aerial, dtype=np.float64)
     by_azimuth = attention.reshape(RINGS, -1, RINGS, BINS).sum(axis=(0, 2))

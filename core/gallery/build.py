@@ -36,7 +36,7 @@ from core.gallery.manifest import BUILDING, FORMAT, MANIFEST, TILES, Manifest
 from core.gallery.viewpoints import VIEWPOINTS, cell_viewpoints
 from core.geo import grid_centres
 from core.imagery.registry import open_imagery
-from core.imagery.source import ImagerySource, Reference, stored_bytes
+from core.imagery.source import ImagerySource, Reference, TileReader, stored_bytes
 
 __all__ = [
     "BuildReport",
@@ -216,7 +216,7 @@ def _describe_all(
     return resumed
 
 
-def plan_places(imagery: ImagerySource, settings: GallerySettings) -> Plan:
+def plan_places(imagery: TileReader, settings: GallerySettings) -> Plan:
     """Grid points whose tiles lie within the imagery's box, from the north-west, row by row."""
     box, half = imagery.bounds, settings.tile_side_m / 2
 
@@ -243,7 +243,7 @@ def _fingerprint(
 
 
 def describe_places(
-    imagery: ImagerySource, plan: Plan, points: range, describe: Describe, settings: GallerySettings
+    imagery: TileReader, plan: Plan, points: range, describe: Describe, settings: GallerySettings
 ) -> Chunk:
     """Describe those places of one chunk whose own tiles show enough, from all their viewpoints."""
     side_m, pixels = settings.tile_side_m, settings.tile_pixels
@@ -275,7 +275,7 @@ def _viewpoints(centre: Float64Array, plan: Plan, settings: GallerySettings) -> 
 
 
 def _seen_from(
-    imagery: ImagerySource,
+    imagery: TileReader,
     centre: Float64Array,
     viewpoints: Int64Array,
     settings: GallerySettings,

@@ -13,7 +13,7 @@ from typing import Protocol
 from core.arrays import UInt8Array
 from core.geo import LocalFrame
 
-__all__ = ["Bounds", "ImageryKind", "ImagerySource", "Reference", "stored_bytes"]
+__all__ = ["Bounds", "ImageryKind", "ImagerySource", "Reference", "TileReader", "stored_bytes"]
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,12 @@ class Reference:
     copy_name: str | None
 
 
-class ImagerySource(Protocol):
-    """Opened aerial imagery in a local metric frame. Threads may share one."""
-
-    @property
-    def frame(self) -> LocalFrame:
-        """The frame whose metres all methods take and return."""
-        ...  # pragma: no cover
+class TileReader(Protocol):
+    """What describing places needs: how far the imagery reaches, and its pixels."""
 
     @property
     def bounds(self) -> Bounds:
         """A box around all imagery."""
-        ...  # pragma: no cover
-
-    @property
-    def gsd_m(self) -> float:
-        """Metres per pixel of the imagery itself, about."""
         ...  # pragma: no cover
 
     def read_tile(
@@ -75,6 +65,20 @@ class ImagerySource(Protocol):
             RasterError: the imagery vanished or is damaged there.
 
         """
+        ...  # pragma: no cover
+
+
+class ImagerySource(TileReader, Protocol):
+    """Opened aerial imagery in a local metric frame. Threads may share one."""
+
+    @property
+    def frame(self) -> LocalFrame:
+        """The frame whose metres all methods take and return."""
+        ...  # pragma: no cover
+
+    @property
+    def gsd_m(self) -> float:
+        """Metres per pixel of the imagery itself, about."""
         ...  # pragma: no cover
 
     def overview(self, max_side: int) -> tuple[UInt8Array, tuple[float, float, float, float]]:

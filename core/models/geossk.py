@@ -394,7 +394,7 @@ class GeoSSK(nn.Module):
 
         The projected values are v through W_o and the *other* view's pooling, for each of its rows.
         Pooling is linear, so the message is formed after pooling, never token by token
-        (geossk.md 4).
+        (docs/geossk.md section 4).
         """
         parts = token_parts(tokens, own)
         phi = contribution_factor(parts, equal_bins and self.base.bins is not None)

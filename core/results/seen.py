@@ -1,4 +1,4 @@
-"""Whether a student knows the towns it learned from better than others: would more of them help?"""
+"""The student on towns that it was trained on beside others: would more towns help?"""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
+from core.results.reports import SeenReport
 from core.results.tables import share, table
-from core.results.towns import LEARNED, Report, located, named
+from core.results.towns import LEARNED, located, named
 
 __all__ = ["seen_section"]
 
 
-def _is_learned(report: Report) -> bool:
-    """Towns to learn from lie in a folder of that name (``world towns --part train``)."""
-    return Path(report["data"]).parent.name == "train"
+def _is_learned(report: SeenReport) -> bool:
+    """Training towns lie in a folder of that name (``world towns --part train``)."""
+    return Path(report.data).parent.name == "train"
 
 
-def _mean(reports: Sequence[Report], title: str) -> list[str]:
+def _mean(reports: Sequence[SeenReport], title: str) -> list[str]:
     cells = []
     for fov, view in LEARNED:
         shares = [located(report, fov, view) for report in reports]
@@ -26,13 +27,13 @@ def _mean(reports: Sequence[Report], title: str) -> list[str]:
     return [title, "", *cells]
 
 
-def seen_section(reports: Sequence[Report]) -> str:
-    """``seen-*.json``: one student on towns it learned from and on others, grown alike."""
+def seen_section(reports: Sequence[SeenReport]) -> str:
+    """``seen-*.json``: one student on towns it was trained on and on others, rendered by one recipe."""
     learned = [report for report in reports if _is_learned(report)]
     others = [report for report in reports if not _is_learned(report)]
     lines = [
         [
-            Path(report["data"]).name,
+            Path(report.data).name,
             "yes" if _is_learned(report) else "no",
             *(share(located(report, fov, view)) for fov, view in LEARNED),
         ]
@@ -40,14 +41,15 @@ def seen_section(reports: Sequence[Report]) -> str:
     ]
     lines += [_mean(learned, "mean ± s.d.: learned from")] if learned else []
     lines += [_mean(others, "mean ± s.d.: others")] if others else []
-    first, model = reports[0]["rows"][0], reports[0]["model"]
-    commands = "; ".join(f"`{report['command']}`" for report in reports)
+    first = reports[0]
+    commands = "; ".join(f"`{report.command}`" for report in reports)
     return (
-        f"## Would more towns help?\n\n{model} on towns that it learned from "
-        f"({reports[0]['trained']['towns']} in all), asked panoramas that it was shown, but for a few, "
-        "and on validation towns that it never saw, grown alike and as large. A student that had learned "
-        "its towns by heart would do better on the first; more towns would then help. In per cent of "
-        f"{first['queries']} queries within 25 m, {first['gallery']} places, heading unknown, no help; "
-        f"± is between towns. {commands}, {reports[0]['date']}, {reports[0]['machine']}.\n\n"
+        f"## Would more towns help?\n\n{first.model} on towns that it learned from "
+        f"({first.trained.towns} in all), with panoramas as queries that it was trained on, but for a "
+        "few, and on validation towns that it never saw, rendered by the same recipe and as large. A "
+        "student that had learned its towns by heart would do better on the first; more towns would then "
+        f"help. In per cent of {first.rows[0].queries} queries within 25 m, {first.rows[0].gallery} "
+        f"places, heading unknown, no help; ± is between towns. {commands}, {first.date}, "
+        f"{first.machine}.\n\n"
         f"{table(['town', 'learned from', *(named(fov, view) for fov, view in LEARNED)], lines)}\n"
     )

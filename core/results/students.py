@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.results.reports import StudentReport
 from core.results.tables import number, share, table
+from core.results.towns import row_of
 
 __all__ = ["students_section", "training_record"]
 
@@ -34,45 +36,37 @@ def training_record(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def students_section(reports: Sequence[Mapping[str, Any]]) -> str:
+def students_section(reports: Sequence[StudentReport]) -> str:
     """The part of docs/results.md on ``student-*.json``, each a report of ``evaluate`` on one town."""
     head = ["model", "descriptor", "canvas px", "towns", "steps", "minutes"]
     head += [f"{field:g}° {what}" for field in FIELDS_DEG for what in ("hit@1", "25 m")]
     lines = [_line(report) for report in reports]
-    first = reports[0]["rows"][0]
-    commands = "; ".join(f"`{report['command']}`" for report in reports)
+    first = reports[0]
+    commands = "; ".join(f"`{report.command}`" for report in reports)
     return (
         "## The papers' encoders as students, with small budgets\n\nTrained on rendered towns for so "
         "many steps and minutes, which is little. In per cent of "
-        f"{first['queries']} queries on {reports[0]['data']}, heading unknown, no help; chance is "
-        f"{share(first['chance_25_m'])} within 25 m. Places described from {_viewpoints(reports)}. "
-        "The shipped student's figures stand above. "
-        f"{commands}, {reports[0]['date']}, {reports[0]['machine']}.\n\n"
+        f"{first.rows[0].queries} queries on {first.data}, heading unknown, no help; chance is "
+        f"{share(first.rows[0].chance_25_m)} within 25 m. Places described from {_viewpoints(reports)}. "
+        "The shipped student's numbers stand above. "
+        f"{commands}, {first.date}, {first.machine}.\n\n"
         f"{table([*head, 'heading °'], lines)}\n"
     )
 
 
-def _viewpoints(reports: Sequence[Mapping[str, Any]]) -> str:
-    """From how many points of its cell a place was described; reports of before it was asked: one."""
-    counts = sorted({int(report.get("viewpoints", 1)) for report in reports})
+def _viewpoints(reports: Sequence[StudentReport]) -> str:
+    """From how many viewpoints of its cell a place was described."""
+    counts = sorted({report.viewpoints for report in reports})
     return " or ".join("their centres alone" if one == 1 else f"{one} viewpoints" for one in counts)
 
 
-def _line(report: Mapping[str, Any]) -> list[str]:
-    trained = report["trained"]
-    canvas = " x ".join(str(pixels) for pixels in trained["ground_size"] or ())
-    start = " (went on)" if trained.get("went_on") else ""
-    cells = [trained["name"], trained["pooling"], canvas, str(trained["towns"])]
-    cells.append(f"{trained['steps']}{start}")
-    cells.append(number(trained["minutes"], 0))
-    plain = {
-        row["fov_deg"]: row
-        for row in report["rows"]
-        if row["heading"] == "unknown"
-        and row["radius_m"] is None
-        and row["view"] == "crop"
-        and not row["reranked"]
-    }
+def _line(report: StudentReport) -> list[str]:
+    trained = report.trained
+    canvas = " x ".join(str(pixels) for pixels in trained.ground_size or ())
+    start = " (went on)" if trained.went_on else ""
+    cells = [trained.name, trained.pooling, canvas, str(trained.towns), f"{trained.steps}{start}"]
+    cells.append(number(trained.minutes, 0))
     for field in FIELDS_DEG:
-        cells += [share(plain[field][key]) for key in ("hit@1", "within_25_m")]
-    return [*cells, number(plain[360.0].get("median_heading_error_deg"))]
+        row = row_of(report, field, "crop")
+        cells += [share(row.hit_at_1), share(row.within_25_m)]
+    return [*cells, number(row_of(report, 360.0, "crop").median_heading_error_deg)]

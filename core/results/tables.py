@@ -1,4 +1,4 @@
-"""Cells and tables of figures, as Markdown and as aligned text."""
+"""Cells and tables of measured numbers, as Markdown and as aligned text."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 __all__ = ["aligned", "number", "share", "table"]
 
 
-def share(value: object) -> str:
+def share(value: float | None) -> str:
     """A share in [0, 1] in per cent; nothing where nothing was measured."""
-    return "" if value is None else f"{100 * float(str(value)):.1f}"
+    return "" if value is None else f"{100 * value:.1f}"
 
 
-def number(value: object, digits: int = 1) -> str:
+def number(value: float | None, digits: int = 1) -> str:
     """A number with so many digits; nothing where nothing was measured."""
-    return "" if value is None else f"{float(str(value)):.{digits}f}"
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column to the left, figures to the right."""
+    """A Markdown table: the first column to the left, the others to the right."""
     rule = ["---"] + ["---:"] * (len(head) - 1)
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *lines])
 

@@ -206,7 +206,7 @@ def _task_loss(
 
 
 class TeacherObjective(nn.Module):
-    """L_T = InfoNCE(T) + InfoNCE(S_teacher): after and before interaction (geossk.md, section 5).
+    """L_T = InfoNCE(T) + InfoNCE(S_teacher): after and before interaction (docs/geossk.md section 5).
 
     Every pair of the batch is met at the azimuth shift that the teacher's own descriptors find best, as at
     inference; nothing is told of the true azimuth shift but through the second term. The branches come from a
@@ -275,7 +275,7 @@ class TeacherObjective(nn.Module):
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """Weights of what is taught, temperatures, and whether IKF filters (geossk.md, 5).
+    """Weights of what is taught, temperatures, and whether IKF filters (docs/geossk.md section 5).
 
     ``relation``: between images. ``local``: between the parts of a true pair. ``descriptors``: of each
     view. All weights of zero make the plain student of the ablation.

@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,19 +68,19 @@ TEACHER = {"name": "geossk", "model": {"base": {"name": "convnet-s", **TWIN}}}
 
 @dataclass
 class Town:
-    """A page that is being served. ``asked``: first lines of what the browser sent to the proxy,
+    """A page that is being served. ``requested``: first lines of what the browser sent to the proxy,
     that is to any host but this one.
     """
 
     url: str
     gallery: Gallery
     photos: Path
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
 
     @property
-    def hosts_asked(self) -> set[str]:
+    def hosts_requested(self) -> set[str]:
         """Other hosts that the page made the browser ask."""
-        targets = (line.split(" ")[1] for line in self.asked if line.count(" ") == 2)
+        targets = (line.split(" ")[1] for line in self.requested if line.count(" ") == 2)
         hosts = {re.sub(r"^https?://|[:/].*$", "", target) for target in targets}
         return hosts - BROWSERS_OWN
 
@@ -129,14 +129,14 @@ class _Proxy(socketserver.ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, asked: list[str]) -> None:
-        self.asked = asked
+    def __init__(self, requested: list[str]) -> None:
+        self.requested = requested
         super().__init__(("127.0.0.1", 0), _ProxyRequest)
 
 
 class _ProxyRequest(socketserver.StreamRequestHandler):
     def handle(self) -> None:
-        self.server.asked.append(self.rfile.readline(500).decode("latin-1").strip())
+        self.server.requested.append(self.rfile.readline(500).decode("latin-1").strip())
 
 
 @pytest.fixture(scope="session")
@@ -201,7 +201,8 @@ def wait_for(url: str, process: subprocess.Popen, log: Path, seconds: float = 24
                 reply.read(1)
             return
         except OSError:
-            time.sleep(0.2)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.2)
     pytest.fail(f"the page did not answer:\n{log.read_text()}")
 
 
@@ -219,7 +220,7 @@ def browser(town):
         pytest.skip(missing)
     from playwright.sync_api import sync_playwright
 
-    proxy = _Proxy(town.asked)
+    proxy = _Proxy(town.requested)
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
     address = f"--proxy-server=http://127.0.0.1:{proxy.server_address[1]}"
     with sync_playwright() as playwright:

@@ -1,4 +1,4 @@
-"""The page as a visitor meets it: run alone with ``pytest tests/browser``.
+"""The page as a visitor sees it: run alone with ``pytest tests/browser``.
 
 The models are untrained twins (tests/conftest.py): a tile's own polar view is found at that tile,
 so the right answer to the example is known.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlparse
 
@@ -50,6 +51,14 @@ def page(browser, town):
 
 def frame(page):
     return page.frame_locator("#map iframe")
+
+
+def until(page, is_met: Callable[[], object]) -> None:
+    """Wait for a condition outside the page, frame by frame so that Playwright's events come in."""
+    end = time.monotonic() + WAIT_MS / 1000
+    while not is_met():
+        assert time.monotonic() < end, "the condition was not met in time"
+        page.evaluate("() => new Promise(requestAnimationFrame)")
 
 
 def choose_example(page) -> None:
@@ -100,9 +109,9 @@ def test_an_example_is_located_by_a_click(page, town):
         f"Aerial tile {town.gallery.tile_ids[EXAMPLE_ROW]}"
     )
     assert "%" in page.locator("#verdict .cv-lead").inner_text()
-    told = page.locator("#verdict").inner_text().replace(" \n", "\n")
-    # The right place; where in it an untrained student believes the camera is anybody's guess.
-    assert int(re.search(r"to the true place\n(\d+) m", told).group(1)) < 36
+    verdict = page.locator("#verdict").inner_text().replace(" \n", "\n")
+    # The right place; the point in it is arbitrary, as the student is untrained.
+    assert int(re.search(r"to the true place\n(\d+) m", verdict).group(1)) < 36
     cards = page.locator("#candidates .cv-card").count()
     assert cards > 1
     assert frame(page).locator(".cv-pin").count() == cards
@@ -156,7 +165,7 @@ NOTE_WHAT_IS_SHOWN = """() => {
 
 @contextmanager
 def held_back(page, addresses: str) -> Iterator[list]:
-    """What is asked for at such addresses waits meanwhile, and comes when this ends."""
+    """Requests of such addresses wait meanwhile, and are answered when this ends."""
     held = []
 
     def hold(route) -> None:
@@ -171,11 +180,10 @@ def held_back(page, addresses: str) -> Iterator[list]:
 
 @contextmanager
 def server_unheard(page) -> Iterator[None]:
-    """Whatever the server says is held back meanwhile, and comes when this ends."""
-    page.wait_for_timeout(1000)  # until the page has closed the stream of what was asked before
+    """Answers of queued events are held back meanwhile, and come when this ends."""
     with held_back(page, "**/queue/data*") as held:
         yield
-        assert held, "the page still had an open stream: nothing was held back"
+        until(page, lambda: held)
 
 
 def test_the_first_click_counts(browser, town):
@@ -203,10 +211,11 @@ HOLD_ENDS = """() => {
                 controller.enqueue(chunk);
                 return;
             }
-            controller.enqueue(chunk.slice(0, end));  // what came with it is told at once
+            controller.enqueue(chunk.slice(0, end));  // what came with it is passed on at once
             window.held = true;
             await release;
             controller.enqueue(chunk.slice(end));
+            window.ended = true;
         },
     });
     window.fetch = async (...request) => {
@@ -218,7 +227,7 @@ HOLD_ENDS = """() => {
 
 
 def test_what_is_chosen_while_a_stream_ends_is_not_lost(page):
-    """That the stream of an answer has ended is told late; whatever is clicked meanwhile counts."""
+    """The end of an answer's stream is noticed late; whatever is clicked meanwhile counts."""
     page.evaluate(HOLD_ENDS)
     choose_example(page)
     page.wait_for_function("window.held")
@@ -226,7 +235,7 @@ def test_what_is_chosen_while_a_stream_ends_is_not_lost(page):
     frame(page).locator("body[data-selected='3']").wait_for()
     page.locator("#save-csv:not([disabled])").wait_for()
     page.evaluate("window.release()")
-    page.wait_for_timeout(1000)  # until the page has closed the stream
+    page.wait_for_function("window.ended")
     open_explanation(page)
     assert page.locator("#explain-place input:checked").get_attribute("value") == "3"
 
@@ -247,10 +256,13 @@ def test_an_answer_that_comes_too_late_is_never_shown(page, town, way):
             page.wait_for_selector("#photo img[src*='phone.jpg']")
         if way.endswith("at once"):
             page.locator("#locate").click()
-        page.wait_for_timeout(500)
+        if way == "no photo":
+            page.wait_for_selector("#photo-facts .cv-chip", state="detached")
+        else:
+            page.locator("#photo-facts", has_text="35 mm").wait_for()
     if way == "no photo":
         upload(page, "phone.jpg", (town.photos / "phone.jpg").read_bytes())
-    page.locator("#photo-facts", has_text="35 mm").wait_for()
+        page.locator("#photo-facts", has_text="35 mm").wait_for()
     if not way.endswith("at once"):
         page.locator("#locate").click()
     page.locator("#verdict", has_text="35 mm").wait_for()
@@ -452,26 +464,25 @@ def test_the_shipped_town_answers(browser, shipped, example):
 def test_the_proxy_would_hear_of_another_host(browser, town):
     with opened(browser, town.url) as page:
         page.evaluate("fetch('http://fonts.example.com/face.css').catch(() => null)")
-        page.wait_for_timeout(300)
-    assert "fonts.example.com" in town.hosts_asked
-    town.asked[:] = [line for line in town.asked if "example.com" not in line]
+        until(page, lambda: "fonts.example.com" in town.hosts_requested)
+    town.requested[:] = [line for line in town.requested if "example.com" not in line]
 
 
 def test_nothing_asks_another_host(browser, town):
     """Last in the file, so that the proxy has heard everything that the tests before it did."""
-    asked: list[str] = []
+    requested: list[str] = []
     with opened(browser, town.url) as page:
-        page.context.on("request", lambda request: asked.append(request.url))
+        page.context.on("request", lambda request: requested.append(request.url))
         page.reload()
         page.wait_for_selector("#locate")
         choose_example(page)
         open_explanation(page)
         inside = [f.evaluate("performance.getEntriesByType('resource').map(e => e.name)")
                   for f in page.frames]  # fmt: skip
-    addresses = [*asked, *(name for names in inside for name in names)]
+    addresses = [*requested, *(name for names in inside for name in names)]
     assert any("leaflet.js" in address for address in addresses)
     hosts = {
         urlparse(a).netloc for a in addresses if not a.startswith(("data:", "blob:", "about:"))
     }
     assert hosts == {urlparse(town.url).netloc}
-    assert town.hosts_asked == set()
+    assert town.hosts_requested == set()

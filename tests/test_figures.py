@@ -1,4 +1,4 @@
-"""Overlays and diagrams: run alone with ``pytest tests/test_viz.py``."""
+"""Overlays and diagrams: run alone with ``pytest tests/test_figures.py``."""
 
 from __future__ import annotations
 
