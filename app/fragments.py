@@ -15,6 +15,7 @@ from PIL import Image
 from app import text
 from core.arrays import UInt8Array
 from core.explain.pair import Explanation
+from core.localization.output import percent
 from core.records import Candidate, Place, Prediction, SearchArea
 
 __all__ = [
@@ -76,11 +77,10 @@ def verdict(
     truth, if that is known and shown.
     """
     level = "cv-sure" if prediction.confident else "cv-unsure"
-    lead = (
-        text.certainty(prediction.confidence)
-        if prediction.confident
-        else text.doubt(prediction.confidence)
-    )
+    confidence, outside = prediction.confidence, prediction.outside_probability
+    lead = f"{text.certainty(confidence)}."
+    if not prediction.confident:
+        lead = f"{text.doubt(confidence, outside)} ({text.certainty(confidence)}.)"
     chips = [
         chip(
             "field of view",
@@ -95,21 +95,40 @@ def verdict(
     radius = prediction.candidates[0].radius_m if prediction.candidates else None
     if prediction.confident and radius is not None:
         chips.append(chip("if right, 9 of 10 cameras within", text.distance(radius)))
+    for share, area in (("half", prediction.area_50_m2), ("90 %", prediction.area_90_m2)):
+        if area is not None:
+            chips.append(chip(f"{share} of the probability on", text.area(area)))
     if near is not None:
         chips.append(chip("searched within, from you", f"{near.radius_m:.0f} m", "cv-given"))
     if error_m is not None:
         chips.append(chip("to the true place", text.distance(error_m), "cv-true"))
     notes = "".join(f"<li>{esc(note)}</li>" for note in prediction.notes)
-    width = f"{100 * min(max(prediction.confidence, 0.0), 1.0):.1f}%"
     return (
         f'<div class="cv-verdict {level}">'
         f"<h2>{esc(text.verdict(prediction.confident, prediction.confidence))}</h2>"
         f'<p class="cv-lead">{esc(lead)}</p>'
-        f'<div class="cv-meter"><span style="width:{width}"></span></div>'
+        f"{_distribution(prediction)}"
         f'<div class="cv-chips">{"".join(chips)}</div>'
         + (f'<ul class="cv-notes">{notes}</ul>' if notes else "")
         + f'<p class="cv-timings">{esc(text.timings(prediction.timings_ms))}</p></div>'
     )
+
+
+def _distribution(prediction: Prediction) -> str:
+    """The three parts of the distribution as one bar with a key: each with its number."""
+    confidence, outside = prediction.confidence, prediction.outside_probability
+    shares = (confidence, max(0.0, 1 - confidence - outside), outside)
+    kinds = ("first", "rest", "outside")
+    bar = "".join(
+        f'<span class="cv-part-{kind}" style="width:{100 * share:.1f}%"></span>'
+        for kind, share in zip(kinds, shares, strict=True)
+    )
+    key = "".join(
+        f'<li><span class="cv-dot cv-part-{kind}"></span>{esc(name)} '
+        f"<b>{esc(percent(share))}</b></li>"
+        for kind, name, share in zip(kinds, text.PARTS, shares, strict=True)
+    )
+    return f'<div class="cv-meter">{bar}</div><ul class="cv-parts">{key}</ul>'
 
 
 def cards(
@@ -140,7 +159,7 @@ def _card(candidate: Candidate, chosen: bool, picture: str) -> str:
         f'<img alt="Aerial tile {esc(candidate.tile.tile_id)}" src="{picture}">'
         f'<span class="cv-card-body"><span class="cv-card-head">'
         f'<span class="cv-rank">{candidate.rank}</span>'
-        f'<span class="cv-share">{esc(text.percent(candidate.probability))}</span></span>'
+        f'<span class="cv-share">{esc(percent(candidate.probability))}</span></span>'
         f'<dl>{facts_html}</dl><span class="cv-where">{esc(coordinates(candidate.camera))}</span>'
         "</span></button>"
     )

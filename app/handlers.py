@@ -11,7 +11,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -224,8 +224,7 @@ def locate(
         near=request.near,
         top_k=SHADED,
     )
-    prediction = replace(found, candidates=found.candidates[:TOP_K])
-    return Answer(uploaded, request, prediction, found.candidates)
+    return Answer(uploaded, request, found.shortened(TOP_K), found.candidates)
 
 
 def answer_to(photo: str | None, answer: Answer | None) -> Answer | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from core.localization.output import percent
+
 TITLE = "Crossview"
 TAGLINE = "Where was this street photo taken? Crossview looks for it in aerial imagery."
 DEMO_NOTE = (
@@ -39,14 +41,19 @@ WAITING_MORE = (
     "photo matched which parts of the ground."
 )
 NO_MATCH = "No confident match"
-NO_MATCH_MORE = (
-    "Nothing in this imagery matches the photo clearly: it may be from elsewhere, or show too little. "
-    "The places below are only the nearest that were found."
+NO_MATCH_OUTSIDE = (
+    "The photo may not have been taken in this imagery, or it shows too little to tell. The places below "
+    "are the best of what is here."
 )
-NO_MATCH_BUT = (
-    "Place 1 is much like the photo, but now and then a photo from elsewhere is as much like something "
-    "here: take it only if you know that the photo was taken in this area."
+NO_MATCH_ALIKE = (
+    "Place 1 fits best, but a photo from somewhere else can fit as well: take it only if you know that the "
+    "photo was taken in this area."
 )
+NO_MATCH_SEVERAL = (
+    "Several places here fit about as well. A compass heading, or a circle on the map around where you "
+    "believe the camera was, would help to choose."
+)
+PARTS = ("place 1", "elsewhere in this imagery", "not in this imagery")
 
 EXPLAIN_WAITING = "Locate a photo first; then this page shows what matched what."
 EXPLAIN_GROUND = "The photo, unrolled"
@@ -109,36 +116,34 @@ def fov_source(source: str) -> str:
 
 
 def verdict(confident: bool, confidence: float) -> str:
-    """The headline of an answer. ``confidence``: calibrated probability in [0, 1]."""
+    """The headline of an answer. ``confidence``: probability of place 1 in [0, 1]."""
     if not confident:
         return NO_MATCH
-    if confidence >= 0.9:
-        return "Almost certainly here"
-    if confidence >= 0.65:
-        return "Probably here"
-    if confidence >= 0.35:
-        return "Possibly here"
-    return "One of several places"
+    return "Almost certainly here" if confidence >= 0.9 else "Probably here"
 
 
-def doubt(confidence: float) -> str:
-    """Why there is no confident match. ``confidence``: calibrated probability in [0, 1]."""
-    why = NO_MATCH_MORE if confidence < 0.5 else NO_MATCH_BUT
-    return f"{why} ({certainty(confidence)}.)"
+def doubt(confidence: float, outside: float) -> str:
+    """Why there is no confident match. Probabilities of place 1 and of being outside, in [0, 1]."""
+    elsewhere_here = 1 - confidence - outside
+    if outside < elsewhere_here:
+        return NO_MATCH_SEVERAL
+    return NO_MATCH_OUTSIDE if outside > confidence else NO_MATCH_ALIKE
 
 
 def certainty(confidence: float) -> str:
-    """What the calibrated probability means. ``confidence`` in [0, 1]."""
+    """What the probability of place 1 means. ``confidence`` in [0, 1]."""
     return f"{percent(confidence)} that place 1 is within 25 m of the camera"
 
 
-def percent(share: float) -> str:
-    """A share in [0, 1] as a percentage that never claims certainty."""
-    if share < 0.001:
-        return "< 0.1 %"
-    if share < 0.1:
-        return f"{100 * share:.1f} %"
-    return f"{min(100 * share, 99):.0f} %"
+def area(square_metres: float) -> str:
+    """An area as a person would say it."""
+    if square_metres < 10_000:
+        return f"{square_metres:,.0f} m²"
+    return (
+        f"{square_metres / 10_000:,.1f} ha"
+        if square_metres < 1e6
+        else f"{square_metres / 1e6:,.1f} km²"
+    )
 
 
 def distance(metres: float) -> str:

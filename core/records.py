@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 __all__ = ["Candidate", "Place", "Prediction", "SearchArea", "Tile"]
 
@@ -84,6 +84,15 @@ class Prediction:
     area_90_m2: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def shortened(self, top_k: int) -> Prediction:
+        """The same prediction with fewer candidates; the others become part of the rest."""
+        left = sum(candidate.probability for candidate in self.candidates[top_k:])
+        return replace(
+            self,
+            candidates=self.candidates[:top_k],
+            rest_probability=self.rest_probability + left,
+        )
 
     @property
     def confidence(self) -> float:

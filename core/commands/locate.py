@@ -167,10 +167,14 @@ def parse_area(text: str) -> SearchArea:
 
 def describe(prediction: Prediction) -> str:
     """A prediction for a person at a terminal: a headline, notes, a line per place."""
+    from core.localization.output import percent
+
     answer = "" if prediction.confident else "no confident match, "
     lines = [
-        f"{prediction.photo}: {answer}{prediction.confidence:.0%} sure of the first place; field of "
-        f"view {prediction.fov_deg:.0f}° ({prediction.fov_source})"
+        f"{prediction.photo}: {answer}first place {percent(prediction.confidence)}, elsewhere in this "
+        f"imagery {percent(1 - prediction.confidence - prediction.outside_probability)}, not in it "
+        f"{percent(prediction.outside_probability)}; field of view {prediction.fov_deg:.0f}° "
+        f"({prediction.fov_source})"
     ]
     lines += [f"  {note}" for note in prediction.notes]
     for candidate in prediction.candidates:
@@ -180,6 +184,6 @@ def describe(prediction: Prediction) -> str:
         facing = "" if heading is None else f"  facing {heading:5.1f}°"
         lines.append(
             f"  {candidate.rank:3d}  {place.lat_deg:10.6f}, {place.lon_deg:11.6f}{radius}"
-            f"  {min(candidate.probability, 0.999):6.1%}{facing}  tile {candidate.tile.tile_id}"
+            f"  {percent(candidate.probability):>7}{facing}  tile {candidate.tile.tile_id}"
         )
     return "\n".join(lines)

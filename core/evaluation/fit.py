@@ -32,11 +32,11 @@ IN_RADIUS = 0.9
 """Share of the cameras that stand within the radius of the answered position, where the place is right."""
 FITTED_CASES: Mapping[str, tuple[Help, float]] = {
     "no help": (NO_HELP, 1.0),
-    "compass": (Help(heading_known=True), 0.4),
-    "within 200 m": (Help(radius_m=200.0), 0.4),
-    "both": (Help(heading_known=True, radius_m=200.0), 0.2),
-    "1,000 places": (Help(places=1000), 0.3),
-    "100 places": (Help(places=100), 0.3),
+    "compass": (Help(heading_known=True), 0.3),
+    "within 200 m": (Help(radius_m=200.0), 0.3),
+    "both": (Help(heading_known=True, radius_m=200.0), 0.15),
+    "1,000 places": (Help(places=1000), 0.2),
+    "100 places": (Help(places=100), 0.2),
 }
 """What is known beside the photos of a fit, and the share of the photos that are asked so."""
 

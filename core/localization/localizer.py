@@ -118,24 +118,25 @@ class Localizer:
         opened, canvas = self.view(photo, fov_deg)
         watch.lap("photo")
         found = answer(self.gallery, self.models, canvas.image, evidence, watch.lap)
-        listed = found.places[:top_k]
         candidates = tuple(
-            self._candidate(rank, place) for rank, place in enumerate(listed, start=1)
+            self._candidate(rank, place)
+            for rank, place in enumerate(found.places[:MAX_PLACES], start=1)
         )
-        return Prediction(
+        unlisted = sum(place.probability for place in found.places[MAX_PLACES:])
+        everything = Prediction(
             photo=opened.name,
             fov_deg=opened.fov_deg,
             fov_source=opened.fov_source,
             confident=found.confident,
             candidates=candidates,
-            rest_probability=found.rest_probability
-            + sum(place.probability for place in found.places[top_k:]),
+            rest_probability=found.rest_probability + unlisted,
             outside_probability=found.outside_probability,
             area_50_m2=found.area_50_m2,
             area_90_m2=found.area_90_m2,
             timings_ms=watch.timings_ms(),
             notes=opened.notes + area_notes + self._fit_notes,
         )
+        return everything.shortened(top_k)
 
     def explain(
         self,

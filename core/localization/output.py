@@ -21,6 +21,7 @@ __all__ = [
     "FORMATS",
     "candidate_rows",
     "check_output",
+    "percent",
     "prediction_record",
     "write_predictions",
 ]
@@ -28,25 +29,38 @@ __all__ = [
 Rows = list[dict[str, Any]]
 
 COLUMNS = (
-    "photo", "fov_deg", "fov_source", "confident", "confidence", "rank", "tile_id", "lat_deg",
-    "lon_deg", "radius_m", "similarity", "teacher_score", "probability", "heading_deg",
+    "photo", "fov_deg", "fov_source", "confident", "confidence", "rest_probability",
+    "outside_probability", "area_50_m2", "area_90_m2", "rank", "tile_id", "lat_deg", "lon_deg",
+    "radius_m", "similarity", "teacher_score", "probability", "heading_deg",
 )  # fmt: skip
 
 
 def prediction_record(prediction: Prediction) -> dict[str, Any]:
     """The JSON object that ``locate --json`` prints and the page's API answers, ready to dump.
 
-    Degrees to 7 decimals (a centimetre), headings to 2, shares and cosines to 6.
+    Degrees to 7 decimals (a centimetre), headings to 2, cosines to 6, areas in whole square metres.
+    Probabilities to 9: those of all candidates, the rest and outside sum to 1 within a millionth.
     """
+    return {
+        **_prediction_fields(prediction),
+        "heading_deg": _rounded(prediction.heading_deg, 2),
+        "candidates": [_candidate_record(candidate) for candidate in prediction.candidates],
+        "timings_ms": {name: round(ms, 1) for name, ms in prediction.timings_ms.items()},
+    }
+
+
+def _prediction_fields(prediction: Prediction) -> dict[str, Any]:
+    """What is said of the photo as a whole."""
     return {
         "photo": prediction.photo,
         "fov_deg": _rounded(prediction.fov_deg, 2),
         "fov_source": prediction.fov_source,
         "confident": prediction.confident,
-        "confidence": _rounded(prediction.confidence, 6),
-        "heading_deg": _rounded(prediction.heading_deg, 2),
-        "candidates": [_candidate_record(candidate) for candidate in prediction.candidates],
-        "timings_ms": {name: round(ms, 1) for name, ms in prediction.timings_ms.items()},
+        "confidence": _rounded(prediction.confidence, 9),
+        "rest_probability": _rounded(prediction.rest_probability, 9),
+        "outside_probability": _rounded(prediction.outside_probability, 9),
+        "area_50_m2": _rounded(prediction.area_50_m2, 0),
+        "area_90_m2": _rounded(prediction.area_90_m2, 0),
     }
 
 
@@ -59,7 +73,7 @@ def _candidate_record(candidate: Candidate) -> dict[str, Any]:
         "radius_m": _rounded(candidate.radius_m, 1),
         "similarity": _rounded(candidate.similarity, 6),
         "teacher_score": _rounded(candidate.teacher_score, 6),
-        "probability": _rounded(candidate.probability, 6),
+        "probability": _rounded(candidate.probability, 9),
         "heading_deg": _rounded(candidate.heading_deg, 2),
     }
 
@@ -71,17 +85,19 @@ def _rounded(value: float | None, digits: int) -> float | None:
 def candidate_rows(predictions: Sequence[Prediction]) -> Rows:
     """One flat row per candidate, keys as in ``COLUMNS``; units as in core.records."""
     return [
-        {
-            "photo": prediction.photo,
-            "fov_deg": _rounded(prediction.fov_deg, 2),
-            "fov_source": prediction.fov_source,
-            "confident": prediction.confident,
-            "confidence": _rounded(prediction.confidence, 6),
-            **_candidate_record(candidate),
-        }
+        {**_prediction_fields(prediction), **_candidate_record(candidate)}
         for prediction in predictions
         for candidate in prediction.candidates
     ]
+
+
+def percent(share: float) -> str:
+    """A probability in [0, 1] as a percentage that never claims certainty."""
+    if share < 0.001:
+        return "< 0.1 %"
+    if share < 0.1:
+        return f"{100 * share:.1f} %"
+    return f"{min(100 * share, 99):.0f} %"
 
 
 def check_output(path: Path) -> None:
@@ -154,7 +170,7 @@ def _write_gpkg(path: Path, rows: Rows) -> None:
     table = {name: [row[name] for row in rows] for name in COLUMNS}
     points = geopandas.points_from_xy(table["lon_deg"], table["lat_deg"])
     frame = geopandas.GeoDataFrame(table, geometry=points, crs="EPSG:4326")
-    numbers = ["radius_m", "similarity", "teacher_score", "probability", "heading_deg"]
+    numbers = ["area_50_m2", "area_90_m2", "radius_m", "teacher_score", "heading_deg"]
     frame[numbers] = frame[numbers].astype(float)  # a column of None alone would become text
     frame.to_file(path, layer="candidates", driver="GPKG")
 
