@@ -17,10 +17,10 @@ import pytest
 import rasterio
 import torch
 
+from core.gallery.describing import tile_describer
 from core.gallery.folder import Gallery, GallerySettings, build_gallery
 from core.geo import local_crs
 from core.imagery.raster import RasterSource
-from core.localization.localizer import tile_describer
 from core.models import build_model
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch

@@ -14,11 +14,12 @@ import torch
 from core.evaluation.pools import DescribedTown
 
 from core.errors import PhotoError, SettingError
+from core.gallery.describing import tile_describer
 from core.gallery.folder import Gallery, GallerySettings, build_gallery
 from core.geo import distance_m
 from core.localization import ranking
 from core.localization.calibration import Calibration, ViewCalibration
-from core.localization.localizer import Localizer, tile_describer
+from core.localization.localizer import Localizer
 from core.models import alignment
 from core.photos.opening import open_photo
 from core.photos.views import ground_batch

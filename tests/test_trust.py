@@ -28,9 +28,10 @@ from core.evaluation.metrics import (
 )
 from core.evaluation.trust import Answers, ask_town, measure_trust, trust_row
 from core.explain.figures import trust_figure
+from core.gallery.describing import tile_describer
 from core.gallery.folder import Gallery, GallerySettings, build_gallery
 from core.localization.calibration import RERANKED, Calibration, ViewCalibration
-from core.localization.localizer import Localizer, tile_describer
+from core.localization.localizer import Localizer
 from core.models import alignment
 from core.photos.canvas import GroundCanvas
 from core.photos.opening import open_photo

@@ -26,8 +26,8 @@ import pytest
 from PIL import Image
 
 from core.checkpoints import model_hash, save_model
+from core.gallery.describing import tile_describer
 from core.gallery.folder import Gallery, GallerySettings, build_gallery
-from core.localization.localizer import tile_describer
 from tests.canvases import tile_to_polar
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
