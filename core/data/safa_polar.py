@@ -27,7 +27,7 @@ def safa_polar(tile: UInt8Array) -> Float64Array:
     Column 0 looks south and columns run clockwise, so the middle one looks north; the top row is
     just inside the tile's edge, the bottom row its centre. Bilinear, 0 outside the tile. Not
     rounded: the published pictures went through a saver that may have stretched each to its own
-    minimum and maximum (datasets.md, section 3), so a rounded one only approximates those.
+    minimum and maximum, so a rounded one only approximates those.
 
     Raises:
         SettingError: the tile is not square with three channels.
