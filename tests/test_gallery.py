@@ -32,7 +32,7 @@ FILES = ("aerial.tif", "index.faiss", "manifest.json", "tiles.parquet")
 
 
 def describe(tiles: np.ndarray) -> np.ndarray:
-    """Means of 8 x 8 squares: a descriptor that tells noise apart."""
+    """Means of 8 x 8 squares: a descriptor that differs between pieces of noise."""
     count, pixels = len(tiles), tiles.shape[1]
     squares = tiles.reshape(count, 8, pixels // 8, 8, pixels // 8, 3).mean(axis=(2, 4))
     values = squares.reshape(count, -1).astype(np.float32) - 127

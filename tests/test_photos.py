@@ -471,7 +471,7 @@ def at_once(image: Image.Image) -> np.ndarray:
 
 
 def tall_noise(mode: str) -> Image.Image:
-    """Noise of 700 x 6001 pixels, of which no two rows and no two channels are alike."""
+    """Noise of 700 x 6001 pixels, of which no two rows and no two channels are equal."""
     rng = np.random.default_rng(4)
     if mode == "RGBA":
         return Image.fromarray(rng.integers(0, 256, (6001, 700, 4), dtype=np.uint8))

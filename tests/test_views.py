@@ -1,4 +1,4 @@
-"""Views of every width and size, and that a model always meets one and the same input."""
+"""Views of every width and size, and that a model always gets one and the same input."""
 
 from __future__ import annotations
 

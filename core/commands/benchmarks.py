@@ -1,4 +1,4 @@
-"""``evaluate --benchmark``: a model on a published test set, with the protocol beside the figures."""
+"""``evaluate --benchmark``: a model on a published test set, with the protocol beside the metrics."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def benchmark_report(
 
 
 def benchmark_text(report: Mapping[str, Any]) -> str:
-    """A report for the terminal: the protocol, then a line for each figure."""
+    """A report for the terminal: the protocol, then a line for each metric."""
     row = dict(report["rows"][0])
     queries, gallery = row.pop("queries"), row.pop("gallery")
     sizes = ["{} x {} px".format(*report["ground_size"])]
@@ -57,7 +57,7 @@ def benchmark_text(report: Mapping[str, Any]) -> str:
         f"shown at {' and '.join(sizes)}; references: {report['references_seen']}",
         f"trained on {_lineage(report)}",
     ]
-    return "\n".join(lines + [f"{name:>16}  {_figure(name, row[name])}" for name in row])
+    return "\n".join(lines + [f"{name:>16}  {_shown(name, row[name])}" for name in row])
 
 
 def _lineage(report: Mapping[str, Any]) -> str:
@@ -69,5 +69,5 @@ def _lineage(report: Mapping[str, Any]) -> str:
     return f"{learned}{assumed}, evaluated on {report['evaluated_on']}{crossed}"
 
 
-def _figure(name: str, value: float) -> str:
+def _shown(name: str, value: float) -> str:
     return f"{value:.1f} m" if name.endswith("error_m") else f"{value:.2%}"

@@ -28,7 +28,7 @@ def photo_mask(
 
 
 def tilted(canvas: UInt8Array, span_deg: float, pitch_deg: float, roll_deg: float) -> UInt8Array:
-    """A level canvas (h, w, 3) as it looks where a camera was not level and nobody knows.
+    """A level canvas (h, w, 3) as an unnoticed tilt of the camera changes it.
 
     The canvas spans ``span_deg`` over its columns and +-45 degrees over its rows. A camera lifted by
     ``pitch_deg`` and rolled by ``roll_deg`` (its right side down) sees, to first order, at azimuth a

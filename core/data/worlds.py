@@ -49,7 +49,7 @@ class Town:
     panoramas: uint8 (n, h, w, 3), full canvases. places: (n, 2) metres east and north.
     heading_deg: (n,). mosaic: uint8 (H, W, 3), north up, ``pixel_m`` metres per pixel, its middle
     at the origin of the local frame. ``truth``: what each ground patch shows,
-    where that was asked for (``load_truth``).
+    if it was loaded (``load_truth``).
     """
 
     name: str

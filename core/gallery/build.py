@@ -1,9 +1,9 @@
 """Build a gallery folder from aerial imagery: cut, describe, index; stoppable at any moment.
 
-The work is a list of chunks of grid points. Each finished chunk is one file in the journal folder,
-written beside and renamed, so a build that was killed goes on with the first missing chunk, in the
-same batches, and ends with the same bytes. The finished files are moved into place last of all, the
-manifest after everything it vouches for; a folder without manifest is no gallery.
+The work is a list of chunks of grid points. Each finished chunk is one file in the journal folder. A
+build that was killed goes on with the first missing chunk, in the same batches, and ends with the same
+bytes. At the end the files are moved into place, the manifest after everything it vouches for: a
+folder without a manifest is no gallery.
 """
 
 from __future__ import annotations

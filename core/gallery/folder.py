@@ -143,7 +143,7 @@ class Gallery:
         """GeoDataFrame in WGS 84, a row per tile.
 
         Columns tile_id, east_m, north_m, lat_deg, lon_deg, coverage, source; the geometry is the
-        tile's footprint. Read when first asked for, as searching does not need it.
+        tile's footprint. Read on first use, as searching does not need it.
         """
         import geopandas
 
@@ -178,8 +178,7 @@ class Gallery:
         return self._cut(self.centres_m[row])
 
     def tile_image_at(self, place: Place) -> UInt8Array:
-        """The imagery around a place, as ``tile_image``; the place is moved to between the outermost
-        ones of the gallery.
+        """The imagery around a place, as ``tile_image``; see ``inside`` for places near the border.
 
         Raises:
             RasterError: the imagery vanished or is damaged.
@@ -188,8 +187,10 @@ class Gallery:
         return self._cut(self.inside(np.array(self.frame.to_metres(place))))
 
     def tile_images_at(self, points_m: Float64Array) -> UInt8Array:
-        """The imagery (P, S, S, 3) around points (P, 2) that lie near one another, to the nearest pixel:
-        read in one piece, which takes little longer than one tile of it. See ``inside`` for the points.
+        """The imagery (P, S, S, 3) around points (P, 2) that lie near one another, to the nearest pixel.
+
+        It is read as one piece, which takes little longer than one tile. The points must lie between
+        the outermost places (``inside``).
 
         Raises:
             RasterError: the imagery vanished or is damaged.
@@ -200,7 +201,7 @@ class Gallery:
         low, high = points_m.min(axis=0), points_m.max(axis=0)
         middle = (low + high) / 2
         east_m, north_m = middle.tolist()
-        # Even, so that what lies in the middle is read as a tile there would be.
+        # Even, so that the pixels of the piece are those of a tile around its middle.
         spread = 2 * math.ceil(float((high - low).max()) / pixel_m / 2 - 1e-6)
         side_m = self.manifest.tile_side_m + spread * pixel_m
         piece = self._imagery.read_tile(east_m, north_m, side_m, pixels + spread)[0]

@@ -1,6 +1,6 @@
-"""The journal of a gallery build: finished chunks as files, so that a killed build goes on.
+"""The journal of a gallery build: finished chunks as files, so that a stopped build can go on.
 
-Every file is written beside and renamed: it is there and whole, or it is not there.
+Every file is written under another name and renamed, so a file that is there is whole.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ class Journal:
     @classmethod
     def open(cls, folder: Path, fingerprint: str) -> Journal:
         """Go on with a journal of the same build; throw away one of another."""
-        note = folder / "build.json"
+        about = folder / "build.json"
         try:
-            same = json.loads(note.read_text(encoding="utf-8"))["fingerprint"] == fingerprint
+            same = json.loads(about.read_text(encoding="utf-8"))["fingerprint"] == fingerprint
         except (OSError, ValueError, KeyError, TypeError):
             same = False
         if not same:
             if folder.exists():
                 shutil.rmtree(folder)
             folder.mkdir(parents=True)
-            write_text(note, json.dumps({"fingerprint": fingerprint}))
+            write_text(about, json.dumps({"fingerprint": fingerprint}))
         return cls(folder)
 
     def read(self, number: int, points: int) -> Chunk | None:

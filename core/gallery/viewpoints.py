@@ -1,8 +1,9 @@
 """Viewpoints: a place of the grid is described as seen from several points of its cell.
 
-A camera stands anywhere in a cell of 19.2 m, and a few metres turn and move all that is near. So a
-gallery holds the descriptors of the tiles around the middles of each cell's quarters, not of its own
-centre alone, and a place scores by all of them. The answer is still one of the grid's places.
+A camera stands anywhere in a cell of 19.2 m, and a few metres change the direction and distance of
+everything near it. So a gallery holds descriptors of the tiles around the middles of each cell's four
+quarters instead of one around its centre. A place is scored by all of them; the answer is still one
+place of the grid.
 
 Numpy only; S is the number of viewpoints.
 """
@@ -21,9 +22,9 @@ VIEWPOINTS = 4
 COUNTS = (1, 4, 9)
 """How many it may have: the centre alone, the middles of quarters, of ninths."""
 SHARPNESS = 20.0
-"""How much a better viewpoint counts more than a worse one, for which place it is and for where in it
-the camera stood; chosen on validation towns between nearest place (less sharp) and within 25 m
-(sharper)."""
+"""How much more a better viewpoint counts than a worse one, both for the choice of the place and for
+the position of the camera in it. Chosen on validation towns: a smaller value finds the nearest place
+more often, a larger one a place within 25 m."""
 
 
 def cell_viewpoints(count: int = VIEWPOINTS) -> Float64Array:
@@ -46,11 +47,12 @@ def cell_viewpoints(count: int = VIEWPOINTS) -> Float64Array:
 
 
 def over_viewpoints(scores: AnyArray) -> AnyArray:
-    """Scores (..., S) of viewpoints to those of places (...): the logarithm of the mean exponential,
-    as if each viewpoint were equally likely.
+    """Scores (..., S) of viewpoints to scores of places (...).
+
+    The logarithm of the mean exponential: each viewpoint is taken to be equally likely.
     """
     best = scores.max(axis=-1, keepdims=True)
-    # Beside the best, so that nothing overflows and a place that is out of the question stays so.
+    # Relative to the best, so that nothing overflows and a place at -inf stays there.
     beside = np.subtract(scores, best, out=np.zeros_like(scores), where=np.isfinite(best))
     mean = np.exp(SHARPNESS * beside).mean(axis=-1)
     places: AnyArray = best[..., 0] + np.log(mean) / SHARPNESS

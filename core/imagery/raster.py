@@ -111,7 +111,7 @@ class RasterSource:
             path: a file on this machine, or a world folder with ``aerial.tif``.
             frame: the frame to see it in; by default the raster's own where that is azimuthal
                 equidistant already, else one around its centre.
-            is_known: it was opened before and found to hold a picture, so do not look again.
+            is_known: it was opened before and found to hold a picture, so do not check that again.
 
         Raises:
             RasterError: no such file, unreadable, without coordinate system or position, of a kind
@@ -253,7 +253,7 @@ def _without_black(image: UInt8Array, seen: BoolArray) -> tuple[UInt8Array, Bool
 
 
 def _is_flat(image: UInt8Array) -> bool:
-    """Whether all pixels have one colour; the first row alone tells most pictures apart."""
+    """Whether all pixels have one colour; for most pictures the first row decides."""
     colour = image[0, 0]
     return bool((image[0] == colour).all()) and bool((image == colour).all())
 

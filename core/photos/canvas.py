@@ -163,7 +163,7 @@ def _from_pinhole(
     focal_y = focal * height / (width * aspect)
     azimuth = np.radians(((np.arange(columns) + 0.5) / columns - 0.5) * covered_deg)
     elevation = np.radians((0.5 - (np.arange(rows) + 0.5) / rows) * 2 * ELEVATION_DEG)
-    # Direction (cos e sin a, sin e, cos e cos a) meets the plane z = 1 at (tan a, tan e / cos a).
+    # Direction (cos e sin a, sin e, cos e cos a) intersects the plane z = 1 at (tan a, tan e / cos a).
     x = np.broadcast_to(width / 2 + focal * np.tan(azimuth), (rows, columns))
     y = height / 2 - focal_y * np.tan(elevation)[:, None] / np.cos(azimuth)[None, :]
     inside = (x >= -1e-6) & (x <= width + 1e-6) & (y >= -1e-6) & (y <= height + 1e-6)

@@ -122,7 +122,7 @@ def read_metadata(image: Image.Image) -> PhotoMetadata:
 def read_orientation(image: Image.Image) -> int:
     """EXIF orientation 1..8 of the pixels as they are now; 1 where the file says nothing usable.
 
-    Ask after decoding: Pillow turns TIFF pictures upright by itself, and takes the tag away then.
+    Call it after decoding: Pillow turns TIFF pictures upright itself and then removes the tag.
     """
     try:
         orientation = _number(image.getexif().get(274))
@@ -138,7 +138,7 @@ def fov_from_exif(
 
     The film frame's 36 mm (or the sensor's width) lie along the picture's longer side, so a
     portrait photo is as wide as its own aspect says: 24 mm at 3:2, 27 mm at 4:3. (None, None) where
-    EXIF does not tell, or tells something outside 5..150 degrees.
+    EXIF does not say, or says something outside 5..150 degrees.
     """
     share = width / max(width, height)
     if metadata.focal_35mm is not None:

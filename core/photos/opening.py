@@ -50,7 +50,7 @@ MIN_SIDE_PIXELS = 32
 MAX_SIDE_PIXELS = 4096
 """Longer pictures are shrunk on opening: the canvas is 512 pixels wide."""
 BAND_PIXELS = 4_000_000
-"""How much of a picture is turned into RGB at a time."""
+"""How much of a picture is converted to RGB at a time."""
 GUESSED_FOV_DEG = 65.0
 
 _READABLE = "JPEG, PNG, WebP, TIFF, BMP or GIF"
@@ -91,7 +91,7 @@ class Photo:
 
     @property
     def fov_is_guess(self) -> bool:
-        """Nobody said what the field of view is."""
+        """Whether the field of view is only a usual value: neither file nor visitor gave one."""
         return self.fov_source == "guess"
 
 
@@ -244,7 +244,7 @@ def _shrunk(picture: Image.Image) -> UInt8Array:
     """A decoded picture of any mode as uint8 (H, W, 3), at most 4096 on the longer side.
 
     Band by band, as 80 million pixels of 16 bit or with transparency would take gigabytes if they
-    were turned into RGB before they are shrunk.
+    were converted to RGB before they are shrunk.
     """
     width, height = _shrunk_size(picture.size)
     value_range = _value_range(picture) if _is_deep(picture) else None
@@ -255,7 +255,7 @@ def _shrunk(picture: Image.Image) -> UInt8Array:
         bottom = min(top + rows, height)
         first, last = int(top * step), min(math.ceil(bottom * step), picture.height)
         band = _to_rgb(picture.crop((0, first, picture.width, last)), value_range)
-        # The box may begin and end inside a row of pixels: no seam shows where two bands meet.
+        # The box may begin and end inside a row of pixels: no seam shows between two bands.
         box = (0, top * step - first, band.width, min(bottom * step - first, band.height))
         part = band.resize((width, bottom - top), Image.Resampling.BOX, box)
         shrunk[top:bottom] = np.asarray(part)

@@ -2,7 +2,8 @@
 
 A model of azimuth bins describes the crop as it is. A global model was built for one size: it gets
 the full canvas, the crop in its middle and mid-grey where the view shows nothing. Training,
-evaluation and answers all come through here, so that a model meets what it has learned from.
+evaluation and answers all use these functions, so a model always gets the kind of input it was
+trained on.
 """
 
 from __future__ import annotations

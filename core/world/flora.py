@@ -160,7 +160,7 @@ def _planted(rows: Any, species: str, variant: int, leafy: bool, season: Season,
 
 
 def tree_mesh(town: TownPlan, season: Season, number: int) -> list[Mesh]:
-    """All trees in one season. ``number`` tells captures apart: tints differ, places do not."""
+    """All trees in one season. ``number``: of the capture; tints differ by it, places do not."""
     rng = np.random.default_rng([town.seed, 6, number])
     found: list[Mesh] = []
     for species in SPECIES:

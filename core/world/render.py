@@ -58,7 +58,7 @@ class Scene:
 
 @dataclass
 class Seen:
-    """What n rays met: linear light (n, 3), class (n,), plan place (n, 2), NaN for sky."""
+    """What n rays hit: linear light (n, 3), class (n,), plan place (n, 2), NaN for sky."""
 
     light: Float32Array
     kind: UInt8Array
@@ -287,7 +287,7 @@ def _surface(
     scene: Scene, p: Float32Array, tri: Any, to: Float32Array, bary: Float32Array, light: Light,
     rng: np.random.Generator, detail: float,
 ) -> tuple[Any, Float32Array, Float32Array]:  # fmt: skip
-    """Material code (n,), reflectance (n, 3) and facing normal (n, 3) where rays met something."""
+    """Material code (n,), reflectance (n, 3) and facing normal (n, 3) where rays hit something."""
     code = np.empty(len(p), np.uint8)
     rgb = np.empty((len(p), 3), np.float32)
     normal = np.zeros((len(p), 3), np.float32)

@@ -32,7 +32,8 @@ class Draft:
     buildings: int = 0
 
 
-def shade_of(rng: np.random.Generator, palette: tuple[tuple[float, ...], ...]) -> list[float]:
+def _shade_of(rng: np.random.Generator, palette: tuple[tuple[float, ...], ...]) -> list[float]:
+    """A colour of the palette, a little lighter or darker."""
     base = np.array(palette[rng.integers(len(palette))])
     return list(np.clip(base * rng.uniform(0.82, 1.15) + rng.normal(0, 0.012, 3), 0.02, 0.85))
 
@@ -85,7 +86,7 @@ class Site:
                 self.draft.trees.append((x, y, kind, float(self.rng.uniform(0.65, 1.25))))
 
 
-def add_part(
+def _add_part(
     site: Site, x: float, y: float, angle: float, size: tuple[float, float], look: dict[str, Any]
 ) -> Polygon:
     shape = oriented_box(x, y, angle, *size)
@@ -103,8 +104,8 @@ def look_of(site: Site, floors: int, roof: str, facade: int, storey: float = 2.9
         "eave": floors * storey + rng.uniform(0.2, 0.7), "storey": storey, "floors": floors,
         "roof": roof, "pitch": float(rng.uniform(*style.pitch)), "style": facade,
         "seams": int(rng.random() < style.seamed_share),
-        "wall_rgb": shade_of(rng, style.shed_walls if facade == 4 else style.walls),
-        "roof_rgb": shade_of(rng, style.flat_roofs if roof == "flat" else style.roofs),
+        "wall_rgb": _shade_of(rng, style.shed_walls if facade == 4 else style.walls),
+        "roof_rgb": _shade_of(rng, style.flat_roofs if roof == "flat" else style.roofs),
     }  # fmt: skip
 
 
@@ -118,7 +119,7 @@ def place_building(
     if not site.free(shape, gap):
         return False
     site.draft.buildings += 1
-    add_part(site, centre[0], centre[1], angle, size, look)
+    _add_part(site, centre[0], centre[1], angle, size, look)
     if rng.random() < 0.5 and look["style"] != 4 and size[0] > 8:
         wing = (float(rng.uniform(0.35, 0.5) * size[0]), float(rng.uniform(4.0, 7.5)))
         along = float(rng.choice([-1, 1])) * (size[0] - wing[0]) / 2 * rng.uniform(0.3, 1)
@@ -129,7 +130,7 @@ def place_building(
         low = dict(look, eave=look["eave"] - (look["storey"] if look["floors"] > 1 else 0.15))
         if site.free(oriented_box(x, y, angle, *wing)):
             turned = (wing[1] + 2.0, wing[0])
-            shape = shape.union(add_part(site, x, y, angle + np.pi / 2, turned, low))
+            shape = shape.union(_add_part(site, x, y, angle + np.pi / 2, turned, low))
     site.taken.append(shape)
     return True
 

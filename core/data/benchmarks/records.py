@@ -17,7 +17,7 @@ __all__ = ["Benchmark", "ImageFiles", "TilePlaces", "TrainingPairs", "nothing"]
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Pictures of one view, opened when asked for.
+    """Pictures of one view, opened when needed.
 
     ``files``: paths relative to ``root``. ``keeps_middle_half``: of the height of a full panorama
     only rows H/4 to 3H/4 are used (CVACT). ``computes_polar``: each is sent through ``safa_polar``.

@@ -20,7 +20,7 @@ def open_view(images: ImageFiles, index: int, size: Size) -> UInt8Array:
     """One picture stretched to ``size`` (height, width), uint8 (H, W, 3).
 
     Pillow's bilinear filter, which averages where it reduces: the published code resizes with it,
-    and weights trained on its pictures want no other.
+    and weights trained on such pictures need the same.
 
     Raises:
         DataError: the picture cannot be read.

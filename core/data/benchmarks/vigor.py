@@ -23,7 +23,7 @@ CITIES = ("NewYork", "Seattle", "SanFrancisco", "Chicago")
 """In the published order, which is the order of the gallery."""
 
 NOMINAL_PIXEL_M = 0.114
-"""With which the authors turned degrees into the pixel offsets of ``splits``, in every city."""
+"""With which the authors converted degrees to the pixel offsets of ``splits``, in every city."""
 
 PIXEL_M = {
     "NewYork": 0.113248,
