@@ -1,4 +1,6 @@
-"""The distribution by hand, and the fit recovers what made the data: ``pytest tests/test_calibration.py``."""
+"""The distribution by hand, and the fit recovers what made the data: ``pytest
+tests/test_calibration.py``.
+"""
 
 from __future__ import annotations
 

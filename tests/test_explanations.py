@@ -210,7 +210,9 @@ def test_headings_are_compared_around_north() -> None:
 
 
 class GeometryTeacher:
-    """Row r of a photo asks ring r at its own azimuth, whatever the tile: it only repeats the azimuth shift."""
+    """Row r of a photo asks ring r at its own azimuth, whatever the tile: it only repeats the azimuth
+    shift.
+    """
 
     ground_size, aerial_size = (64, 256), (128, 128)
     base = SimpleNamespace(bins=BINS)

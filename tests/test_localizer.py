@@ -1,7 +1,7 @@
 """Photo in, Prediction out: run alone with ``pytest tests/test_localizer.py``.
 
-The models are untrained, but their branches are twins: the polar view of a tile, taken as a
-panorama, has that tile's descriptor. So the true place, azimuth shift and heading of every query are known.
+The models are untrained, but their branches are twins: the polar view of a tile, taken as a panorama,
+has that tile's descriptor. So the true place, azimuth shift and heading of every query are known.
 """
 
 from __future__ import annotations

@@ -47,8 +47,9 @@ class Answers:
     """Answers to Q photos of a town, beside the truth.
 
     ``error_m``: (Q,) from the answered position to the camera. ``heading_error_deg``: (Q,) of the first
-    place, nan where nobody knows it. ``rank``: (Q,) of the place of the grid nearest to the camera among
-    the tiles of each ranking, 0 is best, ties against the model; ``NOT_RANKED`` where it is not among them.
+    place, nan where nobody knows it. ``rank``: (Q,) of the place of the grid nearest to the camera
+    among the tiles of each ranking, 0 is best, ties against the model; ``NOT_RANKED`` where it is not
+    among them.
     """
 
     found: tuple[Answer, ...]

@@ -1,11 +1,11 @@
 """Let a teacher explain photos of a town whose truth is known, and measure the explanations.
 
 A photo is a crop of a panorama that starts at the border of a patch, so that each of its patches is one
-whose truth is known; the panorama's own heading is anything, so the crop's is too. The place of the grid
-nearest to the camera, which is the right answer, is given. The tile is cut as the page cuts it: around the
-position that the pipeline answers in that place. For pointing the pair is aligned at the true azimuth
-shift; the contribution factors of a photo depend on no tile. How far the heading is known without being
-given is measured by itself.
+whose truth is known; the panorama's own heading is anything, so the crop's is too. The place of the
+grid nearest to the camera, which is the right answer, is given. The tile is cut as the page cuts it:
+around the position that the pipeline answers in that place. For pointing the pair is aligned at the
+true azimuth shift; the contribution factors of a photo depend on no tile. How far the heading is known
+without being given is measured by itself.
 """
 
 from __future__ import annotations
@@ -276,7 +276,9 @@ def _attention(teacher: GeoSSK, ground: Tensor, tile: Tensor, azimuth_shift: flo
 
 @torch.inference_mode()
 def _student_shifts(student: TwoBranch, photos: _Photos) -> Float64Array:
-    """Azimuth shifts (Q,) in bins, refined, that the student finds for the true pairs; nan: a global one."""
+    """Azimuth shifts (Q,) in bins, refined, that the student finds for the true pairs; nan: a global
+    one.
+    """
     if student.bins is None:
         return np.full(len(photos.tiles), np.nan)
     found = []

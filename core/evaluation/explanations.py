@@ -52,8 +52,8 @@ class Looks:
 
     Attributes:
         attention: (Q, N, M), ground to aerial, rows summing to 1.
-        wrong_tile: (Q, N, M), the same photos at the same azimuth shifts met with a tile of another place:
-            what remains of attention when there is nothing to be found.
+        wrong_tile: (Q, N, M), the same photos at the same azimuth shifts met with a tile of another
+            place: what remains of attention when there is nothing to be found.
         phi: (Q, N), contribution factors, summing to 1 over a photo.
         groups: (Q, N), index into the names of ``GROUPS``.
         offsets_m: (Q, N, 2), where the content lies, east and north of the tile's centre; nan: sky.

@@ -29,7 +29,7 @@ FITTED_BINS = (32, 24, 16, 12, 10, 8, 6, 5)
 PASSING = 0.01
 """Share of the photos of other towns, without help, that a confident match lets pass."""
 IN_RADIUS = 0.9
-"""Share of the cameras that stand within the radius of the answered position, where the place is right."""
+"""Share of the cameras within the radius of the answered position, where the place is right."""
 FITTED_CASES: Mapping[str, tuple[Help, float]] = {
     "no help": (NO_HELP, 1.0),
     "compass": (Help(heading_known=True), 0.3),
@@ -181,8 +181,8 @@ def _filled(rankings: Rankings) -> Float64Array:
 def _teacher_share(rankings: Rankings, teacher: Float64Array) -> float:
     """How much the teacher's score counts beside the student's similarity.
 
-    What leaves the right tiles least often without a share of the softmax over the ranking: the mean square
-    of what they lack. By likelihood a few photos of which the teacher is wrong and sure would decide it;
+    What leaves the right tiles least often without a share of the softmax over the ranking: the mean
+    square of what they lack. By likelihood a few photos of which the teacher is wrong and sure would decide it;
     their number, not their degree, is what matters to the order. A weak pull to counting alike and to a
     sharpness of 20 keeps both finite where every photo is right.
     """

@@ -148,7 +148,8 @@ def references_of(
     viewpoints: int = VIEWPOINTS,
     device: str = "cpu",
 ) -> References:
-    """What is searched in a world folder: its own gallery if the student made it, else the town described.
+    """What is searched in a world folder: its own gallery if the student made it, else the town
+    described.
 
     Args:
         folder: of the world.

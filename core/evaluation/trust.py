@@ -3,8 +3,8 @@
 An answer is a distribution over places, the rest of the imagery, and outside of it. A town's own photos
 are asked of its places, where the first place is right or wrong, and photos that were not taken there
 (``core.evaluation.outside``), for which none is right. The calibration assumes a mixture of the two
-(``OUTSIDE_SHARE``), so it is judged by that mixture and, as what most visitors would see, by the own photos
-alone. Nothing here moves a number of the calibration.
+(``OUTSIDE_SHARE``), so it is judged by that mixture and, as what most visitors would see, by the own
+photos alone. Nothing here moves a number of the calibration.
 """
 
 from __future__ import annotations

@@ -243,7 +243,8 @@ def _refined(
     view: ViewCalibration,
 ) -> FoundPlace:
     """The place with the camera where the teacher puts it."""
-    assert models.teacher is not None and place.azimuth_shift is not None
+    assert models.teacher is not None
+    assert place.azimuth_shift is not None
     shift, estimate = place.azimuth_shift, place.position_m
     position = refine_position(references, models.teacher, canvas, shift, estimate, models.device)
     radius_m = view.radius_m if view.refined_radius_m is None else view.refined_radius_m

@@ -14,13 +14,13 @@ fits by chance, and the less a known heading leaves to chance:
 
     l_outside = outside + growth * log(N) + compass * (1 where the heading is known).
 
-The softmax of all of them is the distribution. What is known beside the photo conditions it: a circle makes
-N smaller, a known heading leaves one azimuth shift. All numbers are fitted together on validation towns
-(``core.evaluation.fit``), for views of each width.
+The softmax of all of them is the distribution. What is known beside the photo conditions it: a circle
+makes N smaller, a known heading leaves one azimuth shift. All numbers are fitted together on validation
+towns (``core.evaluation.fit``), for views of each width.
 
-Narrow photos from outside can fit some place as well as an own photo fits its own. So a first place below
-``threshold``, which hardly any photo from outside passes, is given at most half: what it has above that goes
-to being outside.
+Narrow photos from outside can fit some place as well as an own photo fits its own. So a first place
+below ``threshold``, which hardly any photo from outside passes, is given at most half: what it has
+above that goes to being outside.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class Distribution:
     outside: float
 
     def cautious(self, first: float, threshold: float) -> Distribution:
-        """The distribution where a first place of probability ``first`` below a threshold has at most half."""
+        """The distribution where a first place of probability ``first`` below a threshold has at most
+        half.
+        """
         if first >= threshold or first <= CONFIDENT:
             return self
         kept = CONFIDENT / first
@@ -59,11 +61,11 @@ class Distribution:
 class ViewCalibration:
     """Fitted numbers for views of ``bins`` azimuth bins. ``teacher`` is 0 where none re-ranks.
 
-    ``rest``, ``outside``, ``growth``, ``compass``: see the module. ``threshold``: smallest probability of a
-    confident match. ``radius_m``: nine of ten cameras stood within it of the position that the student
-    estimates, where the place was right; ``refined_radius_m``: likewise of the position that the teacher
-    refined, None without one. ``located``: share of the validation towns' own photos whose first place was
-    right.
+    ``rest``, ``outside``, ``growth``, ``compass``: see the module. ``threshold``: smallest probability
+    of a confident match. ``radius_m``: nine of ten cameras stood within it of the position that the
+    student estimates, where the place was right; ``refined_radius_m``: likewise of the position that
+    the teacher refined, None without one. ``located``: share of the validation towns' own photos whose
+    first place was right.
     """
 
     bins: int

@@ -1,9 +1,9 @@
 """Where the camera stood within the place that was found.
 
 A gallery's places lie 19.2 m apart, so the centre of the right one is some 8 m from a camera. The best
-place's neighbours score too, and every place scores from several viewpoints: the mean of all these points,
-weighted by their scores, lies much nearer. The teacher can halve what is left: it scores the tile around
-that point and around four points beside it.
+place's neighbours score too, and every place scores from several viewpoints: the mean of all these
+points, weighted by their scores, lies much nearer. The teacher can halve what is left: it scores the
+tile around that point and around four points beside it.
 
 K places with S viewpoints each; metres east and north.
 """

@@ -5,11 +5,11 @@ At? Joint Location and Orientation Estimation by Cross-View Matching", CVPR 2020
 laid at azimuth shift r fills the sectors r .. r + n - 1 (mod bins) of an otherwise empty descriptor, so a
 plain inner-product index answers for one heading, and the best over all azimuth shifts answers for all.
 
-A place is described from several viewpoints (``core.gallery.viewpoints``), whose descriptors lie one after
-another in the index; it is found at each one's own best azimuth shift and scores by all of them.
+A place is described from several viewpoints (``core.gallery.viewpoints``), whose descriptors lie one
+after another in the index; it is found at each one's own best azimuth shift and scores by all of them.
 
-Numpy only; D is the size of one bin, Q the number of queries, K the number of azimuth shifts, S the number of
-viewpoints of a place.
+Numpy only; D is the size of one bin, Q the number of queries, K the number of azimuth shifts, S the
+number of viewpoints of a place.
 """
 
 from __future__ import annotations
@@ -58,9 +58,10 @@ class ShiftMatches:
     Attributes:
         similarities: float32 (Q, k), at most 1 for unit descriptors.
         rows: int64 (Q, k), gallery rows, each at most once per query.
-        azimuth_shifts: float32 (Q, k), in [0, bins): the azimuth shift with the best similarity of the best
-            viewpoint, refined between whole azimuth shifts where all azimuth shifts were searched.
-        viewpoint_similarities: float32 (Q, k, S), the similarities of the viewpoints, each at its best azimuth shift.
+        azimuth_shifts: float32 (Q, k), in [0, bins): the azimuth shift with the best similarity of the
+            best viewpoint, refined between whole azimuth shifts where all azimuth shifts were searched.
+        viewpoint_similarities: float32 (Q, k, S), the similarities of the viewpoints, each at its best
+            azimuth shift.
 
     """
 
@@ -127,8 +128,9 @@ def search_all_shifts(
         n_bins: azimuth bins the queries cover.
         k: number of places wanted; every place appears once, at its best azimuth shift.
         rows: gallery rows to search, or None for all.
-        azimuth_shifts: azimuth shifts (K,) to try, or (Q, K) where they differ by query (a known heading is one
-            azimuth shift, possibly between whole ones), or None for all whole azimuth shifts with the azimuth shift refined.
+        azimuth_shifts: azimuth shifts (K,) to try, or (Q, K) where they differ by query (a known
+            heading is one azimuth shift, possibly between whole ones), or None for all whole azimuth
+            shifts with the azimuth shift refined.
         bins: azimuth bins of a tile descriptor.
         viewpoints: S, descriptors of a place in the index.
 
@@ -196,8 +198,8 @@ def _in_order(
     k: int,
     bins: int,
 ) -> tuple[Float32Array, Int64Array, Float32Array, Float32Array]:
-    """Similarities, rows, azimuth shifts and viewpoints of places with these curves (n, S, K), best first;
-    ties go by row. Filled up to k.
+    """Similarities, rows, azimuth shifts and viewpoints of places with these curves (n, S, K), best
+    first; ties go by row. Filled up to k.
     """
     viewpoint_similarities = curves.max(axis=2)
     similarities = over_viewpoints(viewpoint_similarities)

@@ -163,9 +163,10 @@ def shift_info_nce(
     """Symmetric InfoNCE over all (reference, azimuth shift) hypotheses: the loss of azimuth descriptors.
 
     The positive of query q is its reference at its true azimuth shift, shared linearly between the two
-    nearest whole azimuth shifts; the other azimuth shifts of the true reference are negatives, which teaches the
-    heading. Query -> reference: one softmax over all R * K logits of a row. Reference -> query:
-    one over all (query, azimuth shift) logits of the column, other queries of the same reference left out.
+    nearest whole azimuth shifts; the other azimuth shifts of the true reference are negatives, which
+    teaches the heading. Query -> reference: one softmax over all R * K logits of a row. Reference ->
+    query: one over all (query, azimuth shift) logits of the column, other queries of the same reference
+    left out.
 
     Args:
         similarity: (Q, R, K) over K azimuth shifts.

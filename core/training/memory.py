@@ -5,7 +5,8 @@ little from them. Descriptors change slowly, so those of earlier steps still ser
 ("Cross-Batch Memory for Embedding Learning", Wang et al., CVPR 2020), at the cost of one product.
 Each town has its own part: tiles of one town look alike, and which of them cover a place is known.
 
-Q views of n azimuth bins, R tiles, M tiles remembered of a town, E hypotheses (a tile at an azimuth shift).
+Q views of n azimuth bins, R tiles, M tiles remembered of a town, E hypotheses (a tile at an azimuth
+shift).
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class TileMemory(nn.Module):
         self.written[town] += len(tiles)
 
     def wrong(self, town: int, views: Tensor, places: Tensor, apart_m: float) -> Tensor | None:
-        """Similarities (Q, E) of views with the remembered tiles and azimuth shifts that they are most like.
+        """Similarities (Q, E) of views with the remembered tiles and azimuth shifts that they are most
+        like.
 
         Args:
             town: whose tiles.

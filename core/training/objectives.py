@@ -208,8 +208,9 @@ def _task_loss(
 class TeacherObjective(nn.Module):
     """L_T = InfoNCE(T) + InfoNCE(S_teacher): after and before interaction (docs/geossk.md section 5).
 
-    Every pair of the batch is met at the azimuth shift that the teacher's own descriptors find best, as at
-    inference; nothing is told of the true azimuth shift but through the second term. The branches come from a
+    Every pair of the batch is met at the azimuth shift that the teacher's own descriptors find best, as
+    at inference; nothing is told of the true azimuth shift but through the second term. The branches
+    come from a
     trained student: they learn at a tenth of the rate, their batch statistics stay as they are.
 
     ``lessons``: weights of what batches teach that know what their patches show; true pairs are met at

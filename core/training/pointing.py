@@ -42,7 +42,8 @@ def passing_loss(phi: Tensor, transient: Tensor) -> Tensor:
 
     Args:
         phi: contribution factors (B, N), summing to 1 over an image; below zero is as good as zero.
-        transient: int (B, N), 0 for what stays, else a kind from 1 on (``core.training.sampling.PASSING``).
+        transient: int (B, N), 0 for what stays, else a kind from 1 on
+            (``core.training.sampling.PASSING``).
 
     """
     loss = phi.sum() * 0.0
