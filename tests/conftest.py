@@ -26,6 +26,7 @@ from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.records import Place
 from tests.canvases import shift_canvas, tile_to_polar
+from tests.official_weights import make_thin
 
 # A deadline per example measures the machine, not the code: speed is the benchmark's business.
 hypothesis.settings.register_profile("crossview", deadline=None)
@@ -159,6 +160,12 @@ def tiny_world(tmp_path_factory, tiny_raster) -> Path:
 @pytest.fixture(autouse=True)
 def _same_chance():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def thin(monkeypatch):
+    """The papers' models of this test are thin ones."""
+    make_thin(monkeypatch)
 
 
 def in_a_loop(build: Callable[[], Any]) -> Any:

@@ -29,8 +29,7 @@ def thin_l2ltr(size: tuple[int, int]) -> L2ltr:
     return L2ltr(L2ltrConfig(size, width=24, heads=2, hidden=8, units=(1, 1, 1)))
 
 
-@pytest.fixture
-def thin(monkeypatch: pytest.MonkeyPatch) -> None:
+def make_thin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Published names and depths at a hundredth of the width: nearly every published key."""
     for name, depth in DEPTHS.items():
         build = lambda size, azimuth, depth=depth: thin_saig(size, depth)  # noqa: E731

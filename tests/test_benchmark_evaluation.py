@@ -24,9 +24,7 @@ from core.evaluation.benchmarks import aerial_input, describe_images, lineage
 from core.models import MODELS, build_model
 from tests import fake_benchmarks
 from tests.conftest import twin_branches
-from tests.official_weights import paired, thin, trained
-
-__all__ = ["thin"]  # a fixture, used by its name
+from tests.official_weights import paired, trained
 
 SIZES = {"ground_size": [16, 64], "aerial_size": [32, 32], "polar": False}
 RED, GREEN, BLUE, YELLOW = (200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0)

@@ -94,7 +94,7 @@ class Stated:
         return np.array([kind == "own" for kind in self.kind])
 
     def weights(self) -> Float64Array:
-        """Weights (Q,) that make photos from outside ``OUTSIDE_SHARE`` of all; own photos weigh 1 each."""
+        """Weights (Q,): 1 of own photos; those from outside have ``OUTSIDE_SHARE`` of all."""
         own, outside = int(self.own.sum()), int((~self.own).sum())
         each = OUTSIDE_SHARE / (1 - OUTSIDE_SHARE) * own / max(outside, 1)
         return np.where(self.own, 1.0, each)

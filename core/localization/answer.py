@@ -70,7 +70,7 @@ class Models:
 
     @property
     def refines(self) -> bool:
-        """Whether there is a teacher with azimuth bins, which can refine a position and explain a pair."""
+        """Whether there is a teacher with azimuth bins: it can refine positions and explain pairs."""
         return self.teacher is not None and self.teacher.base.bins is not None
 
 
