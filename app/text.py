@@ -46,8 +46,8 @@ NO_MATCH_OUTSIDE = (
     "are the best of what is here."
 )
 NO_MATCH_ALIKE = (
-    "Place 1 fits best, but a photo from somewhere else can fit as well: take it only if you know that the "
-    "photo was taken in this area."
+    "Place 1 fits best, but a photo from somewhere else can fit as well: take it only if you know that "
+    "the photo was taken in this area."
 )
 NO_MATCH_SEVERAL = (
     "Several places here fit about as well. A compass heading, or a circle on the map around where you "

@@ -53,8 +53,8 @@ def calibrate(
     folders = sorted(path.parent for path in validation.glob("*/world.json"))
     if not folders:
         raise WorldError(
-            f"Validation {validation}: got no world folders in it, expected at least one. Build them with: "
-            "python -m core world build"
+            f"Validation {validation}: got no world folders in it, expected at least one. Build them "
+            "with: python -m core world build"
         )
     towns = [described_town(folder, student, models, viewpoints)[-1] for folder in folders]
     others = [] if other_towns is None else load_towns(other_towns)

@@ -37,8 +37,8 @@ __all__ = [
 PROTOCOL = (
     "Crops of panoramas at random headings against all places of a 19.2 m grid, each described from "
     "{} viewpoints of its cell, answered as the Localizer answers; shares in 0..1; errors from the "
-    "answered position of the first place to the camera; hit: the place of the grid nearest to the camera "
-    "among the first tiles, ties against the model."
+    "answered position of the first place to the camera; hit: the place of the grid nearest to the "
+    "camera among the first tiles, ties against the model."
 )
 COLUMNS = (
     ("fov", "fov_deg", "{:.0f}"),

@@ -182,9 +182,9 @@ def _teacher_share(rankings: Rankings, teacher: Float64Array) -> float:
     """How much the teacher's score counts beside the student's similarity.
 
     What leaves the right tiles least often without a share of the softmax over the ranking: the mean
-    square of what they lack. By likelihood a few photos of which the teacher is wrong and sure would decide it;
-    their number, not their degree, is what matters to the order. A weak pull to counting alike and to a
-    sharpness of 20 keeps both finite where every photo is right.
+    square of what they lack. By likelihood a few photos of which the teacher is wrong and sure would
+    decide it; their number, not their degree, is what matters to the order. A weak pull to counting
+    alike and to a sharpness of 20 keeps both finite where every photo is right.
     """
     kept = rankings.correct.any(axis=1)
     right = rankings.correct[kept]
