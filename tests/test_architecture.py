@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 FOUNDATION = {"core.errors", "core.records", "core.arrays"}
@@ -319,3 +320,72 @@ def third_party(names: list[str]) -> set[str]:
 
     roots = {found.module.partition(".")[0] for name in names for found in imports(name)}
     return roots - set(sys.stdlib_module_names) - {"core", "app"}
+
+
+def functions_of(name: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef, bool]]:
+    """Functions and methods of a module with their dotted names; last, whether it is public."""
+
+    def walk(node: ast.AST, path: str, public: bool) -> Iterator[Any]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{path}.{child.name}", child, public and not child.name.startswith("_")
+                yield from walk(child, f"{path}.{child.name}", False)
+            elif isinstance(child, ast.ClassDef):
+                own = public and not child.name.startswith("_")
+                yield from walk(child, f"{path}.{child.name}", own)
+            else:
+                yield from walk(child, path, public)
+
+    yield from walk(tree(name), name, True)
+
+
+def test_no_function_is_long():
+    long = [
+        f"{path}: {node.end_lineno - node.lineno + 1} lines"
+        for name in modules()
+        for path, node, _ in functions_of(name)
+        if node.end_lineno - node.lineno + 1 > 60
+    ]
+    assert not long
+
+
+def test_public_functions_say_what_they_do_and_take():
+    silent, untyped = [], []
+    for name in modules():
+        for path, node, public in functions_of(name):
+            if not public:
+                continue
+            if ast.get_docstring(node) is None:
+                silent.append(path)
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            named = [one for one in arguments if one.arg not in {"self", "cls"}]
+            if node.returns is None or any(one.annotation is None for one in named):
+                untyped.append(path)
+    assert not silent
+    assert not untyped
+
+
+def test_no_six_lines_stand_in_two_places():
+    """Lines of code; imports, brackets and what a function takes do not count, comments neither."""
+    places: dict[tuple[str, ...], str] = {}
+    twice = []
+    for name, file in modules().items():
+        headers = {
+            number
+            for _, node, _ in functions_of(name)
+            for number in range(node.lineno, node.body[0].lineno)
+        }
+        lines = [
+            (number, line.strip())
+            for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1)
+            if len(line.strip()) > 3
+            and number not in headers
+            and not line.strip().startswith(("#", "from ", "import "))
+        ]
+        for at in range(len(lines) - 5):
+            block = tuple(text for _, text in lines[at : at + 6])
+            here = f"{name}:{lines[at][0]}"
+            if block in places:
+                twice.append(f"{places[block]} and {here}")
+            places.setdefault(block, here)
+    assert not twice

@@ -28,6 +28,7 @@ from core.errors import ParityError, SettingError
 from core.models.l2ltr import L2ltr
 from core.models.saig import Saig, saig_d, saig_s
 from core.models.transcription import PlainL2ltr, PlainSaig
+from core.results.reports import ContestRow
 from core.training.losses import exhaustive_triplet
 
 __all__ = [
@@ -78,8 +79,8 @@ PAIRS: dict[str, Pair] = {
 """What can be measured, by model name; views have the papers' 128 x 512 px."""
 
 
-@dataclass(frozen=True)
-class Contest:
+@dataclass(frozen=True, kw_only=True)
+class Contest(ContestRow):
     """One model at one batch size in one precision, against the transcription in float32.
 
     Attributes:
@@ -99,17 +100,7 @@ class Contest:
 
     """
 
-    model: str
-    batch: int
-    precision: str
     runs: int
-    plain_ms: float
-    ours_ms: float
-    ratio: float
-    work_ratio: float | None
-    ceiling: float
-    largest_difference: float
-    cosine_error: float
 
 
 def run_contests(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.commands.evaluate import described_town, open_models
+from core.commands.options import Seed, Threads, use_threads
 from core.errors import WorldError
 from core.polar import BIN_DEG
 
@@ -29,26 +30,23 @@ def calibrate(
         Path | None, typer.Option(help="Folder of more towns, of photos from outside.")
     ] = None,
     queries: Annotated[int, typer.Option(min=10, help="Queries per town and width.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Of the queries.")] = 1,
+    seed: Seed = 1,
     viewpoints: Annotated[
         int,
         typer.Option(help="From how many points a place is described: as in the galleries."),
     ] = 4,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+    threads: Threads = None,
 ) -> None:
     """Fit probabilities on validation towns; weights and galleries stay valid.
 
     Photos from outside are those of the other validation towns, of --other-towns, sample pictures that
     Python packages carry, textures and rooms.
     """
-    import torch
-
     from core.checkpoints import model_hash
     from core.evaluation.fit import fit_calibration
     from core.training.recipes import load_towns
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     models = open_models(student, teacher, is_calibrated=False)
     folders = sorted(path.parent for path in validation.glob("*/world.json"))
     if not folders:

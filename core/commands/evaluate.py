@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core.commands.benchmarks import benchmark_report, benchmark_text
+from core.commands.options import AsJson, JsonFile, Queries, Seed, Threads, use_threads
 from core.commands.provenance import provenance
 from core.commands.typed import refuse_beside
 from core.data.benchmarks import BENCHMARKS
@@ -84,20 +85,17 @@ def evaluate(
         Path | None, typer.Option(help="Teacher's folder; by default the one beside the student.")
     ] = None,
     reranked: Annotated[bool, typer.Option(help="Add the teacher's re-ranked rows.")] = True,
-    queries: Annotated[int, typer.Option(min=1, help="Panoramas asked, at most.")] = 600,
-    seed: Annotated[int, typer.Option(min=0, help="Of the crops' headings.")] = 0,
+    queries: Queries = 600,
+    seed: Seed = 0,
     viewpoints: Annotated[
         int, typer.Option(help="From how many points of its cell a place is described: 1, 4 or 9.")
     ] = 4,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    threads: Threads = None,
+    json: AsJson = False,
+    out: JsonFile = None,
 ) -> None:
     """Measure a model on a town where every answer is known, or on a published benchmark."""
-    import torch
-
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     check_out(out)
     if benchmark is not None:
         why = "a benchmark is described once, all of it, by the student alone"

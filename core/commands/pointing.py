@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from core.commands.evaluate import check_out, described_town, open_models, tell
+from core.commands.options import AsJson, JsonFile, Queries, Seed, Threads, use_threads
 from core.commands.provenance import provenance
 
 __all__ = ["pointing"]
@@ -27,11 +28,11 @@ def pointing(
     student: Annotated[
         Path | None, typer.Option(help="Student's folder; by default the one beside the teacher.")
     ] = None,
-    queries: Annotated[int, typer.Option(min=1, help="Panoramas asked, at most.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Of the crops and of foreign tiles.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    queries: Queries = 200,
+    seed: Seed = 0,
+    threads: Threads = None,
+    json: AsJson = False,
+    out: JsonFile = None,
 ) -> None:
     """Measure whether explanations are true: where attention points, what contributes, headings.
 
@@ -39,8 +40,6 @@ def pointing(
     are the distance from where attention points to where the content lies, the contribution of
     each class, and headings, all beside baselines, at 360, 180 and 90 degrees.
     """
-    import torch
-
     from core.data.worlds import load_truth
     from core.evaluation.explained_town import explain_town
     from core.evaluation.explanations import GROUPS
@@ -48,8 +47,7 @@ def pointing(
     from core.results.reading import parse_report
     from core.results.reports import ExplanationReport
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     check_out(out)
     student = teacher.parent / "student" if student is None else student
     models = open_models(student, teacher)

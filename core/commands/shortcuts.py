@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from core.commands.evaluate import check_out, open_models, tell
+from core.commands.options import AsJson, JsonFile, Queries, Seed, Threads, use_threads
 from core.commands.provenance import provenance
 
 __all__ = ["shortcuts"]
@@ -16,11 +17,11 @@ __all__ = ["shortcuts"]
 def shortcuts(
     student: Annotated[Path, typer.Argument(help="Model folder of the student.")],
     data: Annotated[Path, typer.Option(help="World folder with panoramas and truth.npz.")],
-    queries: Annotated[int, typer.Option(min=1, help="Panoramas asked, at most.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="Of the panoramas and of drawn orders.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    queries: Queries = 300,
+    seed: Seed = 0,
+    threads: Threads = None,
+    json: AsJson = False,
+    out: JsonFile = None,
 ) -> None:
     """Measure what is still found from sky, vehicles or colours alone, or from tiles' corners."""
     import torch
@@ -32,8 +33,7 @@ def shortcuts(
     from core.results.reports import ShortcutReport
     from core.results.shortcuts import shortcut_text
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     check_out(out)
     models = open_models(student, None).ways[0]
     town = load_town(data, tile_pixels=GALLERY_PIXELS)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from core.commands.evaluate import check_out, described_town, open_models, tell
+from core.commands.options import AsJson, JsonFile, Seed, Threads, use_threads
 from core.commands.provenance import provenance
 from core.errors import SettingError
 from core.results.tables import aligned
@@ -34,10 +35,10 @@ def trust(
     queries: Annotated[
         int, typer.Option(min=2, help="The town's own photos per width; as many from outside.")
     ] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="Of the photos and their headings.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    json: AsJson = False,
+    out: JsonFile = None,
     figure: Annotated[Path | None, typer.Option(help="PNG file to write.")] = None,
 ) -> None:
     """Measure calibration, coverage and rejection on towns never used for fitting.
@@ -45,10 +46,7 @@ def trust(
     Without help, with a compass, within a circle, and for smaller galleries. Photos from outside are of
     other towns, sample pictures that Python packages carry, textures and rooms.
     """
-    import torch
-
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     check_out(out)
     check_out(figure, "--figure")
     if figure is not None and figure.suffix.lower() != ".png":

@@ -1,0 +1,26 @@
+"""Options that several commands have, said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["AsJson", "JsonFile", "Queries", "Seed", "Threads", "use_threads"]
+
+Queries = Annotated[int, typer.Option(min=1, help="Panoramas used, at most.")]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Of all that is drawn by lot: same seed, same numbers.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+JsonFile = Annotated[Path | None, typer.Option("--out", help="JSON file to write.")]
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch use so many threads; as many as it likes for None."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
