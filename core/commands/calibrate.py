@@ -37,7 +37,7 @@ def calibrate(
 
     from core.checkpoints import model_hash
     from core.evaluation.fit import fit_calibration
-    from core.training.recipes import load_towns
+    from core.training.towns import load_towns
 
     if threads is not None:
         torch.set_num_threads(threads)
