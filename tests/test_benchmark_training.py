@@ -169,13 +169,13 @@ def test_a_loss_has_its_name(name, loss, vigor):
     batch = batches_of(vigor, "vigor-same", 8).batch(0)
     model = build_model("saig-xs", "gap", GROUND, AERIAL).eval()
     objective = PairObjective(model, LossConfig(name, alpha=7.0, temperature=0.05))
-    got, figures = objective(batch, torch.Generator(), "cpu")
+    got, metrics = objective(batch, torch.Generator(), "cpu")
     views = torch.from_numpy(batch.views).permute(0, 3, 1, 2) / 255
     tiles = torch.from_numpy(batch.tiles).permute(0, 3, 1, 2) / 255
     similarity = model.describe_ground(views) @ model.describe_aerial(tiles).T
     wanted = loss(similarity, torch.from_numpy(batch.ignored))
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
-    assert 0 <= figures["accuracy"] <= 1
+    assert 0 <= metrics["accuracy"] <= 1
     assert bool(list(objective.scale.parameters() if objective.scale else [])) == (
         name == "symmetric-info-nce"
     )
@@ -395,9 +395,9 @@ def write_small(folder: Path, name: str) -> Path:
 
 
 def test_from_recipes_to_an_answer(cvusa, tmp_path, tiny_raster, capsys):
-    """Student, teacher, student under the teacher; evaluated here and elsewhere; a photo located."""
+    """Student, teacher, student under the teacher; evaluated on two data sets; a photo located."""
 
-    def told(*arguments: object) -> str:
+    def printed(*arguments: object) -> str:
         assert main([str(part) for part in arguments]) == 0
         return capsys.readouterr().out
 
@@ -411,24 +411,26 @@ def test_from_recipes_to_an_answer(cvusa, tmp_path, tiny_raster, capsys):
             "geossk-student-saig-s-cvusa",
         )
     ]
-    said = told("train", "--recipe", recipes[0], *few, "--run", tmp_path / "r1", "--out", first)
+    said = printed("train", "--recipe", recipes[0], *few, "--run", tmp_path / "r1", "--out", first)
     assert "student saig-xs, trained from fresh weights for 2 steps on 10 pairs of cvusa" in said
     assert (tmp_path / "r1" / "curve.png").is_file()
     more = ["--run", tmp_path / "r2", "--out", teacher, "--start", first]
-    said = told("train", "--recipe", recipes[1], *few, *more)
+    said = printed("train", "--recipe", recipes[1], *few, *more)
     assert "teacher saig-xs, trained for 2 steps" in said
     more = ["--run", tmp_path / "r3", "--out", last, "--start", first, "--teacher", teacher]
-    told("distill", "--recipe", recipes[2], *few, *more)
+    printed("distill", "--recipe", recipes[2], *few, *more)
     training = load_state(last)[0]["training"]
     assert training["before"]["kind"] == "student"
     assert training["earlier"] == ["cvusa"]
     assert training["recipe"]["knowledge"]["is_filtered"] is True
 
-    report = json.loads(told("evaluate", last, "--benchmark", "cvusa", "--data", cvusa, "--json"))
+    report = json.loads(
+        printed("evaluate", last, "--benchmark", "cvusa", "--data", cvusa, "--json")
+    )
     assert (report["trained_on"], report["cross_dataset"]) == ("cvusa", False)
     cvact = fake_benchmarks.write_cvact(tmp_path / "CVACT")
     crossed = ["evaluate", last, "--benchmark", "cvact-test", "--data", cvact, "--json"]
-    report = json.loads(told(*crossed))
+    report = json.loads(printed(*crossed))
     assert (report["trained_on"], report["evaluated_on"]) == ("cvusa", "cvact-test")
     assert report["cross_dataset"] is True
 
@@ -437,7 +439,7 @@ def test_from_recipes_to_an_answer(cvusa, tmp_path, tiny_raster, capsys):
     photo = tmp_path / "photo.jpg"
     fake_benchmarks.write_picture(photo, 256, 128)
     models = ["--gallery", gallery, "--student", last, "--teacher", teacher]
-    answer = json.loads(told("locate", photo, *models, "--json"))
+    answer = json.loads(printed("locate", photo, *models, "--json"))
     assert answer["candidates"][0]["rank"] == 1
 
 

@@ -152,7 +152,7 @@ def read_recipe(path: str | Path) -> Recipe:
     _check_values(recipe, path)
     if recipe.sampling is None:
         return recipe
-    # Only the schedule gives the batch size, for towns and benchmarks alike.
+    # Only the schedule gives the batch size, for towns and for benchmarks.
     return replace(recipe, sampling=replace(recipe.sampling, batch=recipe.schedule.batch))
 
 
