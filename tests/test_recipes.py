@@ -219,8 +219,8 @@ def town(old: str, new: str) -> str:
         (town("every_crop = false", "widths = [[64, 1]]"), "expected a list of [bins, weight]"),
         (town("every_crop = false", "widths = []"), "sampling.widths: got [], expected a list"),
         (town("every_crop = false", "noise = 1"), "unknown key sampling.noise"),
-        (town("every_crop = false", "photo_share = 2"), "photo_share: got 2.0, expected a share"),
-        (town("every_crop = false", "offset_m = -1"), "sampling.offset_m: got -1.0, expected 0 or"),
+        (town("[sampling]", "[sampling]\nphoto_share = 2"), "photo_share: got 2.0, expected a share"),
+        (town("[sampling]", "[sampling]\noffset_m = -1"), "sampling.offset_m: got -1.0, expected 0 or"),
         (town("every_crop = false", "rotation_error = 0.2"), "rotation_error: got 0.2, expected none"),
         (town("polar = false", "polar = false\ndim = 8"), "model.dim: got 8, expected none without"),
         (TOWN + '[loss]\nname = "hard-triplet"\n', "got a table [loss] and the kind 'student' on towns"),
@@ -242,7 +242,9 @@ def test_a_wrong_recipe_is_one_sentence(text, said, tmp_path):
 
 
 def test_widths_are_pairs_of_bins_and_weights(tmp_path):
-    (tmp_path / "own.toml").write_text(town("every_crop = false", "widths = [[32, 1], [8, 0.5]]"))
+    (tmp_path / "own.toml").write_text(
+        town("[sampling]", "[sampling]\nwidths = [[32, 1], [8, 0.5]]")
+    )
     recipe = read_recipe(tmp_path / "own.toml")
     assert recipe.sampling.widths == ((32, 1.0), (8, 0.5))
     assert recipe.sampling.batch == recipe.schedule.batch == 16
