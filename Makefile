@@ -21,6 +21,7 @@ lint: .venv/test.stamp
 # Rendered towns: 42 to learn from, 2 to choose on, 6 to calibrate on, as large as the 3 to be judged by;
 # about an hour on two cores.
 CORE := $(BIN)/python -m core
+RESEARCH := $(BIN)/python -m core.research
 # glibc gives large arrays back to the system and asks for them anew, page by page: without these two
 # most of the time of a render or of a training step can go there.
 worlds train students results: export MALLOC_MMAP_THRESHOLD_ = 2000000000
@@ -37,48 +38,44 @@ worlds: .venv/test.stamp
 	$(CORE) world examples build/worlds/test/town-3000 --out assets/examples
 
 # A small student in six stages, the shipped one, a teacher's branches, teacher, calibration, demo gallery;
-# a stopped run goes on where it was. With a GPU: make train ON="--device cuda --workers 7".
-# The small student was trained on two cores with the settings of its day (batch, offset, tiles from
-# elsewhere, no memory of tiles, level cameras only) and, like the teacher, on the first 28 towns, which
+# recipes/town-*.toml say how each is trained. A stopped run goes on where it was. With a GPU:
+# make train ON="--device cuda --workers 7".
+# The small student was trained on two cores with the settings of its day (batch, offset, no extra
+# negatives, no memory of tiles, level cameras only) and, like the teacher, on the first 28 towns, which
 # their configs tell. The shipped one took 10.5 minutes on an H200, from pictures that were made small
 # enough to be sent there (AVIF of quality 48, the first 480 of the 500 panoramas of each town).
-TRAIN := --worlds build/worlds/train --validation build/worlds/validation
+TRAIN := $(CORE) train --data build/worlds/train
+JUDGED := --validation build/worlds/validation
 ON ?=
 train: .venv/test.stamp
-	$(CORE) train $(TRAIN) --steps 2600 --rate 0.0015 --validate-every 1300 \
-	--run build/runs/student --out build/student-first
-	$(CORE) train $(TRAIN) --start build/student-first --steps 2200 --rate 0.001 --validate-every 1100 \
+	$(TRAIN) --recipe recipes/town-small-1.toml $(JUDGED) --run build/runs/student --out build/student-first
+	$(TRAIN) --recipe recipes/town-small-2.toml $(JUDGED) --start build/student-first \
 	--run build/runs/student-on --out build/student-second
-	$(CORE) train $(TRAIN) --start build/student-second --steps 3000 --rate 0.001 --validate-every 1500 \
+	$(TRAIN) --recipe recipes/town-small-3.toml $(JUDGED) --start build/student-second \
 	--run build/runs/student-third --out build/student-third
-	$(CORE) train $(TRAIN) --start build/student-third --steps 5400 --rate 0.001 --validate-every 5400 \
+	$(TRAIN) --recipe recipes/town-small-4.toml $(JUDGED) --start build/student-third \
 	--run build/runs/student-fourth --out build/student-fourth
-	$(CORE) train $(TRAIN) --start build/student-fourth --steps 5000 --rate 0.001 --validate-every 5000 \
+	$(TRAIN) --recipe recipes/town-small-5.toml $(JUDGED) --start build/student-fourth \
 	--run build/runs/student-fifth --out build/student-fifth
-	$(CORE) train $(TRAIN) --start build/student-fifth --steps 2600 --rate 0.001 --validate-every 2600 \
-	--blend 0.5 --run build/runs/student-sixth --out build/student-sixth
-	$(CORE) train --worlds build/worlds/train $(ON) --model convnet-m --steps 8800 --batch 128 \
-	--rate 0.002 --run build/runs/student-m --out build/student-m
-	$(CORE) train --worlds build/worlds/train $(ON) --start build/student-m --steps 2600 --batch 128 \
-	--rate 0.001 --run build/runs/student-last --out assets/models/student
-	$(CORE) train --worlds build/worlds/train --aligned --start build/student-fifth --steps 2200 \
-	--rate 0.001 --run build/runs/branches --out build/branches
-	$(CORE) train --worlds build/worlds/train --teacher --start build/branches --steps 800 --rate 0.001 \
-	--batch 12 --pointing 0.3 --transient 0.3 --run build/runs/teacher --out assets/models/teacher
+	$(TRAIN) --recipe recipes/town-small-6.toml $(JUDGED) --start build/student-fifth \
+	--run build/runs/student-sixth --out build/student-sixth-trained
+	$(RESEARCH) blend build/student-fifth build/student-sixth-trained --share 0.5 --out build/student-sixth
+	$(TRAIN) --recipe recipes/town-student.toml $(ON) --run build/runs/student-m --out build/student-m
+	$(TRAIN) --recipe recipes/town-student-on.toml $(ON) --start build/student-m \
+	--run build/runs/student-last --out assets/models/student
+	$(TRAIN) --recipe recipes/town-branches.toml --start build/student-fifth \
+	--run build/runs/branches --out build/branches
+	$(TRAIN) --recipe recipes/town-teacher.toml --start build/branches \
+	--run build/runs/teacher --out assets/models/teacher
 	$(CORE) calibrate assets/models/student --teacher assets/models/teacher --queries 100 \
 	--validation build/worlds/calibration
 	$(CORE) gallery build assets/town --model assets/models/student --out assets/town
 
 # The papers' own encoders and one of timm, with small budgets: what any model folder can do here. Slow
-# enough to describe places from their centres alone. Too large to ship; the figures go to docs/results.md with the others.
+# enough to describe places from their centres alone. Too large to ship; their numbers go to docs/results.md.
 students: .venv/test.stamp
-	$(CORE) train --worlds build/worlds/train --model timm/convnext_atto --ground-size 64x512 --steps 1300 --batch 24 \
-	--rate 0.0015 --run build/runs/timm-student --out build/students/timm
-	$(CORE) train --worlds build/worlds/train --model saig-d --ground-size 64x512 --steps 400 --batch 16 \
-	--rate 0.0008 --run build/runs/saig-d-student --out build/students/saig-d
-	$(CORE) train --worlds build/worlds/train --model l2ltr --pooling cls --ground-size 32x128 --steps 150 --batch 16 \
-	--rate 0.0003 --run build/runs/l2ltr-student --out build/students/l2ltr
 	for model in timm saig-d l2ltr; do \
+	$(TRAIN) --recipe recipes/town-$$model.toml --run build/runs/$$model-student --out build/students/$$model && \
 	$(CORE) calibrate build/students/$$model --validation build/worlds/validation --viewpoints 1 && \
 	$(CORE) gallery build assets/town --model build/students/$$model --out build/students/$$model-town \
 	--viewpoints 1 && \
@@ -89,7 +86,7 @@ students: .venv/test.stamp
 # written by the last line. The curve against training time needs the models of `make train`.
 MODELS := assets/models/student --teacher assets/models/teacher
 ABLATE := --worlds build/worlds/train --start assets/models/student --data build/worlds/test/town-3001 --seeds 3
-PUPILS := --teacher assets/models/teacher --pupil convnet-xs --steps 150 --batch 32 --rate 0.0015
+FRESH := --teacher assets/models/teacher --fresh convnet-xs --steps 150 --batch 32 --rate 0.0015
 results: .venv/test.stamp
 	$(CORE) evaluate $(MODELS) --data assets/town --queries 150 --out docs/results/town-3000.json
 	for seed in 3001 3002; do $(CORE) evaluate $(MODELS) --queries 100 \
@@ -109,11 +106,11 @@ results: .venv/test.stamp
 	$(CORE) trust $(MODELS) --queries 150 --data assets/town --elsewhere build/worlds/test/town-3001 \
 	--elsewhere build/worlds/test/town-3002 --out docs/results/trust.json \
 	--figure docs/results/trust.png
-	$(CORE) ablate $(ABLATE) --steps 100 --batch 12 --run build/runs/ablation --out docs/results/ablation.json
-	$(CORE) ablate $(ABLATE) $(PUPILS) --run build/runs/pupils --out docs/results/ablation-pupils.json
-	$(CORE) ablate $(ABLATE) $(PUPILS) --noise 0.2 --run build/runs/pupils-noise \
+	$(RESEARCH) ablate $(ABLATE) --steps 100 --batch 12 --run build/runs/ablation --out docs/results/ablation.json
+	$(RESEARCH) ablate $(ABLATE) $(FRESH) --run build/runs/pupils --out docs/results/ablation-pupils.json
+	$(RESEARCH) ablate $(ABLATE) $(FRESH) --noise 0.2 --run build/runs/pupils-noise \
 	--out docs/results/ablation-pupils-noise.json
-	$(CORE) ablate --worlds build/worlds/train --start build/student-sixth --data build/worlds/test/town-3001 \
+	$(RESEARCH) ablate --worlds build/worlds/train --start build/student-sixth --data build/worlds/test/town-3001 \
 	--seeds 3 --teacher assets/models/teacher --steps 150 --batch 32 --rate 0.001 --noise 0.2 \
 	--run build/runs/onward-noise --out docs/results/ablation-onward-noise.json
 	$(CORE) bench models --threads 1 --repeat 3 --out docs/results/bench-models.json

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from core.checkpoints import save_model
@@ -31,13 +33,35 @@ def small(recipe: Recipe, batch: int = 4) -> Recipe:
 
 def save_student(folder: Path, recipe: Recipe) -> Path:
     """A model folder with fresh weights that a recipe may start from."""
-    built = asdict(recipe.model)
+    built = recipe.model.arguments()
     model = build_model(**built)
     save_model(folder, model, {"name": built.pop("name"), "model": built}, "")
     return folder
 
 
 def save_teacher(folder: Path, recipe: Recipe) -> Path:
-    base = asdict(recipe.model)
+    base = recipe.model.arguments()
     save_model(folder, build_teacher(base), {"name": "geossk", "model": {"base": base}}, "")
     return folder
+
+
+def write_town_recipe(
+    folder: Path, name: str, base: str = "town-small-1", kind: str = "student", **tables: dict
+) -> Path:
+    """A recipe of one step of four places, in float32, over another of the repository's for towns."""
+    if not folder.exists():
+        shutil.copytree(RECIPES, folder)
+    few = {"schedule": {"steps": 1, "batch": 4}, "optimizer": {"mixed_precision": False}}
+    lines = [f'base = "{base}.toml"', f'kind = "{kind}"']
+    for table in sorted(few.keys() | tables.keys()):
+        values = {**few.get(table, {}), **tables.get(table, {})}
+        lines += [f"[{table}]", *(f"{key} = {json.dumps(it)}" for key, it in values.items())]
+    path = folder / f"{name}.toml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def town_training(recipe: Path, worlds: Path, run: Path, out: Path, *more: object) -> list[str]:
+    """Arguments of ``train`` and ``distill`` behind the command."""
+    places = {"--recipe": recipe, "--data": worlds, "--run": run, "--out": out}
+    return [*(str(part) for pair in places.items() for part in pair), *map(str, more)]

@@ -125,9 +125,9 @@ FLOORS = (
     ("core.localization",),
     ("core.localizer", "core.evaluation"),
     ("core.training", "core.results"),
-    ("core.research", "core.bench"),
+    ("core.bench",),
     ("core.commands",),
-    ("core.cli",),
+    ("core.cli", "core.research"),
     ("core.__main__",),
 )
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
@@ -228,20 +228,20 @@ def test_the_facade_does_not_need_training_or_worlds():
 
 
 def test_only_the_doors_parse_arguments():
-    doors = {"app.py", "core.cli", "core.__main__", *inside("core.commands")}
+    doors = {"app.py", "core.cli", "core.__main__", "core.research.cli", *inside("core.commands")}
     others = [name for name in modules() if name not in doors]
     assert not breaches(others, "argparse", "typer", "click", "optparse")
     assert not [name for name in others if "sys.argv" in modules()[name].read_text("utf-8")]
 
 
 # A recipe is one run from beginning to end; its seed is written into the card.
-SEEDED = {"core.training.recipes", "core.training.benchmarks"}
+SEEDED = {"core.training.tasks"}
 # A step seeds torch's own generator, from which dropout draws, and gives it back as it was.
 SEEDED |= {"core.training.loop"}
 
 
 def test_only_the_doors_set_global_switches():
-    doors = {"app.py", "core.cli", *inside("core.commands")}
+    doors = {"app.py", "core.cli", "core.research.cli", *inside("core.commands")}
     switches = {
         "np.random.seed", "random.seed", "torch.set_num_threads", "torch.set_default_dtype",
         "torch.set_default_device", "torch.use_deterministic_algorithms", "logging.basicConfig",

@@ -6,9 +6,9 @@ DATA RUN OUT`` is the run that one of the tests kills.
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -23,20 +23,19 @@ from PIL import Image
 
 from core.checkpoints import load_state, load_student, model_hash
 from core.cli import main
-from core.commands import training as commands
-from core.commands.recipes import SAID_BY_RECIPE
 from core.data.benchmarks import open_training_pairs
 from core.data.benchmarks.records import ImageFiles, TrainingPairs
 from core.errors import CheckpointError, DataError, SettingError
 from core.models import MODELS, build_model
 from core.training import losses
-from core.training.benchmarks import Folders, Session, train_on_benchmark
+from core.training.benchmarks import train_on_benchmark
+from core.training.cards import model_card
 from core.training.loop import RunConfig, learning_rate, run_loop
 from core.training.objectives import LossConfig, PairObjective
-from core.training.optimizers import SharpnessAware, cosine_factor
+from core.training.optimizers import SharpnessAware
 from core.training.pairs import PairBatches
 from core.training.recipe_files import Recipe, read_recipe
-from core.training.recipes import model_card
+from core.training.tasks import Folders, Session
 from tests import fake_benchmarks
 from tests.conftest import build_tiny
 from tests.small_recipes import RECIPES, save_student, save_teacher, small, thin_l2ltr
@@ -56,6 +55,12 @@ def cvusa(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def vigor(tmp_path_factory) -> Path:
     return fake_benchmarks.write_vigor(tmp_path_factory.mktemp("vigor") / "VIGOR")
+
+
+def cosine_factor(step: int, steps: int, warmup: int = 0, floor: float = 0.0) -> float:
+    """The papers' schedule after its warm-up: half a cosine from 1 down to a floor."""
+    progress = (step - warmup) / (steps - warmup)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def batches_of(root: Path, data: str, batch: int, seed: int = 0, **more: bool) -> PairBatches:
@@ -80,7 +85,7 @@ def test_an_epoch_shows_every_pair_once_and_drops_the_rest(cvusa):
 def test_a_batch_depends_on_seed_and_step_alone(cvusa):
     one, other = batches_of(cvusa, "cvusa", 3), batches_of(cvusa, "cvusa", 3)
     wanted = [one.batch(step) for step in range(9)]
-    for step in (8, 0, 5):  # asked for in another order
+    for step in (8, 0, 5):  # in another order
         again = other.batch(step)
         assert np.array_equal(again.views, wanted[step].views)
         assert np.array_equal(again.tiles, wanted[step].tiles)
@@ -164,13 +169,13 @@ def test_a_loss_has_its_name(name, loss, vigor):
     batch = batches_of(vigor, "vigor-same", 8).batch(0)
     model = build_model("saig-xs", "gap", GROUND, AERIAL).eval()
     objective = PairObjective(model, LossConfig(name, alpha=7.0, temperature=0.05))
-    got, figures = objective(batch, torch.Generator(), "cpu")
+    got, metrics = objective(batch, torch.Generator(), "cpu")
     views = torch.from_numpy(batch.views).permute(0, 3, 1, 2) / 255
     tiles = torch.from_numpy(batch.tiles).permute(0, 3, 1, 2) / 255
     similarity = model.describe_ground(views) @ model.describe_aerial(tiles).T
     wanted = loss(similarity, torch.from_numpy(batch.ignored))
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
-    assert 0 <= figures["accuracy"] <= 1
+    assert 0 <= metrics["accuracy"] <= 1
     assert bool(list(objective.scale.parameters() if objective.scale else [])) == (
         name == "symmetric-info-nce"
     )
@@ -261,10 +266,9 @@ def test_a_stopped_run_ends_with_the_same_weights(name, cvusa, tmp_path, monkeyp
         return torch.load(tmp_path / folder / "state.pt", weights_only=True)["objective"]
 
     whole = run("whole")
-    draw, asked = PairBatches.batch, []
+    draw = PairBatches.batch
 
     def stop(self: PairBatches, step: int) -> object:
-        asked.append(step)
         if step == 3:
             raise KeyboardInterrupt
         return draw(self, step)
@@ -313,9 +317,9 @@ def test_a_run_of_another_recipe_is_not_mixed_in(cvusa, vigor, tmp_path):
     other = recipe_of("saig-s-gap-asam-cvusa")
     with pytest.raises(DataError, match="another bfloat16, clip, rho, sharpness than it was"):
         train_on_benchmark(other, folders, Session(steps=1))
-    elsewhere = replace(folders, data=vigor)
+    other_data = replace(folders, data=vigor)
     with pytest.raises(DataError, match="another data_set, pairs than it was started with"):
-        train_on_benchmark(replace(recipe, data="vigor-same"), elsewhere, Session(steps=1))
+        train_on_benchmark(replace(recipe, data="vigor-same"), other_data, Session(steps=1))
     with pytest.raises(DataError, match="another seed"):
         train_on_benchmark(recipe, folders, Session(steps=1, seed=3))
 
@@ -361,10 +365,10 @@ def test_a_card_of_towns_says_where_the_model_came_from(cvusa, tmp_path):
     recipe = recipe_of("saig-s-gap-cvusa")
     train_on_benchmark(recipe, Folders(cvusa, tmp_path / "r", tmp_path / "o"), Session(steps=1))
     before = load_state(tmp_path / "o")[0]["training"]
-    loop = {"steps": 3, "rate": 0.1, "seed": 0, "sampling": {"batch": 4}}
-    record = {"towns": ["town-1"], "panoramas": 8, "command": "train", "loop": loop, "minutes": 0.1,
-              "machine": "m", "torch": "t", "last": {}, "before": before}  # fmt: skip
-    assert "went on from a model of 1 steps on cvusa, peak rate 0.0001" in model_card("S", record)
+    town = {"kind": "student", "towns": ["town-1"], "panoramas": 8, "before": before}
+    record = {key: value for key, value in before.items() if key not in ("data_set", "pairs")}
+    card = model_card("S", {**record, **town})
+    assert "started from a model of 1 steps on cvusa, peak rate 0.0001" in card
 
 
 # --- the whole way, by the command line -----------------------------------------------------------
@@ -391,9 +395,9 @@ def write_small(folder: Path, name: str) -> Path:
 
 
 def test_from_recipes_to_an_answer(cvusa, tmp_path, tiny_raster, capsys):
-    """Student, teacher, student under the teacher; evaluated here and elsewhere; a photo located."""
+    """Student, teacher, student under the teacher; evaluated on two data sets; a photo located."""
 
-    def told(*arguments: object) -> str:
+    def printed(*arguments: object) -> str:
         assert main([str(part) for part in arguments]) == 0
         return capsys.readouterr().out
 
@@ -407,24 +411,26 @@ def test_from_recipes_to_an_answer(cvusa, tmp_path, tiny_raster, capsys):
             "geossk-student-saig-s-cvusa",
         )
     ]
-    said = told("train", "--recipe", recipes[0], *few, "--run", tmp_path / "r1", "--out", first)
+    said = printed("train", "--recipe", recipes[0], *few, "--run", tmp_path / "r1", "--out", first)
     assert "student saig-xs, trained from fresh weights for 2 steps on 10 pairs of cvusa" in said
     assert (tmp_path / "r1" / "curve.png").is_file()
     more = ["--run", tmp_path / "r2", "--out", teacher, "--start", first]
-    said = told("train", "--recipe", recipes[1], *few, *more)
+    said = printed("train", "--recipe", recipes[1], *few, *more)
     assert "teacher saig-xs, trained for 2 steps" in said
     more = ["--run", tmp_path / "r3", "--out", last, "--start", first, "--teacher", teacher]
-    told("distill", "--recipe", recipes[2], *few, *more)
+    printed("distill", "--recipe", recipes[2], *few, *more)
     training = load_state(last)[0]["training"]
     assert training["before"]["kind"] == "student"
     assert training["earlier"] == ["cvusa"]
     assert training["recipe"]["knowledge"]["is_filtered"] is True
 
-    report = json.loads(told("evaluate", last, "--benchmark", "cvusa", "--data", cvusa, "--json"))
+    report = json.loads(
+        printed("evaluate", last, "--benchmark", "cvusa", "--data", cvusa, "--json")
+    )
     assert (report["trained_on"], report["cross_dataset"]) == ("cvusa", False)
     cvact = fake_benchmarks.write_cvact(tmp_path / "CVACT")
     crossed = ["evaluate", last, "--benchmark", "cvact-test", "--data", cvact, "--json"]
-    report = json.loads(told(*crossed))
+    report = json.loads(printed(*crossed))
     assert (report["trained_on"], report["evaluated_on"]) == ("cvusa", "cvact-test")
     assert report["cross_dataset"] is True
 
@@ -433,19 +439,15 @@ def test_from_recipes_to_an_answer(cvusa, tmp_path, tiny_raster, capsys):
     photo = tmp_path / "photo.jpg"
     fake_benchmarks.write_picture(photo, 256, 128)
     models = ["--gallery", gallery, "--student", last, "--teacher", teacher]
-    answer = json.loads(told("locate", photo, *models, "--json"))
+    answer = json.loads(printed("locate", photo, *models, "--json"))
     assert answer["candidates"][0]["rank"] == 1
 
 
 @pytest.mark.parametrize(
     ("command", "more", "said"),
     [
-        ("train", ["--recipe", "R"], "--recipe: got no --data"),
-        ("train", [], "got neither --worlds nor --recipe"),
-        ("train", ["--worlds", "D", "--data", "D"], "--data: got it beside towns"),
-        ("train", ["--recipe", "R", "--data", "D", "--rate", "1"], "--rate: got it beside --recipe"),
-        ("train", ["--recipe", "R", "--data", "D", "--teacher"], "--teacher: got it beside"),
-        ("train", ["--recipe", "R", "--data", "D", "--worlds", "D"], "--worlds: got it beside"),
+        ("train", ["--recipe", "R", "--data", "D", "--validation", "D"], "got --validation"),
+        ("train", ["--recipe", "R", "--data", "D", "--polar-root", "D"], "got --polar-root"),
         ("train", ["--recipe", "S", "--data", "D"], "Use: python -m core distill --recipe"),
         ("train", ["--recipe", "T", "--data", "D"], "'teacher': got no --start"),
         ("train", ["--recipe", "R", "--data", "nowhere"], "expected this tree"),
@@ -453,8 +455,6 @@ def test_from_recipes_to_an_answer(cvusa, tmp_path, tiny_raster, capsys):
         ("train", ["--recipe", "R", "--data", "D", "--start", "D"], "no readable config.json"),
         ("distill", ["--recipe", "R", "--data", "D", "--start", "D", "--teacher", "D"],
          "Use: python -m core train --recipe"),
-        ("distill", ["--recipe", "S", "--data", "D", "--start", "D", "--teacher", "D", "--local", "1"],
-         "--local: got it beside --recipe"),
     ],
 )  # fmt: skip
 def test_a_wrong_call_is_one_sentence(command, more, said, cvusa, tmp_path, capsys):
@@ -471,13 +471,33 @@ def test_a_wrong_call_is_one_sentence(command, more, said, cvusa, tmp_path, caps
     assert not (tmp_path / "o").exists()
 
 
-@pytest.mark.parametrize("command", [commands.train, commands.distill])
-def test_every_option_is_said_by_the_recipe_or_goes_with_it(command) -> None:
-    """So that none is taken and ignored."""
-    session = {"run", "out", "start", "recipe", "data", "polar_root", "teacher", "steps", "seed"}
-    session |= {"save_every", "device", "threads", "context"}
-    names = set(inspect.signature(command).parameters)
-    assert names - session <= set(SAID_BY_RECIPE)
+@pytest.mark.parametrize("command", ["train", "distill"])
+def test_options_say_where_things_are_and_nothing_else(command, capsys) -> None:
+    """How a model is trained stands in its recipe alone."""
+    assert main([command, "--help"]) == 0
+    options = set(re.findall(r"^  --([a-z-]+)", capsys.readouterr().out, flags=re.MULTILINE))
+    assert options - {"teacher"} == {
+        "recipe", "data", "run", "out", "start", "validation", "polar-root", "steps", "seed",
+        "save-every", "device", "workers", "threads", "help",
+    }  # fmt: skip
+    assert ("teacher" in options) == (command == "distill")
+
+
+@pytest.mark.parametrize("missing", ["--recipe", "--data", "--run", "--out"])
+def test_an_option_that_is_needed_is_wrong_usage_without_it(missing) -> None:
+    given = {"--recipe": "r", "--data": "d", "--run": "x", "--out": "o"}
+    del given[missing]
+    assert main(["train", *(part for pair in given.items() for part in pair)]) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_other_processes_draw_the_same_pairs(cvusa, tmp_path) -> None:
+    recipe = recipe_of("saig-s-gap-cvusa")
+    for workers in (0, 2):
+        run, out = tmp_path / f"run-{workers}", tmp_path / f"out-{workers}"
+        train_on_benchmark(recipe, Folders(cvusa, run, out), Session(steps=2, workers=workers))
+    weights = [load_state(tmp_path / f"out-{workers}")[1] for workers in (0, 2)]
+    assert all(torch.equal(weights[1][key], value) for key, value in weights[0].items())
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from core.commands.locate import parse_area
 from core.errors import SettingError
 from core.gallery.folder import Gallery
 from core.localization.output import prediction_record
+from core.research.cli import main as research
 from tests.canvases import tile_to_polar
 from tests.conftest import TINY_SIDE_M, TINY_TILE_PX, paint_ground, write_raster
 
@@ -334,6 +335,16 @@ def test_every_command_explains_itself_with_an_example(command, capsys):
     assert main([*command, "--help"]) == 0
     words = " ".join(capsys.readouterr().out.split())
     assert f"Example: python -m core {' '.join(command)} " in words
+
+
+@pytest.mark.parametrize("command", ["ablate", "blend"])
+def test_experiments_have_a_door_of_their_own(command, capsys):
+    assert research([command, "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert f"Example: python -m core.research {command} " in words
+    assert main([command]) == 2
+    assert research([command]) == 2
+    assert "Usage: python -m core.research" in "".join(capsys.readouterr())
 
 
 def test_world_canvas_must_be_two_numbers(tmp_path, capsys):

@@ -18,13 +18,15 @@ from core.data.worlds import load_town
 from core.localization.calibration import Calibration
 from core.localization.localizer import teacher_beside
 from core.models import build_model
+from core.research.cli import main as research
 from core.results.ablation import ablation_section
 from core.results.reading import parse_report
 from core.results.reports import AblationReport
+from core.results.students import training_record
+from tests.small_recipes import RECIPES, town_training, write_town_recipe
 from tests.towns import ideal_truth, write_truth
 
 TWO_BRANCH = {"pooling": "azimuth", "ground_size": [64, 256], "aerial_size": [128, 128], "dim": 8}
-FEW = ["--steps", "1", "--batch", "4", "--no-bfloat16"]
 
 
 @pytest.fixture(scope="module")
@@ -127,68 +129,90 @@ def test_the_teacher_beside_a_student_is_a_folder_of_that_name(tmp_path):
     assert teacher_beside(tmp_path / "student") is None
 
 
-def test_pointing_is_for_teachers_with_four_rows_of_sectors(models, tiny_world, tmp_path, capsys):
-    common = ["--worlds", str(tiny_world.parent), "--run", str(tmp_path / "r"), *FEW]
-    common += ["--pointing", "0.3", "--transient", "0.2"]
-    assert main(["train", *common, "--out", str(tmp_path / "o")]) == 1
-    assert "without --teacher" in capsys.readouterr().err
+def test_auxiliary_losses_need_four_rows_of_sectors(models, tiny_world, tmp_path, capsys):
+    recipes, out = tmp_path / "recipes", tmp_path / "o"
     gap = {"pooling": "gap", "ground_size": [64, 256], "aerial_size": [128, 128]}
     student = build_model("convnet-s", "gap", (64, 256), (128, 128))
     save_model(tmp_path / "gap", student, {"name": "convnet-s", "model": gap}, "")
     shutil.copytree(tiny_world, tmp_path / "worlds" / "town")
     write_truth(tmp_path / "worlds" / "town", ideal_truth(load_town(tiny_world)))
-    common[1] = str(tmp_path / "worlds")
-    out = ["--out", str(tmp_path / "o"), "--teacher", "--start"]
-    assert main(["train", *common, *out, str(tmp_path / "gap")]) == 1
+    worlds = tmp_path / "worlds"
+    weights = {"teacher": {"heads": 2}, "auxiliary": {"pointing": 0.3, "transient": 0.2}}
+    named = {"model": {"name": "convnet-s", **gap}}
+    own = write_town_recipe(recipes, "gap", "town-l2ltr", "teacher", **weights, **named)
+    start = ["--start", tmp_path / "gap"]
+    assert main(["train", *town_training(own, worlds, tmp_path / "r", out, *start)]) == 1
     assert "got a student with no rows of azimuth bins" in capsys.readouterr().err
-    assert main(["train", *common, *out, str(models / "student")]) == 0
-    assert load_state(tmp_path / "o")[0]["training"]["pointing"] == 0.3
-    assert load_state(tmp_path / "o")[0]["training"]["transient"] == 0.2
-    card = (tmp_path / "o" / "card.md").read_text()
+    weights["auxiliary"] = {"transient": 0.2}  # and pointing as the recipe below it says
+    own = write_town_recipe(recipes, "own", "town-teacher", "teacher", model={"dim": 8}, **weights)
+    start = ["--start", models / "student"]
+    assert main(["train", *town_training(own, worlds, tmp_path / "r", out, *start)]) == 0
+    kept = load_state(out)[0]["training"]["recipe"]["auxiliary"]
+    assert kept == {"pointing": 0.3, "transient": 0.2}
+    card = (out / "card.md").read_text()
     assert "taught where things are" in card
     assert "taught that vehicles and sky count for little (auxiliary loss, weight 0.2)" in card
 
 
 def test_train_teacher_distil_give_models_that_load(tiny_world, tmp_path, capsys):
-    worlds = ["--worlds", str(tiny_world.parent), *FEW]
-    student, teacher, distilled = (str(tmp_path / name) for name in ("s", "t", "d"))
-    run = ["--run", str(tmp_path / "r1"), "--out", student, "--dim", "4", "--seed", "5"]
-    assert main(["train", *worlds, *run]) == 0
+    worlds, recipes = tiny_world.parent, tmp_path / "recipes"
+    student, branches, teacher, distilled = (tmp_path / name for name in ("s", "b", "t", "d"))
+    small = {"model": {"dim": 4}}
+    own = write_town_recipe(recipes, "own", **small)
+    assert main(["train", *town_training(own, worlds, tmp_path / "r1", student, "--seed", 5)]) == 0
     assert load_state(student)[0]["model"]["dim"] == 4
-    branches = str(tmp_path / "b")
-    run = ["--run", str(tmp_path / "r0"), "--out", branches, "--start", student, "--aligned"]
-    assert main(["train", *worlds, *run]) == 0
-    assert load_state(branches)[0]["training"]["loop"]["sampling"]["turn_error"] == 0.2
-    assert main(["train", *worlds, *run, "--teacher"]) == 1
-    assert main(["train", *worlds, *run[:4], "--aligned"]) == 1
-    assert capsys.readouterr().err.count("Option --aligned: got it with") == 2
-    run = ["--run", str(tmp_path / "r2"), "--out", teacher, "--start", branches, "--teacher"]
-    assert main(["train", *worlds, *run, "--no-contribution"]) == 0
+    said = capsys.readouterr().out
+    assert "student convnet-s, trained from fresh weights for 1 steps on 24 panoramas of" in said
+    own = write_town_recipe(recipes, "branched", "town-branches", **small)
+    start = ["--start", student]
+    assert main(["train", *town_training(own, worlds, tmp_path / "r0", branches, *start)]) == 0
+    assert load_state(branches)[0]["training"]["sampling"]["rotation_error"] == 0.2
+    measured = training_record(load_state(branches)[0])
+    assert (measured["offset_m"], measured["elsewhere"], measured["all_steps"]) == (3.5, 0.5, 2)
+    one = {"teacher": {"contribution": False}, "auxiliary": {"pointing": 0.0, "transient": 0.0}}
+    own = write_town_recipe(recipes, "teacher", "town-teacher", "teacher", **one, **small)
+    start = ["--start", branches]
+    assert main(["train", *town_training(own, worlds, tmp_path / "r2", teacher, *start)]) == 0
     assert load_state(teacher)[0]["model"]["contribution"] is False
     assert load_state(teacher)[0]["training"]["before"]["kind"] == "student"
-    run = ["--run", str(tmp_path / "r3"), "--out", distilled, "--start", student]
-    assert (
-        main(["distill", *worlds, *run, "--teacher", teacher, "--local", "0.25", "--no-filter"])
-        == 0
-    )
-    knowledge = load_state(distilled)[0]["training"]["knowledge"]
+    one = {"knowledge": {"local": 0.25, "is_filtered": False}}
+    small["model"]["name"] = "convnet-s"
+    own = write_town_recipe(recipes, "distil", "town-distilled", "distill", **one, **small)
+    start = ["--start", student, "--teacher", teacher]
+    assert main(["distill", *town_training(own, worlds, tmp_path / "r3", distilled, *start)]) == 0
+    knowledge = load_state(distilled)[0]["training"]["recipe"]["knowledge"]
     assert knowledge["local"] == 0.25
     assert knowledge["is_filtered"] is False
-    assert "distilled for 1 steps on 1 towns" in capsys.readouterr().out
+    assert "distill convnet-s, trained for 1 steps on 24 panoramas of" in capsys.readouterr().out
+
+
+def test_reports_read_the_records_of_the_shipped_models():
+    """These were written before a record held its recipe."""
+    measured = training_record(load_state(RECIPES.parent / "assets" / "models" / "student")[0])
+    assert (measured["offset_m"], measured["elsewhere"]) == (5.5, 0.75)
+    assert (measured["steps"], measured["all_steps"], measured["towns"]) == (2600, 11400, 42)
+
+
+def test_a_trial_on_towns_says_so(tiny_world, tmp_path):
+    own = write_town_recipe(tmp_path / "recipes", "own", model={"dim": 4})
+    run, out = tmp_path / "r", tmp_path / "o"
+    assert main(["train", *town_training(own, tiny_world.parent, run, out, "--steps", 2)]) == 0
+    assert load_state(out)[0]["training"]["is_trial"]
+    assert "A trial, shorter than its recipe says." in (out / "card.md").read_text()
 
 
 def test_a_blended_student_lies_between_what_it_was_and_what_it_became(
     tiny_world, tmp_path, capsys
 ):
-    worlds = ["--worlds", str(tiny_world.parent), *FEW]
-    start = str(tmp_path / "start")
-    assert (
-        main(["train", *worlds, "--run", str(tmp_path / "r0"), "--out", start, "--dim", "4"]) == 0
-    )
-    again = ["train", *worlds, "--start", start, "--seed", "3", "--run", str(tmp_path / "r1")]
-    for name, share in (("all", []), ("some", ["--blend", "0.25"])):
-        assert main([*again, "--out", str(tmp_path / name), *share]) == 0
-    weights = {name: load_state(tmp_path / name)[1] for name in ("start", "all", "some")}
+    worlds = tiny_world.parent
+    own = write_town_recipe(tmp_path / "recipes", "own", model={"dim": 4})
+    start, whole, some = (tmp_path / name for name in ("start", "all", "some"))
+    assert main(["train", *town_training(own, worlds, tmp_path / "r0", start)]) == 0
+    more = ["--start", start, "--seed", 3]
+    assert main(["train", *town_training(own, worlds, tmp_path / "r1", whole, *more)]) == 0
+    blend = ["blend", str(start), str(whole), "--share", "0.25", "--out", str(some)]
+    assert research(blend) == 0
+    weights = {path.name: load_state(path)[1] for path in (start, whole, some)}
     moved = False
     for name, value in weights["some"].items():
         before, after = weights["start"][name].float(), weights["all"][name].float()
@@ -197,11 +221,12 @@ def test_a_blended_student_lies_between_what_it_was_and_what_it_became(
             assert ((value.float() - (0.75 * before + 0.25 * after)).abs() / wide).max() < 2e-3
             moved |= bool((before != after).any())
     assert moved
-    assert load_state(tmp_path / "some")[0]["training"]["blend"] == 0.25
-    assert "0.25 of those trained" in (tmp_path / "some" / "card.md").read_text()
-    assert "of those trained" not in (tmp_path / "all" / "card.md").read_text()
-    assert main(["train", *worlds, "--run", start, "--out", start, "--blend", "0.5"]) == 1
-    assert "Option --blend: got 0.5 without --start" in capsys.readouterr().err
+    assert load_state(some)[0]["training"]["blend"] == 0.25
+    assert "0.25 of those trained" in (some / "card.md").read_text()
+    assert "of those trained" not in (whole / "card.md").read_text()
+    shipped = str(RECIPES.parent / "assets" / "models" / "student")
+    assert research(["blend", str(start), shipped, "--share", "0.5", "--out", str(some)]) == 1
+    assert "error: Model " in capsys.readouterr().err
 
 
 TAUGHT = ("alone", "sskd", "sskd+ikf", "sskd+descriptors", "sskd+descriptors+ikf")
@@ -211,7 +236,7 @@ def test_ablate_trains_and_judges_every_arm(models, tiny_world, tmp_path, capsys
     out = tmp_path / "docs" / "ablation.json"
     arguments = ["ablate", "--worlds", str(tiny_world.parent), "--start", str(models / "student")]
     arguments += ["--data", str(tiny_world), "--run", str(tmp_path / "arms"), "--out", str(out)]
-    assert main([*arguments, "--steps", "1", "--batch", "4", "--queries", "5"]) == 0
+    assert research([*arguments, "--steps", "1", "--batch", "4", "--queries", "5"]) == 0
     rows = json.loads(out.read_text())["rows"]
     arms = {(row["kind"], row["arm"]) for row in rows}
     assert arms == {
@@ -224,29 +249,29 @@ def test_ablate_trains_and_judges_every_arm(models, tiny_world, tmp_path, capsys
     assert len(rows) == (1 + 3 + len(TAUGHT)) * 3
     assert "sskd+descriptors+ikf" in capsys.readouterr().out
     arms = tmp_path / "arms" / "seed-0"
-    taught = load_state(arms / "sskd+descriptors")[0]["training"]["knowledge"]
+    taught = load_state(arms / "sskd+descriptors")[0]["training"]["recipe"]["knowledge"]
     assert taught["is_filtered"] is False
     assert taught["descriptors"] > 0
-    taught = load_state(arms / "sskd+ikf")[0]["training"]["knowledge"]
+    taught = load_state(arms / "sskd+ikf")[0]["training"]["recipe"]["knowledge"]
     assert taught["is_filtered"] is True
     assert taught["descriptors"] == 0
     assert load_state(arms / "plain")[0]["model"]["interaction"] is False
 
 
-def test_ablate_compares_fresh_pupils_of_one_teacher(models, tiny_world, tmp_path):
-    out = tmp_path / "ablation-pupils.json"
+def test_ablate_compares_fresh_students_of_one_teacher(models, tiny_world, tmp_path):
+    out = tmp_path / "ablation-fresh.json"
     arguments = ["ablate", "--worlds", str(tiny_world.parent), "--start", str(models / "student")]
     arguments += ["--data", str(tiny_world), "--run", str(tmp_path / "arms"), "--out", str(out)]
-    arguments += ["--teacher", str(models / "teacher"), "--pupil", "convnet-xs", "--seeds", "2"]
+    arguments += ["--teacher", str(models / "teacher"), "--fresh", "convnet-xs", "--seeds", "2"]
     more = ["--noise", "0.5", "--steps", "1", "--batch", "4", "--queries", "5"]
-    assert main([*arguments, *more]) == 0
+    assert research([*arguments, *more]) == 0
     report = json.loads(out.read_text())
     assert {(row["kind"], row["arm"], row["seed"]) for row in report["rows"]} == {
         ("student", arm, seed) for arm in TAUGHT for seed in (0, 1)
     }
     config = load_state(tmp_path / "arms" / "seed-1" / "sskd+descriptors")[0]
     assert config["name"] == "convnet-xs"
-    assert config["training"]["loop"]["sampling"]["noise"] == 0.5
+    assert config["training"]["noise"] == 0.5
     text = ablation_section(parse_report(AblationReport, report))
     assert "50% of the labels wrong" in text
     assert "| student: sskd+descriptors+ikf |" in text
@@ -276,12 +301,12 @@ def test_an_arm_is_its_mean_over_towns_and_its_spread_over_seeds():
         (["evaluate", "student", "--data", "nowhere"], "world.json"),
         (["evaluate", "teacher", "--data", "world"], "another kind of model"),
         (["evaluate", "student", "--data", "world", "--teacher", "student"], "another kind of model"),
-        (["train", "--worlds", "nowhere", "--run", "r", "--out", "o"], "got 0 towns"),
-        (["train", "--worlds", "worlds", "--run", "r", "--out", "o", "--teacher"], "no --start"),
-        (["train", "--worlds", "worlds", "--run", "r", "--out", "o", "--model", "big"], "got 'big'"),
+        (["train", "--recipe", "small", "--data", "nowhere"], "got 0 towns"),
+        (["train", "--recipe", "teaching", "--data", "worlds"], "no --start"),
+        (["train", "--recipe", "small", "--data", "worlds", "--start", "student"], "got dim 8, expected"),
         (
-            ["distill", "--worlds", "worlds", "--run", "r", "--out", "o", "--start", "student",
-             "--teacher", "student"],
+            ["distill", "--recipe", "distilling", "--data", "worlds", "--start", "wide", "--teacher",
+             "wide"],
             "expected a GeoSSK teacher",
         ),
         (["calibrate", "student", "--validation", "nowhere"], "got 0 towns"),
@@ -290,10 +315,15 @@ def test_an_arm_is_its_mean_over_towns_and_its_spread_over_seeds():
 def test_wrong_folders_are_one_sentence(command, said, models, tiny_world, tmp_path, capsys):
     places = {
         "student": models / "student", "teacher": models / "teacher", "world": tiny_world,
-        "worlds": tiny_world.parent, "nowhere": tmp_path / "nowhere", "r": tmp_path / "r",
-        "o": tmp_path / "o",
+        "worlds": tiny_world.parent, "nowhere": tmp_path / "nowhere",
+        "wide": RECIPES.parent / "assets" / "models" / "student",
+        "small": RECIPES / "town-small-1.toml", "teaching": RECIPES / "town-teacher.toml",
+        "distilling": RECIPES / "town-distilled.toml",
     }  # fmt: skip
-    assert main([command[0], *(str(places.get(part, part)) for part in command[1:])]) == 1
+    arguments = [command[0], *(str(places.get(part, part)) for part in command[1:])]
+    if "--recipe" in command:
+        arguments += ["--run", str(tmp_path / "r"), "--out", str(tmp_path / "o")]
+    assert main(arguments) == 1
     err = capsys.readouterr().err.strip().splitlines()
     assert len([line for line in err if line.startswith("error: ")]) == 1
     assert said in err[-1]

@@ -26,12 +26,13 @@ from core.models import MODELS, build_model
 from core.models.geossk import GeoSSK
 from core.models.l2ltr import L2ltr, L2ltrConfig
 from core.training.objectives import DistillationObjective, StudentObjective
+from core.training.recipe_files import read_recipe
 from core.training.sampling import SamplingConfig, sample_batch
 from tests.conftest import twin_branches
+from tests.small_recipes import town_training, write_town_recipe
 from tests.towns import telling_town
 
-SMALL = ["--ground-size", "32x128", "--aerial-size", "64x64"]
-FEW = ["--steps", "1", "--batch", "4", "--no-bfloat16", "--threads", "1"]
+SMALL = {"ground_size": [32, 128], "aerial_size": [64, 64]}
 
 
 @pytest.fixture
@@ -52,9 +53,10 @@ def run(*arguments: object) -> None:
 )
 def test_from_training_to_an_answer(model, pooling, tiny_world, tmp_path, capsys, thin_l2ltr):
     student, gallery, worlds = tmp_path / "student", tmp_path / "gallery", tiny_world.parent
-    kind = ["--model", model, "--pooling", pooling, *SMALL]
-    kept = ["--run", tmp_path / "run", "--out", student]
-    run("train", "--worlds", worlds, "--validation", worlds, *kind, *FEW, *kept)
+    kind = {"name": model, "pooling": pooling, **SMALL}
+    recipe = write_town_recipe(tmp_path / "recipes", "own", "town-l2ltr", model=kind)
+    more = ["--validation", worlds, "--threads", 1]
+    run("train", *town_training(recipe, worlds, tmp_path / "run", student, *more))
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert 0 <= log[-1]["validation"]["within_25_m_90"] <= 1
 
@@ -85,13 +87,20 @@ def test_from_training_to_an_answer(model, pooling, tiny_world, tmp_path, capsys
 
 def test_a_teacher_over_a_gap_base_reranks_and_teaches(tiny_world, tmp_path, capsys):
     student, teacher = tmp_path / "student", tmp_path / "teacher"
-    gallery, worlds = tmp_path / "gallery", ["--worlds", tiny_world.parent, *FEW]
-    kind = ["--model", "saig-xs", "--pooling", "gap", *SMALL]
-    run("train", *worlds, *kind, "--run", tmp_path / "r1", "--out", student)
+    gallery, worlds, recipes = tmp_path / "gallery", tiny_world.parent, tmp_path / "recipes"
+    kind = {"model": {"name": "saig-xs", "pooling": "gap", **SMALL}}
+    own = write_town_recipe(recipes, "own", "town-l2ltr", **kind)
+    run("train", *town_training(own, worlds, tmp_path / "r1", student))
     start = ["--start", student]
-    run("train", *worlds, *start, "--teacher", "--run", tmp_path / "r2", "--out", teacher)
-    taught = [*start, "--teacher", teacher, "--run", tmp_path / "r3", "--out", tmp_path / "taught"]
-    run("distill", *worlds, *taught)
+    own = write_town_recipe(
+        recipes, "teacher", "town-l2ltr", "teacher", teacher={"heads": 2}, **kind
+    )
+    run("train", *town_training(own, worlds, tmp_path / "r2", teacher, *start))
+    own = write_town_recipe(
+        recipes, "distill", "town-l2ltr", "distill", knowledge={"local": 0.1}, **kind
+    )
+    start += ["--teacher", teacher]
+    run("distill", *town_training(own, worlds, tmp_path / "r3", tmp_path / "taught", *start))
 
     capsys.readouterr()
     run("evaluate", student, "--data", tiny_world, "--queries", 4, "--threads", 1, "--json")
@@ -112,13 +121,15 @@ def test_a_teacher_over_a_gap_base_reranks_and_teaches(tiny_world, tmp_path, cap
     assert first["heading_deg"] is None
 
 
-def test_the_full_canvas_costs_one_view_per_panorama(tiny_world, tmp_path):
+def test_the_full_canvas_costs_one_view_per_panorama(tmp_path):
     """A crop of a global student costs as much as a panorama: one of each is taken."""
-    kind = ["--model", "convnet-s", "--pooling", "gap", *SMALL]
-    worlds = ["--worlds", tiny_world.parent]
-    run("train", *worlds, *kind, *FEW, "--run", tmp_path / "run", "--out", tmp_path / "s")
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["sampling"]["every_crop"] is False
+    tables = {"model": {"name": "convnet-s", "pooling": "gap", **SMALL}}
+    own = write_town_recipe(tmp_path / "recipes", "own", "town-l2ltr", **tables)
+    assert read_recipe(own).sampling.every_crop is False
+    tables["sampling"] = {"every_crop": True}
+    own = write_town_recipe(tmp_path / "recipes", "own", "town-l2ltr", **tables)
+    with pytest.raises(SettingError, match="crop costs a full canvas"):
+        read_recipe(own)
 
 
 @pytest.mark.parametrize("size", [(64, 256), (48, 200), (36, 130)])
@@ -132,12 +143,12 @@ def test_crops_fill_whatever_canvas_the_model_was_built_for(size, pooling):
     seen = []
     describe = student.describe_ground
     student.describe_ground = lambda views: seen.append(views) or describe(views)  # type: ignore
-    loss, figures = StudentObjective(student)(batch, torch.Generator().manual_seed(0), "cpu")
+    loss, metrics = StudentObjective(student)(batch, torch.Generator().manual_seed(0), "cpu")
     loss.backward()
     assert seen[0].shape == (24, 3, *size)
     assert (seen[0][..., : size[1] // 3] == 127 / 255).all()
     assert torch.isfinite(loss)
-    assert 0 <= figures["accuracy"] <= 1
+    assert 0 <= metrics["accuracy"] <= 1
     assert all(p.grad is not None and p.grad.any() for p in student.ground_encoder.parameters())
 
 

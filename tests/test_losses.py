@@ -111,19 +111,6 @@ def slow_shift(
     return total / queries
 
 
-def slow_multi_positive(s: Tensor, positives: Tensor, scale: float, ignored: Tensor) -> float:
-    directions = []
-    for matrix, truth, mask in ((s, positives, ignored), (s.T, positives.T, ignored.T)):
-        rows = []
-        for i in range(len(matrix)):
-            found = [scale * float(v) for v in matrix[i][truth[i]]]
-            rivals = [scale * float(v) for v in matrix[i][~truth[i] & ~mask[i]]]
-            if found:
-                rows.append(sum(log_sum_exp([p, *rivals]) - p for p in found) / len(found))
-        directions.append(sum(rows) / max(len(rows), 1))
-    return sum(directions) / 2
-
-
 # --- the published numbers ----------------------------------------------------------------------
 
 
@@ -215,21 +202,6 @@ def test_shift_info_nce_tells_the_heading_apart() -> None:
     assert wrong > 1
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_multi_positive_equals_its_slow_loop(seed: int) -> None:
-    s, ignored = random_similarity(6, 9, seed=seed), random_mask(6, 9, seed=seed)
-    positives = random_mask(6, 9, seed=seed + 10, share=0.2)
-    positives[2] = False
-    got = losses.multi_positive_info_nce(s, positives, 15.0, ignored)
-    assert float(got) == pytest.approx(slow_multi_positive(s, positives, 15.0, ignored), rel=1e-9)
-
-
-def test_multi_positive_with_one_positive_each_is_symmetric_info_nce() -> None:
-    s, ignored = random_similarity(6, 6), random_mask(6, 6)
-    one = losses.multi_positive_info_nce(s, torch.eye(6, dtype=torch.bool), 15.0, ignored)
-    torch.testing.assert_close(one, losses.symmetric_info_nce(s, 15.0, ignored=ignored))
-
-
 def test_crops_of_one_panorama_are_not_each_others_negatives() -> None:
     s = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     loss = losses.symmetric_info_nce(s, 20.0, true_columns=torch.tensor([0, 0, 1]))
@@ -306,14 +278,6 @@ def test_learned_scale_starts_at_its_temperature_and_is_bounded() -> None:
     with torch.no_grad():
         scale.log_scale.fill_(50.0)
     assert scale().item() == pytest.approx(100)
-
-
-def test_no_positive_at_all_is_zero() -> None:
-    s = random_similarity(3, 3).requires_grad_()
-    value = losses.multi_positive_info_nce(s, torch.zeros(3, 3, dtype=torch.bool), 10.0)
-    value.backward()
-    assert value.item() == 0
-    assert torch.isfinite(s.grad).all()
 
 
 def test_wrong_input_is_refused() -> None:

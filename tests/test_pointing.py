@@ -12,8 +12,13 @@ from core.data.worlds import TILE_SIDE_M
 from core.explain.pair import sector_offsets_m
 from core.models import build_model
 from core.models.geossk import GeoSSK
+from core.training.auxiliary import (
+    SPREAD_M,
+    AuxiliaryWeights,
+    pointing_loss,
+    transient_loss,
+)
 from core.training.objectives import TeacherObjective
-from core.training.pointing import SPREAD_M, Lessons, passing_loss, pointing_loss
 from core.training.sampling import Batch, SamplingConfig, TownBatches
 from tests.towns import telling_town, with_truth
 
@@ -75,18 +80,18 @@ def test_photos_of_nothing_near_teach_nothing() -> None:
     assert not attention.grad.any()
 
 
-def figures_of_steps(
+def metrics_of_steps(
     taught: TeacherObjective, optimizer: torch.optim.Optimizer, batch: Batch, steps: int
 ) -> list[dict[str, float]]:
-    """Train on one batch; what each step told."""
-    told = []
+    """Train on one batch; the metrics of each step."""
+    log = []
     for _ in range(steps):
-        loss, figures = taught(batch, torch.Generator().manual_seed(0), "cpu")
+        loss, metrics = taught(batch, torch.Generator().manual_seed(0), "cpu")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        told.append(figures)
-    return told
+        log.append(metrics)
+    return log
 
 
 def test_a_teacher_learns_to_point_on_a_town_that_tells() -> None:
@@ -94,21 +99,21 @@ def test_a_teacher_learns_to_point_on_a_town_that_tells() -> None:
     teacher = GeoSSK(build_model("convnet-s", "azimuth", (64, 256), (128, 128), dim=4))
     sampling = SamplingConfig(batch=8, widths=((32, 1.0),), every_crop=False)
     batch = TownBatches([with_truth(telling_town())], sampling, 128, 0).batch(0)
-    taught = TeacherObjective(teacher, Lessons(pointing=1.0)).train()
+    taught = TeacherObjective(teacher, AuxiliaryWeights(pointing=1.0)).train()
     optimizer = torch.optim.Adam([teacher.azimuth_bias], 0.5)
-    told = figures_of_steps(taught, optimizer, batch, 4)
-    assert told[-1]["pointing"] < told[0]["pointing"] - 0.1
-    assert told[-1]["pointing_m"] < told[0]["pointing_m"]
+    log = metrics_of_steps(taught, optimizer, batch, 4)
+    assert log[-1]["pointing"] < log[0]["pointing"] - 0.1
+    assert log[-1]["pointing_m"] < log[0]["pointing_m"]
     untaught = TeacherObjective(teacher)
     assert "pointing" not in untaught(batch, torch.Generator().manual_seed(0), "cpu")[1]
 
 
-def test_passing_is_the_mean_share_of_each_kind() -> None:
+def test_transient_loss_is_the_mean_share_of_each_kind() -> None:
     phi = torch.tensor([[0.4, 0.3, -0.1, 0.4], [0.1, 0.2, 0.3, 0.4]])
     transient = torch.tensor([[1, 0, 1, 2], [2, 0, 0, 1]])
     vehicles, sky = (4 * 0.4 + 0 + 4 * 0.4) / 3, (4 * 0.4 + 4 * 0.1) / 2
-    assert float(passing_loss(phi, transient)) == pytest.approx(vehicles + sky)
-    none = passing_loss(phi.requires_grad_(), torch.zeros_like(transient))
+    assert float(transient_loss(phi, transient)) == pytest.approx(vehicles + sky)
+    none = transient_loss(phi.requires_grad_(), torch.zeros_like(transient))
     none.backward()
     assert float(none.detach()) == 0
     assert not phi.grad.any()
@@ -117,14 +122,14 @@ def test_passing_is_the_mean_share_of_each_kind() -> None:
 def test_a_teacher_learns_that_vehicles_count_for_little() -> None:
     torch.manual_seed(0)
     teacher = GeoSSK(build_model("convnet-s", "azimuth", (64, 256), (128, 128), dim=4))
-    sampling = SamplingConfig(batch=8, widths=((32, 1.0),), every_crop=False, elsewhere=0.0)
+    sampling = SamplingConfig(batch=8, widths=((32, 1.0),), every_crop=False, extra_negatives=0.0)
     town = with_truth(telling_town())
     kinds = town.truth.class_id.copy()
     kinds[:, 1, ::3] = 2
     truth = replace(town.truth, class_id=kinds, class_names=("sky", "wall", "vehicle"))
     batch = TownBatches([replace(town, truth=truth)], sampling, 128, 0).batch(0)
     assert (batch.transient == 1).sum() == 8 * 11
-    taught = TeacherObjective(teacher, Lessons(transient=30.0)).train()
+    taught = TeacherObjective(teacher, AuxiliaryWeights(transient=30.0)).train()
     optimizer = torch.optim.Adam(teacher.base.ground_pool.parameters(), 1e-3)
-    told = figures_of_steps(taught, optimizer, batch, 8)
-    assert told[-1]["transient"] < 0.7 * told[0]["transient"]
+    log = metrics_of_steps(taught, optimizer, batch, 8)
+    assert log[-1]["transient"] < 0.7 * log[0]["transient"]

@@ -11,7 +11,8 @@ import torch
 from core.data.transforms import change_light, photo_mask, soften, tilted
 from core.evaluation.descriptors import crop_queries, town_grid
 from core.polar import BINS
-from core.training.sampling import SamplingConfig, sample_batch, to_model_views
+from core.research.batches import NoisyBatches
+from core.training.sampling import SamplingConfig, TownBatches, sample_batch, to_model_views
 from tests.towns import WIDTH, telling_town, with_truth
 
 
@@ -39,32 +40,32 @@ def test_true_shifts_say_where_the_first_bin_looks(bins: int, mirror: bool) -> N
 
 @pytest.mark.parametrize("bins", [32, 5])
 @pytest.mark.parametrize("mirror", [False, True])
-def test_turned_tiles_lie_under_their_views(bins: int, mirror: bool) -> None:
+def test_rotated_tiles_lie_under_their_views(bins: int, mirror: bool) -> None:
     """Column by column the polar view shows what lies where its canvas looks, to within the error."""
     town = telling_town()
     config = SamplingConfig(
-        batch=6, widths=((bins, 1.0),), mirror=mirror, offset_m=0.0, turn_error=0.1
+        batch=6, widths=((bins, 1.0),), mirror=mirror, offset_m=0.0, rotation_error=0.1
     )
-    whole = replace(config, turn_error=None)
+    whole = replace(config, rotation_error=None)
     for seed in range(6):
         batch = sample_batch(town, config, 128, np.random.default_rng(seed))
         off = batch.true_shifts - np.rint(batch.true_shifts)
         assert np.abs(off).max() <= 0.1 + 1e-5
-        assert batch.turns is not None
-        assert np.abs(batch.turns).max() <= 0.6
+        assert batch.residual_rotations is not None
+        assert np.abs(batch.residual_rotations).max() <= 0.6
         north_up = sample_batch(town, whole, 128, np.random.default_rng(seed)).true_shifts
-        expected = north_up - batch.turns[batch.true_columns]
+        expected = north_up - batch.residual_rotations[batch.true_columns]
         apart = (batch.true_shifts - expected + BINS / 2) % BINS - BINS / 2
         np.testing.assert_allclose(apart, 0, atol=1e-4)
 
 
-@pytest.mark.parametrize("turn_error", [None, 0.2])
+@pytest.mark.parametrize("rotation_error", [None, 0.2])
 @pytest.mark.parametrize("every_crop", [False, True])
 @pytest.mark.parametrize("bins", [32, 8, 5])
 def test_content_lies_where_its_patch_looks(
-    bins: int, every_crop: bool, turn_error: float | None
+    bins: int, every_crop: bool, rotation_error: float | None
 ) -> None:
-    """East and north as they are, or as they lie from a tile that is turned."""
+    """East and north, relative to a tile that may be rotated."""
     town = with_truth(telling_town())
     config = SamplingConfig(
         batch=9,
@@ -72,7 +73,7 @@ def test_content_lies_where_its_patch_looks(
         offset_m=0.0,
         every_crop=every_crop,
         photo_share=0.0,
-        turn_error=turn_error,
+        rotation_error=rotation_error,
     )
     flips = set()
     for seed in range(6):
@@ -83,11 +84,12 @@ def test_content_lies_where_its_patch_looks(
         assert np.linalg.norm(content[:, :3], axis=-1) == pytest.approx(20, abs=1e-3)
         flipped = batch.tiles[0][0, 0, 0] > batch.tiles[0][0, -1, 0]
         flips.add(bool(flipped))
-        turns = np.zeros(len(batch.tiles)) if batch.turns is None else batch.turns
+        turned = batch.residual_rotations
+        rotations = np.zeros(len(batch.tiles)) if turned is None else turned
         for view, places, own in zip(batch.views, content, batch.true_columns, strict=True):
             shown = azimuth_shown(view).reshape(bins, -1)[:, WIDTH // BINS // 2]
             bearing = np.degrees(np.arctan2(places[0, :, 0], places[0, :, 1]))
-            expected = (-shown if flipped else shown) - turns[own] * 360 / BINS
+            expected = (-shown if flipped else shown) - rotations[own] * 360 / BINS
             assert np.abs((bearing - expected + 180) % 360 - 180).max() < 3
     assert flips == {False, True}
 
@@ -112,7 +114,7 @@ def test_vehicles_turn_and_are_cut_with_the_views(bins: int) -> None:
             assert np.abs((azimuth[shown] + 180) % 360 - 180).max(initial=0) <= 360 / BINS / 2 + 3
 
 
-def test_what_a_photo_does_not_show_is_not_told() -> None:
+def test_a_photo_gives_no_content_of_what_it_does_not_show() -> None:
     town = with_truth(telling_town())
     kinds = np.full_like(town.truth.class_id, 2)
     truth = replace(town.truth, class_id=kinds, class_names=("sky", "wall", "vehicle"))
@@ -126,10 +128,10 @@ def test_what_a_photo_does_not_show_is_not_told() -> None:
     assert not np.isnan(batch.content[(shares >= 0.5) & ~lowest]).any()
 
 
-def test_content_is_told_from_the_tile_and_not_from_the_camera() -> None:
+def test_content_is_relative_to_the_tile_and_not_to_the_camera() -> None:
     town = with_truth(telling_town())
     config = SamplingConfig(
-        batch=12, widths=((32, 1.0),), offset_m=9.0, mirror=False, elsewhere=0.0
+        batch=12, widths=((32, 1.0),), offset_m=9.0, mirror=False, extra_negatives=0.0
     )
     batch = sample_batch(town, config, 128, np.random.default_rng(1))
     assert batch.content is not None
@@ -150,7 +152,7 @@ def test_towns_without_truth_give_batches_without_content() -> None:
 def test_tiles_lie_around_their_queries_and_semi_positives_are_masked() -> None:
     town = telling_town()
     config = SamplingConfig(
-        batch=30, widths=((16, 1.0),), mirror=False, also_true_m=60, elsewhere=0.0
+        batch=30, widths=((16, 1.0),), mirror=False, also_true_m=60, extra_negatives=0.0
     )
     batch = sample_batch(town, config, 128, np.random.default_rng(3))
     centre = batch.tiles[:, 60:68, 60:68, :2].astype(float).mean(axis=(1, 2)) / 255
@@ -254,7 +256,7 @@ def test_softening_keeps_a_flat_image() -> None:
 
 
 def test_views_outside_a_photo_frame_are_mid_grey() -> None:
-    config = SamplingConfig(batch=6, widths=((8, 1.0),), photo_share=1.0, elsewhere=0.5)
+    config = SamplingConfig(batch=6, widths=((8, 1.0),), photo_share=1.0, extra_negatives=0.5)
     batch = sample_batch(telling_town(), config, 128, np.random.default_rng(0))
     assert not batch.seen.all()
     views, tiles = to_model_views(batch, (64, 256), (128, 128), torch.Generator().manual_seed(0))
@@ -272,7 +274,7 @@ def test_other_tiles_are_negatives_from_all_around_the_batch(local_share: float)
         widths=((8, 1.0),),
         mirror=False,
         every_crop=False,
-        elsewhere=20.0,
+        extra_negatives=20.0,
         local_share=local_share,
         also_true_m=60.0,
     )
@@ -297,8 +299,8 @@ def test_other_tiles_are_negatives_from_all_around_the_batch(local_share: float)
 def test_wrong_labels_exchange_views_and_leave_the_labels() -> None:
     town = telling_town()
     config = SamplingConfig(batch=30, widths=((8, 1.0),), every_crop=False, mirror=False)
-    right = sample_batch(town, config, 128, np.random.default_rng(4))
-    wrong = sample_batch(town, replace(config, noise=0.3), 128, np.random.default_rng(4))
+    right = TownBatches([town], config, 128, 4).batch(0)
+    wrong = NoisyBatches([town], config, 128, 4, noise=0.3).batch(0)
     np.testing.assert_array_equal(wrong.true_columns, right.true_columns)
     np.testing.assert_array_equal(wrong.true_shifts, right.true_shifts)
     np.testing.assert_array_equal(wrong.tiles, right.tiles)
@@ -306,3 +308,5 @@ def test_wrong_labels_exchange_views_and_leave_the_labels() -> None:
     shown = [int(view[0, 0, 2]) for view in wrong.views]
     assert sorted(shown) == sorted(camera)
     assert 4 <= sum(one != other for one, other in zip(camera, shown, strict=True)) <= 14
+    none = NoisyBatches([town], config, 128, 4, noise=0.0).batch(0)
+    np.testing.assert_array_equal(none.views, right.views)

@@ -16,7 +16,7 @@ from core.data.worlds import Town
 from core.errors import DataError, SettingError
 from core.models import build_model
 from core.models.geossk import GeoSSK
-from core.training.loop import LoopConfig, learning_rate, run_loop
+from core.training.loop import RunConfig, learning_rate, run_loop
 from core.training.memory import TileMemory
 from core.training.objectives import (
     DistillationConfig,
@@ -49,24 +49,32 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def config(steps: int, **changes: object) -> LoopConfig:
-    values = {"rate": 0.05, "warmup": 2, "bfloat16": False, "sampling": NARROW, "save_every": 4}
-    return LoopConfig(steps=steps, **{**values, **changes})  # type: ignore[arg-type]
+def config(steps: int, **changes: object) -> RunConfig:
+    values = {"rate": 0.05, "warmup": 2, "bfloat16": False, "save_every": 4}
+    return RunConfig(steps=steps, **{**values, **changes})  # type: ignore[arg-type]
 
 
 def run_towns(
-    objective: nn.Module, towns: list[Town], run: LoopConfig, folder: Path, *more: Any
+    objective: nn.Module,
+    towns: list[Town],
+    run: RunConfig,
+    folder: Path,
+    *more: Any,
+    sampling: SamplingConfig = NARROW,
 ) -> None:
-    run_loop(objective, TownBatches(towns, run.sampling, 32, run.seed), run, folder, *more)
+    run_loop(objective, TownBatches(towns, sampling, 32, run.seed), run, folder, *more)
 
 
 def test_rate_warms_up_and_ends_at_zero() -> None:
-    run = LoopConfig(steps=100, rate=1.0, warmup=10)
+    run = RunConfig(steps=100, rate=1.0, warmup=10)
     rates = [learning_rate(step, run) for step in range(101)]
     assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
     assert max(rates) == pytest.approx(1.0)
     assert rates[55] == pytest.approx(0.5)
     assert rates[100] == pytest.approx(0.0, abs=1e-9)
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    low = RunConfig(steps=100, rate=1.0, warmup=10, floor=1e-6)
+    assert learning_rate(100, low) == learning_rate(500, low) == pytest.approx(1e-6)
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None:
@@ -91,9 +99,9 @@ def test_other_processes_draw_the_same_batches_in_the_same_order(tmp_path: Path)
     towns = [telling_town(), telling_town(count=30)]
     for workers in (0, 2):
         run_towns(Line(), towns, config(7, workers=workers), tmp_path / str(workers))
-    here, elsewhere = (log_of(tmp_path / str(workers)) for workers in (0, 2))
-    assert [line["target"] for line in here] == [line["target"] for line in elsewhere]
-    assert [line["loss"] for line in here] == [line["loss"] for line in elsewhere]
+    here, there = (log_of(tmp_path / str(workers)) for workers in (0, 2))
+    assert [line["target"] for line in here] == [line["target"] for line in there]
+    assert [line["loss"] for line in here] == [line["loss"] for line in there]
     # A run goes on with another number of them: it is no setting of what is learned.
     run_towns(Line(), towns, config(9, workers=1), tmp_path / "2")
     assert len(log_of(tmp_path / "2")) == 9
@@ -168,9 +176,10 @@ def test_a_student_learns_on_one_batch_of_places(tmp_path: Path, pooling: str) -
     run_towns(
         StudentObjective(student),
         [telling_town(count=8)],
-        config(24, rate=4e-3, sampling=wide),
+        config(24, rate=4e-3),
         tmp_path,
         lambda: {"within": 0.5},
+        sampling=wide,
     )
     lines = log_of(tmp_path)
     losses = [line["loss"] for line in lines if "loss" in line]
@@ -222,13 +231,11 @@ def test_without_knowledge_distillation_is_plain_training(tmp_path: Path) -> Non
 def test_a_filtered_query_is_left_out_of_the_task_too(
     monkeypatch, local: float, descriptors: float
 ) -> None:
-    """A teacher that believes one label in three: the gradient of the others' views is zero, but for
-    what is taught of each view alone.
-    """
+    """IKF keeps two labels of six: the other views have no gradient but from their descriptors."""
     student, teacher = make_pair()
     batch = sample_batch(
         telling_town(),
-        SamplingConfig(batch=6, widths=((8, 1.0),), every_crop=False, elsewhere=0.0),
+        SamplingConfig(batch=6, widths=((8, 1.0),), every_crop=False, extra_negatives=0.0),
         32,
         np.random.default_rng(0),
     )
@@ -256,7 +263,7 @@ def test_a_filtered_query_is_left_out_of_the_task_too(
     assert moved[False].all()
 
 
-def test_where_no_label_is_believed_nothing_is_learned(monkeypatch) -> None:
+def test_where_ikf_keeps_no_label_nothing_is_learned(monkeypatch) -> None:
     student, teacher = make_pair()
     batch = sample_batch(telling_town(), NARROW, 32, np.random.default_rng(0))
     monkeypatch.setattr(

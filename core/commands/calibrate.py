@@ -44,7 +44,7 @@ def calibrate(
     """
     from core.checkpoints import model_hash
     from core.evaluation.fit import fit_calibration
-    from core.training.recipes import load_towns
+    from core.training.towns import load_towns
 
     use_threads(threads)
     models = open_models(student, teacher, is_calibrated=False)

@@ -10,10 +10,10 @@ from typing import Any
 __all__ = ["provenance"]
 
 
-def provenance(command: str) -> dict[str, Any]:
-    """Command (without ``python -m core``), date and machine, for a report."""
+def provenance(command: str, program: str = "python -m core") -> dict[str, Any]:
+    """Command (without its program), date and machine, for a report."""
     return {
-        "command": f"python -m core {command}",
+        "command": f"{program} {command}",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}",

@@ -20,6 +20,9 @@ def training_record(config: Mapping[str, Any]) -> dict[str, Any]:
     runs = [trained]
     while "before" in runs[-1]:
         runs.append(runs[-1]["before"])
+    # Older models hold their sampling inside the loop, and the extra negatives by another name.
+    sampling = trained.get("sampling") or trained.get("loop", {}).get("sampling", {})
+    extra = sampling.get("extra_negatives", sampling.get("elsewhere", 0.0))
     return {
         "name": config["name"],
         "pooling": model.get("pooling", "gap"),
@@ -30,8 +33,8 @@ def training_record(config: Mapping[str, Any]) -> dict[str, Any]:
         "minutes": trained.get("minutes"),
         "all_steps": sum(run.get("loop", {}).get("steps", 0) for run in runs),
         "all_minutes": round(sum(run.get("minutes") or 0.0 for run in runs), 1),
-        "offset_m": trained.get("loop", {}).get("sampling", {}).get("offset_m"),
-        "elsewhere": trained.get("loop", {}).get("sampling", {}).get("elsewhere", 0.0),
+        "offset_m": sampling.get("offset_m"),
+        "elsewhere": extra,
         "towns": len(trained.get("towns", ())),
     }
 

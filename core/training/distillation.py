@@ -1,13 +1,13 @@
-"""What the interacting teacher tells the student: which pairs, and which parts, are alike.
+"""Distillation losses: a student learns from an interacting teacher which pairs and parts match.
 
 GeoSSK: "Cross-View Geo-Localization via Learning Correspondence Semantic Similarity Knowledge",
 MMM 2025, LNCS 15520, pp. 220-233. Only its abstract is public, so the equations are this
 project's reconstruction: SSKD (semantic similarity knowledge distillation) over relations between
-images and between local tokens, and IKF (incorrect knowledge filter). Descriptors are taught besides,
-after Distill4Geo (ICONIP 2025), whose students learn from nothing else.
+images and between local tokens, and IKF (incorrect knowledge filter). A third loss, on descriptors,
+follows Distill4Geo (ICONIP 2025).
 
-Scores are (Q, R): rows queries, columns references, larger is better. The teacher is detached
-here, whatever it carries. Nothing kept gives loss zero with a graph, never NaN.
+Scores are (Q, R): rows queries, columns references, larger is better. The teacher's tensors are
+detached here. If no row is kept, the loss is zero with a graph, never NaN.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = [
 
 
 class RelationKnowledge(NamedTuple):
-    """Result of `relation_knowledge_loss`; three scalars.
+    """Result of ``relation_knowledge_loss``; three scalars.
 
-    `loss` carries the gradient; `kept_rows` and `kept_columns` are the shares, 0 to 1, of the
+    ``loss`` carries the gradient; ``kept_rows`` and ``kept_columns`` are the shares, 0 to 1, of the
     queries whose truth the teacher ranks first among the references, and among the queries.
     """
 
@@ -44,10 +44,10 @@ class RelationKnowledge(NamedTuple):
 def filter_incorrect_knowledge(
     teacher: Tensor, true_columns: Tensor, temperature: float, ignored: Tensor | None = None
 ) -> Tensor:
-    """How far each row of the teacher may be believed (IKF).
+    """Weight of each row of the teacher's scores (IKF).
 
-    A row counts only if the truth scores strictly above every other reference, so a collapsed
-    teacher teaches nothing; its weight is then the teacher's probability of the truth. Ignored
+    A row counts only if the truth scores strictly above every other reference; its weight is then
+    the teacher's probability of the truth. So a collapsed teacher teaches nothing. Ignored
     references (semi-positives) are no rivals: ranking one of them first is not an error.
 
     Args:
@@ -81,7 +81,7 @@ def relation_knowledge_loss(
     """Teach which images resemble each other (SSKD_relation).
 
     t^2 KL(softmax(teacher / t) || softmax(student / t)) of every row and of every column, each
-    direction averaged with the weights of `filter_incorrect_knowledge`, then the mean of the two.
+    direction averaged with the weights of ``filter_incorrect_knowledge``, then the mean of the two.
     A column is seen once for each query that has it as its truth, without the other queries of
     that reference.
 
@@ -91,7 +91,7 @@ def relation_knowledge_loss(
         true_columns: int (Q,), the reference of each query.
         temperature: t > 0.
         ignored: bool (Q, R), semi-positives that leave both softmaxes, or None. The truth stays.
-        is_filtered: False weighs all rows and columns alike (the ablation without IKF); the
+        is_filtered: False gives all rows and columns one weight (the ablation without IKF); the
             shares are reported all the same.
 
     """
@@ -115,10 +115,9 @@ def relation_knowledge_loss(
 
 
 def descriptor_knowledge_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Teach how one view is described (after Distill4Geo's cosine embedding loss); a scalar.
+    """Teach the descriptors themselves (after Distill4Geo's cosine embedding loss); a scalar.
 
-    1 - cosine of every bin of the student with the teacher's, averaged over all. A label says one thing
-    of a pair of images; this says something of every part of each.
+    The mean of 1 - cosine between each bin of the student and the same bin of the teacher.
 
     Args:
         student: (B, n, D) raw bins, or (B, 1, D) whole descriptors, with gradient.
@@ -130,8 +129,8 @@ def descriptor_knowledge_loss(student: Tensor, teacher: Tensor) -> Tensor:
             f"teacher descriptors: got {tuple(teacher.shape)}, expected {tuple(student.shape)}. "
             "Describe the same images by as many numbers with both models."
         )
-    alike = F.cosine_similarity(_widened(student), _widened(teacher.detach()), dim=2)
-    return 1 - alike.mean()
+    similarity = F.cosine_similarity(_widened(student), _widened(teacher.detach()), dim=2)
+    return 1 - similarity.mean()
 
 
 def local_knowledge_loss(
@@ -153,7 +152,7 @@ def local_knowledge_loss(
         teacher_attention: (B, H, N, M) per head, or (B, N, M); each last axis sums to 1.
         gates: (B, N) in [0, 1], the teacher's contribution gates of the ground tokens.
         temperature: t > 0.
-        pair_weights: (B,) >= 0, for instance from `filter_incorrect_knowledge`; None means 1.
+        pair_weights: (B,) >= 0, for instance from ``filter_incorrect_knowledge``; None means 1.
 
     """
     _check_temperature(temperature)

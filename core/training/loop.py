@@ -1,9 +1,9 @@
-"""The training loop: one for students, teachers and distillation, on CPU and CUDA alike.
+"""The training loop: one for students, teachers and distillation, on CPU and CUDA.
 
-An ``Objective`` owns what is trained and turns a batch into a loss, a ``BatchSource`` owns the data;
-the loop owns everything else: schedule, optimizer, precision, log, checkpoints. A batch and all that
-is random in a step depend on (seed, step) alone and a checkpoint is written beside and renamed, so a
-run killed at any moment resumes with the same batches.
+An ``Objective`` owns what is trained and turns a batch into a loss. A ``BatchSource`` owns the data.
+The loop owns the rest: schedule, optimizer, precision, log and checkpoints. A batch and all random
+numbers of a step depend on (seed, step) alone, and a checkpoint is written to a second file and then
+renamed. So a run that is killed at any moment resumes with the same batches.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -28,30 +28,30 @@ from tqdm import tqdm
 from core.devices import computes_in_bfloat16
 from core.errors import DataError
 from core.training.optimizers import SharpnessAware
-from core.training.sampling import Batch, SamplingConfig
+from core.training.sampling import Batch
 
 __all__ = [
     "BatchSource",
-    "LoopConfig",
     "Objective",
     "RunConfig",
     "learning_rate",
     "run_loop",
 ]
 
-Figures = dict[str, float]
+Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """How long and how fast.
 
-    ``rate``: peak learning rate of AdamW, reached after ``warmup`` steps and falling along a half
-    cosine to ``floor``, a share of it. ``decay``: of all weights. ``clip``: greatest gradient norm, None
-    for any. ``validate_every`` and ``save_every`` in steps. ``bfloat16``: mixed precision; None: where
-    the device computes in it natively. A processor that emulates it is some ten times slower than in
-    float32. ``sharpness``: whether steps are SAM's or ASAM's, ``rho`` their radius. ``workers``: so many
-    processes draw the batches, for a device that is faster than one of them; 0: a thread of this one.
+    ``rate``: peak learning rate of AdamW, reached after ``warmup`` steps; it then falls along a half
+    cosine to ``floor``, a share of it. ``decay``: weight decay of all weights. ``clip``: largest
+    gradient norm, None for no clipping. ``validate_every`` and ``save_every``: in steps.
+    ``bfloat16``: mixed precision; None: where the device computes in it natively, because a processor
+    that emulates it is some ten times slower than in float32. ``sharpness``: plain, SAM or ASAM
+    steps; ``rho``: their radius. ``workers``: processes that draw batches, for a fast device; with 0
+    a thread of this process draws them.
     """
 
     steps: int = 4000
@@ -71,23 +71,16 @@ class RunConfig:
     workers: int = 0
 
 
-@dataclass(frozen=True)
-class LoopConfig(RunConfig):
-    """A run on towns: how long and how fast, and what its batches are made of."""
-
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-
-
 class Objective(Protocol):
     """What is trained and how it is scored; also an ``nn.Module`` holding every trained parameter.
 
-    It may have a ``slow`` module, one that was trained before and is only to be adjusted.
+    It may have a module ``slow``, which was trained before and learns at a tenth of the rate.
     """
 
     def __call__(
         self, batch: Batch, generator: torch.Generator, device: str
-    ) -> tuple[Tensor, Figures]:
-        """Loss (scalar with gradient) and figures for the log."""
+    ) -> tuple[Tensor, Metrics]:
+        """Loss (scalar with gradient) and metrics for the log."""
         ...
 
 
@@ -99,18 +92,18 @@ class BatchSource(Protocol):
         ...
 
     def identity(self) -> dict[str, Any]:
-        """What a resumed run must have in common with this one, as JSON."""
+        """JSON values that a resumed run must share with this one."""
         ...
 
     def remark(self, step: int, batch: Batch) -> dict[str, Any]:
-        """What the log says of a batch; ``bins`` of its views among it."""
+        """Values of a batch for the log, ``bins`` of its views among them."""
         ...
 
 
 def learning_rate(step: int, config: RunConfig) -> float:
     """Learning rate of one step: linear warm-up, then a half cosine to the floor.
 
-    The first step has a share of the rate: L2LTR's code, which begins at zero, is one step behind.
+    The first step already has a share of the rate; L2LTR's code begins at zero, one step behind.
     """
     if step < config.warmup:
         return config.rate * (step + 1) / config.warmup
@@ -120,27 +113,27 @@ def learning_rate(step: int, config: RunConfig) -> float:
 
 
 class _Drawn(Dataset[dict[str, Any]]):
-    """A source's batches as what passes between processes without a copy: tensors, by their names."""
+    """A source's batches as dicts of tensors, which pass between processes without a copy."""
 
     def __init__(self, source: BatchSource) -> None:
         self.source = source
 
     def __getitem__(self, step: int) -> dict[str, Any]:
-        """What the batch of one step holds."""
-        told = vars(self.source.batch(step))
+        """The fields of one step's batch."""
+        drawn = vars(self.source.batch(step))
         return {
             name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-            for name, value in told.items()
+            for name, value in drawn.items()
         }
 
 
-def _drawn_elsewhere(source: BatchSource, steps: range, workers: int) -> Iterator[Batch]:
+def _drawn_by_workers(source: BatchSource, steps: range, workers: int) -> Iterator[Batch]:
     """The batches of some steps, drawn by other processes."""
     loader = DataLoader(_Drawn(source), batch_size=None, sampler=steps, num_workers=workers)
-    for told in loader:
+    for drawn in loader:
         fields: dict[str, Any] = {
             name: value.numpy() if isinstance(value, Tensor) else value
-            for name, value in told.items()
+            for name, value in drawn.items()
         }
         yield Batch(**fields)
 
@@ -148,10 +141,10 @@ def _drawn_elsewhere(source: BatchSource, steps: range, workers: int) -> Iterato
 def _batches(
     source: BatchSource, first: int, steps: int, workers: int
 ) -> Iterator[tuple[int, Batch]]:
-    """Batches of steps first, first + 1, ...; each is drawn while those before are trained on."""
+    """Batches of steps first, first + 1, ...; the next one is drawn during the step before it."""
     if workers:
         wanted = range(first, steps)
-        yield from zip(wanted, _drawn_elsewhere(source, wanted, workers), strict=True)
+        yield from zip(wanted, _drawn_by_workers(source, wanted, workers), strict=True)
         return
     with ThreadPoolExecutor(1) as worker:
         pending: Future[Batch] | None = None
@@ -168,7 +161,7 @@ def _save(path: Path, state: dict[str, Any]) -> None:
 
 
 def _identity(config: RunConfig, source: BatchSource, what: dict[str, Any]) -> str:
-    """What a run must have in common with its checkpoint, as text; its length may be changed."""
+    """JSON of what a run must share with its checkpoint; its length may change."""
     settings = asdict(config)
     for name in ("steps", "validate_every", "save_every", "device", "workers"):
         del settings[name]
@@ -182,7 +175,7 @@ def _resume(
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["identity"] != identity:
-        # A setting that an older checkpoint does not name had its default when that was written.
+        # An older checkpoint lacks settings that are new since; they had their defaults then.
         known = {each.name: each.default for each in dataclasses.fields(RunConfig)}
         was, now = known | json.loads(state["identity"]), known | json.loads(identity)
         changed = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
@@ -207,7 +200,7 @@ def _train_step(
     batch: Batch,
     step: int,
     config: RunConfig,
-) -> Figures:
+) -> Metrics:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config) * group["share"]
     device = torch.device(config.device)
@@ -215,27 +208,27 @@ def _train_step(
     if is_mixed is None:
         is_mixed = computes_in_bfloat16(config.device)
     seed = config.seed * 1_000_003 + step
-    figures: Figures = {}
+    metrics: Metrics = {}
 
     def closure() -> Tensor:
-        """Forward and backward; the light of a batch is the same in both passes of SAM."""
+        """Forward and backward; both passes of SAM see the same change of light."""
         generator = torch.Generator().manual_seed(seed)
         with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
-            loss, told = objective(batch, generator, config.device)
+            loss, measured = objective(batch, generator, config.device)
         loss.backward()
-        if not figures:  # of SAM's two passes the first tells of the weights as they are
-            figures.update(loss=float(loss.detach()), **told)
+        if not metrics:  # SAM's first pass is the one at the weights themselves
+            metrics.update(loss=float(loss.detach()), **measured)
         return loss
 
-    # Dropout draws from torch's own generator, which a resumed run would find in another state.
+    # Dropout draws from torch's own generator, whose state differs in a resumed run.
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         if config.sharpness == "none":
-            figures["gradient"] = _plain_step(objective, optimizer, closure, config.clip)
+            metrics["gradient"] = _plain_step(objective, optimizer, closure, config.clip)
         else:
             is_adaptive = config.sharpness == "asam"
             SharpnessAware(optimizer, config.rho, is_adaptive, config.clip).step(closure)
-    return figures
+    return metrics
 
 
 def _plain_step(
@@ -254,7 +247,7 @@ def _plain_step(
 
 
 def _groups(objective: nn.Module) -> list[dict[str, Any]]:
-    """Parameters with their share of the learning rate; what an objective calls slow has a tenth."""
+    """Parameters with their share of the learning rate; those of ``slow`` have a tenth."""
     slow = getattr(objective, "slow", None)
     late = {id(p) for p in slow.parameters()} if slow is not None else set()
     trained = [p for p in objective.parameters() if p.requires_grad]
@@ -270,14 +263,13 @@ def run_loop(
     source: BatchSource,
     config: RunConfig,
     folder: str | Path,
-    validate: Callable[[], Figures] | None = None,
+    validate: Callable[[], Metrics] | None = None,
     what: dict[str, Any] | None = None,
 ) -> Path:
     """Train an objective and return the folder with ``state.pt``, ``log.jsonl`` and ``config.json``.
 
-    ``validate`` is called every ``validate_every`` steps and at the end; its figures go to the log.
-    ``what`` (JSON) says what is trained and from what, so that a checkpoint of another run is
-    refused.
+    ``validate`` is called every ``validate_every`` steps and at the end; its metrics go to the log.
+    ``what`` (JSON) says what is trained and from what; a checkpoint of another run is refused.
 
     Raises:
         DataError: a folder that holds another run.
@@ -296,17 +288,17 @@ def run_loop(
     started, bar = time.monotonic(), tqdm(total=config.steps, initial=first, desc=folder.name)
     for step, batch in _batches(source, first, config.steps, config.workers):
         objective.train()
-        figures = _train_step(objective, optimizer, batch, step, config)
+        metrics = _train_step(objective, optimizer, batch, step, config)
         record: dict[str, Any] = {
             "step": step,
             **source.remark(step, batch),
             "rate": learning_rate(step, config),
             "seconds": round(time.monotonic() - started, 2),
-            **{name: round(value, 5) for name, value in figures.items()},
+            **{name: round(value, 5) for name, value in metrics.items()},
         }
         _append(folder / "log.jsonl", record)
         bar.update()
-        bar.set_postfix(loss=f"{figures['loss']:.3f}")
+        bar.set_postfix(loss=f"{metrics['loss']:.3f}")
         done = step + 1
         if done % config.save_every == 0 or done == config.steps:
             state = {"objective": objective.state_dict(), "optimizer": optimizer.state_dict()}

@@ -1,7 +1,7 @@
 """Losses of the retrieval task: similarities in, one scalar out.
 
 Every function takes similarities with rows = queries (Q) and columns = references (R), larger is
-better, and an optional bool matrix `ignored` (Q, R): True where a reference also covers the place
+better, and an optional bool matrix ``ignored`` (Q, R): True where a reference also covers the place
 of the query (a semi-positive), so that it counts neither for nor against. A true pair is never
 ignored, whatever the mask says. Half precision is widened to float32 inside.
 
@@ -24,7 +24,6 @@ __all__ = [
     "aligned_columns",
     "exhaustive_triplet",
     "hard_triplet",
-    "multi_positive_info_nce",
     "saig_info_nce",
     "semi_hard_triplet",
     "shift_info_nce",
@@ -60,7 +59,7 @@ def exhaustive_triplet(
 
     With D = 2 - 2 S and p_i = D_ii: the mean of log(1 + exp(alpha (p - D))) over both directions,
     divided by B (B - 1) although the B diagonal terms are summed too; they add the constant
-    log 2 / (B - 1) and no gradient. With `ignored`, the divisor is the number of negatives left.
+    log 2 / (B - 1) and no gradient. With ``ignored``, the divisor is the number of negatives left.
 
     Args:
         similarity: (B, B) cosines, row i and column i being a pair.
@@ -80,7 +79,7 @@ def exhaustive_triplet(
 def hard_triplet(similarity: Tensor, alpha: float = 10.0, ignored: Tensor | None = None) -> Tensor:
     """Soft-margin triplet over the floor(sqrt(B)) hardest negatives of each anchor.
 
-    This is what SAIG ships under the name "Semi-Triplet". Arguments as in `exhaustive_triplet`.
+    This is what SAIG ships under the name "Semi-Triplet". Arguments as in ``exhaustive_triplet``.
     """
     distance, kept = _squared_distances(similarity, ignored)
     _check_positive("alpha", alpha)
@@ -95,7 +94,7 @@ def semi_hard_triplet(
     """Soft-margin triplet over one negative per anchor, mined as SAIG's unused code describes it.
 
     Among the negatives nearer than the positive the farthest one is taken, so the mildest mistake;
-    where nothing is nearer, the nearest negative. Arguments as in `exhaustive_triplet`.
+    where nothing is nearer, the nearest negative. Arguments as in ``exhaustive_triplet``.
     """
     distance, kept = _squared_distances(similarity, ignored)
     _check_positive("alpha", alpha)
@@ -140,7 +139,7 @@ def symmetric_info_nce(
 
     Args:
         similarity: (Q, R).
-        scale: factor on the similarities, for instance `LearnedScale()()`.
+        scale: factor on the similarities, for instance ``LearnedScale()()``.
         true_columns: int (Q,), the reference of each query; None means 0, 1, 2, ... with Q = R.
         ignored: bool (Q, R) or None.
 
@@ -160,19 +159,18 @@ def shift_info_nce(
     ignored: Tensor | None = None,
     wrong: Tensor | None = None,
 ) -> Tensor:
-    """Symmetric InfoNCE over all (reference, azimuth shift) hypotheses: the loss of azimuth descriptors.
+    """Symmetric InfoNCE over all (reference, azimuth shift) hypotheses, for azimuth descriptors.
 
-    The positive of query q is its reference at its true azimuth shift, shared linearly between the two
-    nearest whole azimuth shifts; the other azimuth shifts of the true reference are negatives, which
-    teaches the heading. Query -> reference: one softmax over all R * K logits of a row. Reference ->
-    query: one over all (query, azimuth shift) logits of the column, other queries of the same reference
-    left out.
+    The positive of a query is its reference at its true azimuth shift, interpolated linearly between
+    the two nearest whole shifts. The other shifts of the true reference are negatives, which teaches
+    the heading. Query -> reference: one softmax over all R * K logits of a row. Reference -> query:
+    one softmax over all (query, shift) logits of the column, without other queries of that reference.
 
     Args:
         similarity: (Q, R, K) over K azimuth shifts.
         true_columns: int (Q,), the reference of each query.
         true_shifts: float (Q,), the true azimuth shift in bins, taken modulo K.
-        scale: factor on the similarities, for instance `LearnedScale()()`.
+        scale: factor on the similarities, for instance ``LearnedScale()()``.
         ignored: bool (Q, R) or None.
         wrong: (Q, E), similarities of further wrong hypotheses of each query, -inf for none.
 
@@ -197,36 +195,10 @@ def shift_info_nce(
     return 0.5 * (forward + backward).mean() - positive.mean()
 
 
-def multi_positive_info_nce(
-    similarity: Tensor,
-    positives: Tensor,
-    scale: Tensor | float,
-    ignored: Tensor | None = None,
-) -> Tensor:
-    """Symmetric InfoNCE where a query may have several true references and the reverse.
-
-    Each positive is scored against the negatives alone, the other positives of its row (column)
-    left out; mean over the positives of a row, then over the rows that have any; likewise columns.
-    With one positive per row and column it equals `symmetric_info_nce`. Zero without positives.
-
-    Args:
-        similarity: (Q, R).
-        positives: bool (Q, R), True for true pairs.
-        scale: factor on the similarities.
-        ignored: bool (Q, R) or None.
-
-    """
-    logits = _widened(similarity) * scale
-    negatives = ~_hidden(ignored, positives) & ~positives
-    rows = _positives_against_negatives(logits, positives, negatives)
-    columns = _positives_against_negatives(logits.T, positives.T, negatives.T)
-    return 0.5 * (rows + columns)
-
-
 def aligned_columns(
     scores: Tensor, true_columns: Tensor, ignored: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Look at a (Q, R) matrix from the references: one row per query, its truth on the diagonal.
+    """Re-order a (Q, R) matrix by reference: one row per query, its truth on the diagonal.
 
     Args:
         scores: (Q, R).
@@ -268,15 +240,6 @@ def _mildest_margin_losses(distance: Tensor, kept: Tensor, alpha: float) -> Tens
     return (F.softplus(alpha * margins) * found).sum() / found.sum().clamp_min(1)
 
 
-def _positives_against_negatives(logits: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-    """Mean over rows of the mean over positives of log(1 + sum exp(negative - positive))."""
-    rivals = _without(logits, ~negatives).logsumexp(dim=1, keepdim=True)
-    losses = F.softplus(rivals - logits) * positives
-    counts = positives.sum(dim=1)
-    per_row = losses.sum(dim=1) / counts.clamp_min(1)
-    return per_row.sum() / (counts > 0).sum().clamp_min(1)
-
-
 def _squared_distances(similarity: Tensor, ignored: Tensor | None) -> tuple[Tensor, Tensor]:
     """D = 2 - 2 S (B, B), and bool (B, B): the pairs that count, the diagonal included."""
     _check_square(similarity)
@@ -291,7 +254,7 @@ def _negatives(distance: Tensor, kept: Tensor) -> Tensor:
 
 
 def _hidden(ignored: Tensor | None, truth: Tensor) -> Tensor:
-    """The ignored mask with the true pairs taken out of it; bool, the shape of `truth`."""
+    """The ignored mask with the true pairs taken out of it; bool, the shape of ``truth``."""
     return torch.zeros_like(truth) if ignored is None else ignored & ~truth
 
 

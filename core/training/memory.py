@@ -1,12 +1,11 @@
-"""A memory of tiles: how the towns' tiles were described in earlier steps, as further negatives.
+"""A memory of tile descriptors from earlier steps, used as extra negatives.
 
-A batch holds some hundred tiles, a gallery thousands, and a model that is right among a hundred learns
-little from them. Descriptors change slowly, so those of earlier steps still serve as wrong answers
-("Cross-Batch Memory for Embedding Learning", Wang et al., CVPR 2020), at the cost of one product.
-Each town has its own part: tiles of one town look alike, and which of them cover a place is known.
+A batch holds some hundred tiles and a gallery thousands, so a batch alone makes an easy task.
+Descriptors change slowly. Those of earlier steps therefore still serve as negatives ("Cross-Batch
+Memory for Embedding Learning", Wang et al., CVPR 2020), at the cost of one matrix product. Each town
+has its own memory, because tiles of one town are similar and it is known which of them cover a place.
 
-Q views of n azimuth bins, R tiles, M tiles remembered of a town, E hypotheses (a tile at an azimuth
-shift).
+Q views of n azimuth bins, R tiles, M remembered tiles of a town, E hypotheses (tile, azimuth shift).
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ __all__ = ["TileMemory"]
 
 
 class TileMemory(nn.Module):
-    """The last ``capacity`` tiles of each of ``towns``, in buffers: a stopped run goes on with them.
+    """The last ``capacity`` tiles of each of ``towns``, in buffers, so that checkpoints hold them.
 
-    ``dim``: of a tile's descriptor. ``hardest``: E, how many hypotheses a view is told.
+    ``dim``: of a tile's descriptor. ``hardest``: E, how many hypotheses each view is compared with.
     """
 
     described: Tensor
@@ -39,7 +38,7 @@ class TileMemory(nn.Module):
 
     @torch.no_grad()
     def add(self, town: int, tiles: Tensor, centres: Tensor) -> None:
-        """Remember tiles (R, D) around centres (R, 2) in metres, in the place of the oldest."""
+        """Store tiles (R, D) with their centres (R, 2) in metres; the oldest are overwritten."""
         capacity = self.described.shape[1]
         at = (self.written[town] + torch.arange(len(tiles), device=tiles.device)) % capacity
         self.described[town, at] = tiles.to(self.described.dtype)
@@ -47,17 +46,16 @@ class TileMemory(nn.Module):
         self.written[town] += len(tiles)
 
     def wrong(self, town: int, views: Tensor, places: Tensor, apart_m: float) -> Tensor | None:
-        """Similarities (Q, E) of views with the remembered tiles and azimuth shifts that they are most
-        like.
+        """Similarities (Q, E) of views with the most similar remembered hypotheses.
 
         Args:
             town: whose tiles.
-            views: (Q, n * D) unit descriptors with gradient; none reaches the tiles.
+            views: (Q, n * D) unit descriptors with gradient; the tiles get none.
             places: (Q, 2) of their cameras in metres.
-            apart_m: nearer tiles cover a place too and are left out: their similarities are -inf.
+            apart_m: tiles nearer to the camera also cover its place; their similarities are -inf.
 
         Returns:
-            None before anything is remembered.
+            None while the memory is empty.
 
         """
         count = min(int(self.written[town]), self.described.shape[1])
@@ -71,7 +69,9 @@ class TileMemory(nn.Module):
             value, best = curve.topk(min(self.hardest, curve.shape[1]), dim=1)
         bins = views.shape[1] * BINS // known.shape[1]
         tile, azimuth_shift = best // BINS, best % BINS
-        meets = (azimuth_shift[..., None] + torch.arange(bins, device=azimuth_shift.device)) % BINS
-        laid = known.unflatten(1, (BINS, -1))[tile[..., None], meets].flatten(2).to(views.dtype)
-        told = (laid @ views[..., None])[..., 0] * (BINS / bins) ** 0.5
-        return told.masked_fill(value.isinf(), -torch.inf)
+        columns = (
+            azimuth_shift[..., None] + torch.arange(bins, device=azimuth_shift.device)
+        ) % BINS
+        aligned = known.unflatten(1, (BINS, -1))[tile[..., None], columns].flatten(2)
+        similarity = (aligned.to(views.dtype) @ views[..., None])[..., 0] * (BINS / bins) ** 0.5
+        return similarity.masked_fill(value.isinf(), -torch.inf)

@@ -1,4 +1,4 @@
-"""What is trained: a student on its own, a teacher over pairs, a student from a teacher."""
+"""Training objectives: a student alone, a teacher over pairs, a student under a teacher."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from core.models.azimuth import shift_similarity
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.polar import BINS
+from core.training.auxiliary import AuxiliaryWeights, pointing_loss, transient_loss
 from core.training.distillation import (
     descriptor_knowledge_loss,
     filter_incorrect_knowledge,
@@ -29,7 +30,6 @@ from core.training.losses import (
     symmetric_info_nce,
 )
 from core.training.memory import TileMemory
-from core.training.pointing import Lessons, passing_loss, pointing_loss
 from core.training.sampling import Batch, to_model_views
 
 __all__ = [
@@ -45,11 +45,11 @@ __all__ = [
 LossName = Literal[
     "exhaustive-triplet", "hard-triplet", "semi-hard-triplet", "saig-info-nce", "symmetric-info-nce"
 ]
-Figures = dict[str, float]
+Metrics = dict[str, float]
 
 
 def batch_truth(batch: Batch, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """True columns (Q,), true azimuth shifts (Q,) and the ignored mask (Q, R) of a batch as tensors."""
+    """True columns (Q,), true azimuth shifts (Q,) and the ignored mask (Q, R), as tensors."""
     return (
         torch.from_numpy(batch.true_columns).to(device),
         torch.from_numpy(batch.true_shifts).to(device),
@@ -57,15 +57,16 @@ def batch_truth(batch: Batch, device: str) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def batch_turns(batch: Batch, device: str) -> Tensor | None:
-    """Turns (R,) of a batch's tiles in bins; None where they lie north up."""
-    return None if batch.turns is None else torch.from_numpy(batch.turns).to(device)
+def batch_rotations(batch: Batch, device: str) -> Tensor | None:
+    """Residual rotations (R,) of a batch's tiles in bins; None for tiles that are north up."""
+    rotations = batch.residual_rotations
+    return None if rotations is None else torch.from_numpy(rotations).to(device)
 
 
 def batch_views(
     batch: Batch, student: TwoBranch, generator: torch.Generator, device: str
 ) -> tuple[Tensor, Tensor]:
-    """Views and tiles as a model takes them, float32, stored channels last for fast convolutions."""
+    """Views and tiles as a model takes them: float32, channels last for fast convolutions."""
     sizes = student.ground_size, student.aerial_size
     with torch.autocast(torch.device(device).type, enabled=False):
         is_global = student.bins is None
@@ -75,7 +76,10 @@ def batch_views(
 
 
 def batch_accuracy(scores: Tensor, truth: Tensor, ignored: Tensor) -> float:
-    """Share of queries whose true tile scores above every tile that is not ignored; ties are lost."""
+    """Share of queries whose true tile scores above every tile that is not ignored.
+
+    A tie counts as lost.
+    """
     rows = torch.arange(len(scores), device=scores.device)
     others = scores.detach().float().masked_fill(ignored, -torch.inf)
     own = others[rows, truth].clone()
@@ -89,10 +93,10 @@ def similarity_of(student: TwoBranch, ground: Tensor, aerial: Tensor) -> Tensor:
 
 
 class StudentObjective(nn.Module):
-    """The retrieval task: InfoNCE over tiles, and over azimuth shifts where the model keeps azimuth.
+    """The retrieval task: InfoNCE over tiles, and over azimuth shifts for a model with azimuth bins.
 
-    ``memory``: further wrong tiles, for models with azimuth bins. Those nearer to a camera than
-    ``apart_m`` are none.
+    ``memory``: extra negatives for models with azimuth bins; tiles nearer to a camera than
+    ``apart_m`` are left out.
     """
 
     def __init__(
@@ -105,33 +109,33 @@ class StudentObjective(nn.Module):
 
     def forward(
         self, batch: Batch, generator: torch.Generator, device: str
-    ) -> tuple[Tensor, Figures]:
-        """Loss and figures of one batch."""
+    ) -> tuple[Tensor, Metrics]:
+        """Loss (scalar) and metrics of one batch."""
         student = self.student
         views, tiles = batch_views(batch, student, generator, device)
         columns, azimuth_shifts, ignored = batch_truth(batch, device)
         ground = student.describe_ground(views)
-        aerial = student.describe_aerial(tiles, batch_turns(batch, device))
+        aerial = student.describe_aerial(tiles, batch_rotations(batch, device))
         with torch.autocast(views.device.type, enabled=False):
             ground, aerial = ground.float(), aerial.float()
             curve = similarity_of(student, ground, aerial)
             wrong = self._remembered(batch, ground, aerial)
             loss, scores = _task_loss(curve, self.scale(), columns, azimuth_shifts, ignored, wrong)
-        figures = {
+        metrics = {
             "accuracy": batch_accuracy(scores, columns, ignored),
             "scale": float(self.scale().detach()),
         }
         if wrong is not None:
             own = scores.detach().gather(1, columns[:, None])[:, 0]
-            figures["above_memory"] = float((own > wrong.detach().amax(dim=1)).float().mean())
-        return loss, figures
+            metrics["above_memory"] = float((own > wrong.detach().amax(dim=1)).float().mean())
+        return loss, metrics
 
     def _remembered(self, batch: Batch, ground: Tensor, aerial: Tensor) -> Tensor | None:
-        """Similarities (Q, E) of the views with tiles of earlier steps; those of this one are kept."""
+        """Similarities (Q, E) of the views with remembered tiles; then remember this batch's tiles."""
         if self.memory is None or batch.town is None:
             return None
-        assert batch.centres is not None, "batches of towns have them"
-        assert batch.places is not None, "likewise"
+        assert batch.centres is not None, "batches of towns have centres"
+        assert batch.places is not None, "batches of towns have places"
         places = torch.from_numpy(batch.places).to(ground.device)
         wrong = self.memory.wrong(batch.town, ground, places, self.apart_m)
         if self.training:
@@ -168,8 +172,8 @@ class PairObjective(nn.Module):
 
     def forward(
         self, batch: Batch, generator: torch.Generator, device: str
-    ) -> tuple[Tensor, Figures]:
-        """Loss and figures of one batch."""
+    ) -> tuple[Tensor, Metrics]:
+        """Loss (scalar) and metrics of one batch."""
         views, tiles = batch_views(batch, self.student, generator, device)
         columns, _, ignored = batch_truth(batch, device)
         ground, aerial = self.student.describe_ground(views), self.student.describe_aerial(tiles)
@@ -208,19 +212,18 @@ def _task_loss(
 class TeacherObjective(nn.Module):
     """L_T = InfoNCE(T) + InfoNCE(S_teacher): after and before interaction (docs/geossk.md section 5).
 
-    Every pair of the batch is met at the azimuth shift that the teacher's own descriptors find best, as
-    at inference; nothing is told of the true azimuth shift but through the second term. The branches
-    come from a
-    trained student: they learn at a tenth of the rate, their batch statistics stay as they are.
+    Every pair of the batch is aligned at the azimuth shift that the teacher's own descriptors find
+    best, as at inference. The true shift enters through the second term only. The branches come from
+    a trained student: they learn at a tenth of the rate and keep their batch statistics.
 
-    ``lessons``: weights of what batches teach that know what their patches show; true pairs are met at
-    their true azimuth shift for it.
+    ``auxiliary``: weights of the auxiliary losses, for batches of towns with truth. For these losses
+    the true pairs are aligned at their true azimuth shift.
     """
 
-    def __init__(self, teacher: GeoSSK, lessons: Lessons | None = None) -> None:
+    def __init__(self, teacher: GeoSSK, auxiliary: AuxiliaryWeights | None = None) -> None:
         super().__init__()
         self.teacher = teacher
-        self.lessons = lessons or Lessons()
+        self.auxiliary = auxiliary or AuxiliaryWeights()
         self.scale = LearnedScale(temperature=1 / 14)
         self.plain_scale = LearnedScale(temperature=1 / 14)
 
@@ -237,13 +240,13 @@ class TeacherObjective(nn.Module):
 
     def forward(
         self, batch: Batch, generator: torch.Generator, device: str
-    ) -> tuple[Tensor, Figures]:
-        """Loss and figures of one batch."""
+    ) -> tuple[Tensor, Metrics]:
+        """Loss (scalar) and metrics of one batch."""
         teacher = self.teacher
         views, tiles = batch_views(batch, teacher.base, generator, device)
         columns, azimuth_shifts, ignored = batch_truth(batch, device)
         ground = teacher.ground_tokens(views)
-        aerial = teacher.aerial_tokens(tiles, batch_turns(batch, device))
+        aerial = teacher.aerial_tokens(tiles, batch_rotations(batch, device))
         with torch.autocast(views.device.type, enabled=False):
             ground, aerial = ground.float(), aerial.float()
             plain = teacher.plain_similarity(ground, aerial)
@@ -252,34 +255,52 @@ class TeacherObjective(nn.Module):
         before, own = _task_loss(plain, self.plain_scale(), columns, azimuth_shifts, ignored)
         after = symmetric_info_nce(scores, self.scale(), columns, ignored)
         loss = before + after
-        figures = {
+        metrics = {
             "accuracy": batch_accuracy(scores, columns, ignored),
             "accuracy_before": batch_accuracy(own, columns, ignored),
             "kappa": float(teacher.kappa.detach()),
             "scale": float(self.scale().detach()),
         }
-        if self.lessons and batch.content is not None and batch.transient is not None:
-            pairs = ground, aerial[columns], azimuth_shifts.round()
-            content = torch.from_numpy(batch.content).to(ground.device)
-            with torch.autocast(views.device.type, enabled=False):
-                pointed, error = pointing_loss(teacher.attention(*pairs), content)
-                phi = teacher.factors(ground, aerial)[0]
-                passed = passing_loss(phi, torch.from_numpy(batch.transient).to(phi.device))
-            loss = loss + self.lessons.pointing * pointed + self.lessons.transient * passed
-            figures |= {
-                "pointing": float(pointed.detach()),
-                "pointing_m": error,
-                "transient": float(passed.detach()),
-            }
-        return loss, figures
+        if not self.auxiliary:
+            return loss, metrics
+        pairs = ground, aerial[columns], azimuth_shifts.round()
+        loss, measured = self._with_auxiliary(loss, batch, *pairs, aerial)
+        return loss, metrics | measured
+
+    def _with_auxiliary(
+        self,
+        loss: Tensor,
+        batch: Batch,
+        ground: Tensor,
+        paired: Tensor,
+        azimuth_shifts: Tensor,
+        aerial: Tensor,
+    ) -> tuple[Tensor, Metrics]:
+        """Add the weighted auxiliary losses, and give their values; none for a town without truth."""
+        if batch.content is None or batch.transient is None:
+            return loss, {}
+        content = torch.from_numpy(batch.content).to(ground.device)
+        kinds = torch.from_numpy(batch.transient).to(ground.device)
+        with torch.autocast(ground.device.type, enabled=False):
+            attention = self.teacher.attention(ground, paired, azimuth_shifts)
+            pointing, error_m = pointing_loss(attention, content)
+            transient = transient_loss(self.teacher.factors(ground, aerial)[0], kinds)
+        weights = self.auxiliary
+        loss = loss + weights.pointing * pointing + weights.transient * transient
+        return loss, {
+            "pointing": float(pointing.detach()),
+            "pointing_m": error_m,
+            "transient": float(transient.detach()),
+        }
 
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """Weights of what is taught, temperatures, and whether IKF filters (docs/geossk.md section 5).
+    """Weights and temperatures of the distillation losses, and whether IKF filters (docs/geossk.md section 5).
 
-    ``relation``: between images. ``local``: between the parts of a true pair. ``descriptors``: of each
-    view. All weights of zero make the plain student of the ablation.
+    ``relation``: weight of the relations between images. ``local``: of the relations between parts of
+    a true pair. ``descriptors``: of the descriptors of each view. With all three at 0 the student
+    learns alone.
     """
 
     relation: float = 1.0
@@ -291,15 +312,17 @@ class DistillationConfig:
 
     @property
     def teaches(self) -> bool:
-        """Whether there is anything to ask a teacher."""
+        """Whether any loss needs the teacher."""
         return bool(self.relation or self.local or self.descriptors)
 
 
 @dataclass(frozen=True)
 class _Knowledge:
-    """What a teacher says of a batch: scores (Q, R); attention (Q, H, N, M) in true pairs, with CIM;
-    gates (Q, N) of ground tokens; bins before interaction, (Q, n, D) and (R, K, D); how far it may be
-    believed (Q,).
+    """A teacher's output for a batch.
+
+    ``scores``: (Q, R). ``attention``: (Q, H, N, M) in true pairs, None without CIM. ``gates``: (Q, N)
+    of ground tokens. ``ground_bins``, ``aerial_bins``: (Q, n, D) and (R, K, D) before interaction.
+    ``weights``: (Q,) of ``filter_incorrect_knowledge``, 0 for a query that IKF filters out.
     """
 
     scores: Tensor
@@ -307,14 +330,14 @@ class _Knowledge:
     gates: Tensor
     ground_bins: Tensor
     aerial_bins: Tensor
-    believed: Tensor
+    weights: Tensor
 
 
 class DistillationObjective(nn.Module):
-    """L_S = L_task + SSKD (relation, local) + descriptors, each weighed; the teacher is frozen.
+    """L_S = L_task + weighted SSKD (relation, local) + weighted descriptors; the teacher is frozen.
 
-    With IKF a query whose own label the teacher does not put first is left out, of the teaching of pairs
-    and of the task: one of the two is wrong, and it is not known which.
+    With IKF, a query whose labelled tile the teacher does not rank first is left out of the relation,
+    local and task losses: either the label or the teacher is wrong, and it is unknown which.
     """
 
     def __init__(
@@ -328,17 +351,17 @@ class DistillationObjective(nn.Module):
         if self.config.descriptors and own.dim != known.dim:
             raise SettingError(
                 f"Distillation of descriptors: got a student of {own.dim} values and a teacher of "
-                f"{known.dim}, expected as many. Leave it out: --descriptors 0"
+                f"{known.dim}, expected as many. Set knowledge.descriptors = 0."
             )
         self.student = student
         self.scale = LearnedScale(temperature=1 / 14)
-        self._frozen = [teacher.eval().requires_grad_(False)]  # in a list: not trained, not saved
+        self._frozen = [teacher.eval().requires_grad_(False)]  # a list hides it from parameters()
 
     @torch.no_grad()
     def _knowledge(
         self, views: Tensor, tiles: Tensor, columns: Tensor, ignored: Tensor
     ) -> _Knowledge:
-        """Batches have one view per tile (``every_crop`` off), so pair i is (i, i)."""
+        """The teacher's output; batches have one view per tile, so pair i is (i, i)."""
         teacher = self._frozen[0].to(views.device)
         ground, aerial = teacher.ground_tokens(views), teacher.aerial_tokens(tiles)
         with torch.autocast(views.device.type, enabled=False):
@@ -348,15 +371,15 @@ class DistillationObjective(nn.Module):
             best = plain.argmax(dim=2) if plain.ndim == 3 else None
             scores, attention = teacher.scores_and_attention(ground, aerial, best)
             gates = teacher.gate(teacher.factors(ground, aerial)[0])
-            believed = filter_incorrect_knowledge(
+            weights = filter_incorrect_knowledge(
                 scores, columns, self.config.relation_temperature, ignored
             )
-        return _Knowledge(scores, attention, gates, *bins, believed)
+        return _Knowledge(scores, attention, gates, *bins, weights)
 
     def forward(
         self, batch: Batch, generator: torch.Generator, device: str
-    ) -> tuple[Tensor, Figures]:
-        """Loss and figures of one batch; the share that IKF keeps is among the figures."""
+    ) -> tuple[Tensor, Metrics]:
+        """Loss (scalar) and metrics of one batch; the metrics hold the share that IKF keeps."""
         student, config = self.student, self.config
         views, tiles = batch_views(batch, student, generator, device)
         columns, azimuth_shifts, ignored = batch_truth(batch, device)
@@ -368,34 +391,30 @@ class DistillationObjective(nn.Module):
             curve = similarity_of(student, ground.float(), aerial.float())
             kept = torch.ones_like(columns, dtype=torch.bool)
             if known is not None and config.is_filtered:
-                kept = known.believed > 0
-            loss = curve.sum() * 0.0  # nobody is believed: nothing is learned
+                kept = known.weights > 0
+            loss = curve.sum() * 0.0  # stays if IKF keeps no query
             if kept.any():
-                asked = (
-                    curve[kept],
-                    self.scale(),
-                    columns[kept],
-                    azimuth_shifts[kept],
-                    ignored[kept],
-                )
-                loss, _ = _task_loss(*asked)
+                truth = columns[kept], azimuth_shifts[kept], ignored[kept]
+                loss, _ = _task_loss(curve[kept], self.scale(), *truth)
             scores = curve if curve.ndim == 2 else curve.amax(dim=2)
-        figures = {"accuracy": batch_accuracy(scores, columns, ignored)}
+        metrics = {"accuracy": batch_accuracy(scores, columns, ignored)}
         if known is None:
-            return loss, figures
-        taught, told = self._taught(known, scores, (ground_map, aerial_map), columns, ignored)
-        return loss + taught, figures | told
+            return loss, metrics
+        maps = ground_map, aerial_map
+        added, measured = self._distillation_loss(known, scores, maps, columns, ignored)
+        return loss + added, metrics | measured
 
-    def _taught(
+    def _distillation_loss(
         self,
         known: _Knowledge,
         scores: Tensor,
         maps: tuple[Tensor, Tensor],
         columns: Tensor,
         ignored: Tensor,
-    ) -> tuple[Tensor, Figures]:
-        """What the teacher adds to the loss, and its figures."""
-        config, believed = self.config, known.believed if self.config.is_filtered else None
+    ) -> tuple[Tensor, Metrics]:
+        """Weighted sum of the distillation losses, and their values."""
+        config = self.config
+        pair_weights = known.weights if config.is_filtered else None
         relation = relation_knowledge_loss(
             scores,
             known.scores,
@@ -404,9 +423,9 @@ class DistillationObjective(nn.Module):
             ignored,
             is_filtered=config.is_filtered,
         )
-        described = self._described(known, maps)
+        described = self._descriptor_loss(known, maps)
         loss = config.relation * relation.loss + config.descriptors * described
-        figures = {
+        metrics = {
             "relation": float(relation.loss.detach()),
             "descriptors": float(described.detach()),
             "kept_rows": float(relation.kept_rows),
@@ -420,15 +439,16 @@ class DistillationObjective(nn.Module):
                 known.attention,
                 known.gates,
                 config.local_temperature,
-                believed,
+                pair_weights,
             )
             loss = loss + config.local * local
-            figures["local"] = float(local.detach())
-        return loss, figures
+            metrics["local"] = float(local.detach())
+        return loss, metrics
 
-    def _described(self, known: _Knowledge, maps: tuple[Tensor, Tensor]) -> Tensor:
-        """How far the student's descriptors are from the teacher's, in both views; unfiltered, for no
-        label can refute what is said of one view alone.
+    def _descriptor_loss(self, known: _Knowledge, maps: tuple[Tensor, Tensor]) -> Tensor:
+        """Distance of the student's descriptors from the teacher's, in both views.
+
+        It is not filtered: a wrong label says nothing about a single view.
         """
         if not self.config.descriptors:
             return known.scores.new_zeros(())

@@ -1,13 +1,14 @@
 """Batches of a benchmark's training pairs: pictures from disk, at the size the model takes in.
 
-An epoch is every ground picture once, in an order of its own, the rest that fills no batch left out
-(as the published loaders shuffle and drop). Everything depends on (seed, step) alone.
+An epoch shows every ground picture once, in a random order; the rest that fills no batch is left out,
+as in the published loaders. Everything depends on (seed, step) alone.
 """
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,10 @@ Size = tuple[int, int]
 
 
 class PairBatches:
-    """Pairs of a benchmark as ``core.training.loop`` takes them in.
+    """Batches of a benchmark's pairs, as ``core.training.loop`` takes them.
 
-    Row and column i of a batch are a pair. What also shows the place of a query is no negative: its
-    semi-positives (VIGOR), and the aerial picture of another pair where it is the same one (VIGOR;
+    Row and column i of a batch are a pair. A picture that also shows the place of a query is no
+    negative: its semi-positives (VIGOR), and the same aerial picture in another pair (VIGOR;
     University-1652, where one building has many drone pictures).
 
     Args:
@@ -38,7 +39,7 @@ class PairBatches:
         aerial_size: likewise of an aerial one.
         batch: pairs of a step.
         seed: same seed, same batches.
-        is_turned: turn the circle that both pictures of a pair show by columns drawn for that pair
+        is_turned: move the columns of both pictures of a pair by one random number, round the circle
             (SAIG on CVUSA with polar views). Both must be of one width.
 
     Raises:
@@ -64,8 +65,12 @@ class PairBatches:
         self.pairs, self.aerial = pairs, aerial
         self.ground_size, self.aerial_size = ground_size, aerial_size
         self.size, self.seed, self.is_turned = batch, seed, is_turned
-        self._workers = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
         self._order: tuple[int, Int64Array] = (-1, np.empty(0, np.int64))
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        """Made where the first batch is drawn, since threads do not pass into another process."""
+        return ThreadPoolExecutor(min(16, os.cpu_count() or 1))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -73,12 +78,12 @@ class PairBatches:
         return len(self.pairs.ground) // self.size
 
     def batch(self, step: int) -> Batch:
-        """The batch of one step, the same whenever it is asked for."""
+        """The batch of one step, whenever it is called."""
         epoch, turn = divmod(step, self.steps_per_epoch)
         rows = self._epoch(epoch)[turn * self.size : (turn + 1) * self.size]
         columns = self.pairs.aerial_of[rows]
-        views = open_views(self.pairs.ground, rows, self.ground_size, self._workers)
-        tiles = open_views(self.aerial, columns, self.aerial_size, self._workers)
+        views = open_views(self.pairs.ground, rows, self.ground_size, self._threads)
+        tiles = open_views(self.aerial, columns, self.aerial_size, self._threads)
         if self.is_turned:
             random = np.random.default_rng((self.seed, 1, step))
             shift = random.integers(0, views.shape[2], len(rows))
@@ -88,7 +93,7 @@ class PairBatches:
             seen=np.ones(views.shape[:3], np.bool_),
             tiles=tiles,
             true_columns=np.arange(len(rows)),
-            # The data sets are aligned: north is in the middle of both, or both were turned.
+            # North is in the middle of both pictures, or both were moved by the same angle.
             true_shifts=np.zeros(len(rows), np.float32),
             ignored=self._ignored(rows, columns),
             is_ready=True,
@@ -105,7 +110,7 @@ class PairBatches:
         }
 
     def remark(self, step: int, batch: Batch) -> dict[str, Any]:
-        """Epoch of a step; the whole circle is seen."""
+        """Epoch of a step; its views show all bins."""
         return {"epoch": step // self.steps_per_epoch, "bins": BINS}
 
     def _aerial_kind(self) -> str:

@@ -1,15 +1,14 @@
-"""Batches of one town: panoramas cut into views, tiles around their places, photometric change.
+"""Batches of one town: views cut from panoramas, tiles around their places, changes of light.
 
-A batch is a function of (seed, step) alone, so a resumed run sees exactly the batches that the
-uninterrupted one would have seen. The recipe is measured in the pilots: crops of whole bins instead
-of a blank canvas, every panorama giving all its crops, one town per batch, tiles that also cover a
-query's place masked, a random heading, an offset matched to the viewpoints of a gallery.
+A batch is a function of (seed, step) alone, so a resumed run sees the batches of the uninterrupted
+one. Views are crops of whole azimuth bins. All views of a batch are from one town. A tile that also
+covers the place of a query is masked. Tiles are offset from the cameras as a gallery's viewpoints are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,42 +24,51 @@ from core.photos.canvas import UNSEEN
 from core.photos.views import fill_canvas, view_size
 from core.polar import BINS, rotated_back, to_batch
 
-__all__ = ["PASSING", "Batch", "SamplingConfig", "TownBatches", "sample_batch", "to_model_views"]
+__all__ = [
+    "TRANSIENT",
+    "Batch",
+    "SamplingConfig",
+    "TownBatches",
+    "Widths",
+    "sample_batch",
+    "to_model_views",
+]
 
-PASSING = ("vehicle", "sky")
-"""Classes of a world that say nothing of a place: a tile shows other vehicles, and no sky."""
+TRANSIENT = ("vehicle", "sky")
+"""Classes of a world that say nothing about a place: a tile shows other vehicles and no sky."""
 ASPECTS = (0.5625, 0.667, 0.75, 0.75, 1.0, 1.333)
 """Height over width of photos: 16:9, 3:2, 4:3, square, and 4:3 upright."""
 TILT_DEG = 2.5
 """Standard deviation of the pitch of a photo in the hand, twice that of its roll."""
 Generator = np.random.Generator
+Widths = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """What a batch is made of.
+    """How batches of towns are drawn.
 
-    ``widths``: bins of a view and how often a step has that width; narrow views are the hard ones.
-    ``offset_m``: the tile's centre lies up to this far from the camera, on either axis; half the way
-    between two viewpoints of a gallery (``core.gallery.viewpoints``) and a little more. ``also_true_m``:
-    another tile this near to the camera covers it as well and is no negative. ``local_share``: share
-    of the batches whose places are neighbours, so that their negatives look alike. ``elsewhere``: so
-    many more tiles for each place, as negatives, from anywhere around the batch's places or from
-    where a student takes them to be (``core.training.mining``): a gallery covers yards and roofs and
-    fields, a camera stands on a street. ``photo_share``: share of the views up to 12 bins wide that
-    are tilted a little and cut to the frame of a perspective photo. ``every_crop``: each panorama gives
-    all its crops of the step's width; else one, so that there is one view for each place. ``noise``:
-    share of the views that are exchanged among each other while their labels stay, so that these are
-    wrong.
-    ``turn_error``: the polar view of a place's tile is turned so that its bins lie under those of the
-    views, but for an error of up to so many bins: what a teacher meets, which knows where a student
-    believes a camera; None: all tiles lie north up, as a gallery has them. ``remembered``: so many tiles
-    of earlier steps of the same town are negatives too (``core.training.memory``), to a student of
-    azimuth bins that learns alone.
+    ``batch``: places of a batch. ``widths``: widths of views in bins, each with its weight; a step
+    has one width. ``offset_m``: largest distance of a tile's centre from the camera, on either axis;
+    half the distance of two viewpoints of a gallery (``core.gallery.viewpoints``) and a little more.
+    ``also_true_m``: a tile nearer to the camera than this also covers it and is no negative.
+    ``local_share``: share of the batches whose places are neighbours, which makes hard negatives.
+
+    ``extra_negatives``: number of additional tiles per place, from anywhere in the box around the
+    batch's places, or from its hard negatives (``core.training.mining``). A gallery covers yards,
+    roofs and fields, where no camera stands. ``photo_share``: share of the views up to 12 bins wide
+    that are tilted a little and masked to the frame of a perspective photo. ``every_crop``: each
+    panorama gives all its crops of the step's width; otherwise one. ``mirror``: mirror half of the
+    batches.
+
+    ``rotation_error``: for a teacher's branches: each tile's polar view is rotated until its bins lie
+    under those of the view, up to this error in bins, as in re-ranking. None: all tiles are north up,
+    as in a gallery. ``remembered``: number of tiles of earlier steps that are negatives too
+    (``core.training.memory``), for a student with azimuth bins.
     """
 
     batch: int = 80
-    widths: tuple[tuple[int, float], ...] = (
+    widths: Widths = (
         (32, 0.04),
         (24, 0.03),
         (16, 0.10),
@@ -75,30 +83,32 @@ class SamplingConfig:
     offset_m: float = 5.5
     also_true_m: float = 19.2
     local_share: float = 0.5
-    elsewhere: float = 0.75
+    extra_negatives: float = 0.75
     photo_share: float = 0.5
     every_crop: bool = True
     mirror: bool = True
-    noise: float = 0.0
-    turn_error: float | None = None
+    rotation_error: float | None = None
     remembered: int = 1024
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One training batch, still as bytes.
+    """One training batch, still as bytes: Q views of n bins, R tiles.
 
-    views: uint8 (Q, h, w, 3), crops of n whole bins; seen: bool (Q, h, w), False where a photo's
-    frame ends. tiles: uint8 (R, S, S, 3). true_columns: (Q,) the tile of each view. true_shifts:
-    (Q,) in bins. ignored: bool (Q, R), semi-positives. is_ready: the pictures have the model's
-    sizes and stay as they are (benchmarks); else they are resized and their light is changed.
-    content: float32 (Q, 4 n, 2), where what each patch of a view shows lies, metres east and north
-    of the centre of its own tile, which may be turned; nan for sky and outside a photo's frame.
-    passing: uint8 (Q, 4 n), for patches in it that show a kind of ``PASSING`` its number, from 1 on,
-    else 0. Both None where the town does not tell. turns: float32 (R,), bins by which the tiles' polar
-    views are turned; None: they are not. town: its number. centres: float32 (R, 2), where in it the
-    tiles' centres lie, metres east and north. places: float32 (Q, 2) of the cameras. All three only of
-    batches of towns.
+    ``views``: uint8 (Q, h, w, 3), crops of n whole bins. ``seen``: bool (Q, h, w), False outside a
+    photo's frame. ``tiles``: uint8 (R, S, S, 3). ``true_columns``: (Q,), the tile of each view.
+    ``true_shifts``: (Q,), azimuth shifts in bins. ``ignored``: bool (Q, R), semi-positives.
+    ``is_ready``: the pictures have the model's sizes and stay unchanged (benchmarks); otherwise they
+    are resized and their light is changed.
+
+    ``content``: float32 (Q, 4 n, 2), where the content of each patch of a view lies, in metres east
+    and north of the centre of its tile, which may be rotated; NaN for sky and outside a photo's
+    frame. ``transient``: uint8 (Q, 4 n), the kind of ``TRANSIENT`` that a patch shows, from 1 on, or
+    0. Both are None for a town without truth. ``residual_rotations``: float32 (R,), rotations of the
+    tiles' polar views in bins; None for north up.
+
+    Of towns only: ``town``, its number; ``centres``: float32 (R, 2) of the tiles, in metres east and
+    north; ``places``: float32 (Q, 2) of the cameras.
     """
 
     views: UInt8Array
@@ -110,7 +120,7 @@ class Batch:
     is_ready: bool = False
     content: Float32Array | None = None
     transient: UInt8Array | None = None
-    turns: Float32Array | None = None
+    residual_rotations: Float32Array | None = None
     town: int | None = None
     centres: Float32Array | None = None
     places: Float32Array | None = None
@@ -119,8 +129,8 @@ class Batch:
 class TownBatches:
     """Batches of towns, one town per batch, as ``core.training.loop`` takes them in.
 
-    ``tile_pixels``: side of a tile in pixels. ``confusing``: for each town (N, count, 2) points that
-    the views of each camera are taken to be from; without them other tiles are from anywhere.
+    ``tile_pixels``: side of a tile in pixels. ``hard_negatives``: for each town points (N, count, 2)
+    around which the extra negatives of each camera lie; without them these lie anywhere.
 
     Raises:
         DataError: no towns.
@@ -133,7 +143,7 @@ class TownBatches:
         config: SamplingConfig,
         tile_pixels: int,
         seed: int,
-        confusing: Sequence[Float64Array] = (),
+        hard_negatives: Sequence[Float64Array] = (),
     ) -> None:
         if not towns:
             raise DataError(
@@ -141,19 +151,21 @@ class TownBatches:
             )
         self.towns, self.config = towns, config
         self.tile_pixels, self.seed = tile_pixels, seed
-        self.confusing = confusing
+        self.hard_negatives = hard_negatives
 
     def batch(self, step: int) -> Batch:
-        """The batch of one step, the same whenever it is asked for."""
-        random = np.random.default_rng((self.seed, step))
+        """The batch of one step, whenever it is called."""
+        return self._drawn(np.random.default_rng((self.seed, step)))
+
+    def _drawn(self, random: Generator) -> Batch:
         chosen = int(random.integers(len(self.towns)))
-        confusing = self.confusing[chosen] if self.confusing else None
-        batch = sample_batch(self.towns[chosen], self.config, self.tile_pixels, random, confusing)
+        hard = self.hard_negatives[chosen] if self.hard_negatives else None
+        batch = sample_batch(self.towns[chosen], self.config, self.tile_pixels, random, hard)
         return replace(batch, town=chosen)
 
     def identity(self) -> dict[str, Any]:
-        """Where the batches come from; their sampling stands in the run's config."""
-        return {"towns": [town.name for town in self.towns]}
+        """The towns and how batches are drawn from them."""
+        return {"towns": [town.name for town in self.towns], "sampling": asdict(self.config)}
 
     def remark(self, step: int, batch: Batch) -> dict[str, Any]:
         """Bins of the step's views, for the log."""
@@ -170,19 +182,17 @@ def _choose_places(town: Town, config: SamplingConfig, random: Generator) -> Int
     return random.choice(pool, count, replace=False)
 
 
-def _elsewhere(
-    places: Float64Array,
-    each: float,
-    random: Generator,
-    confusing: Float64Array | None,
+def _extra_centres(
+    places: Float64Array, each: float, random: Generator, hard: Float64Array | None
 ) -> Float64Array:
-    """Centres (n, 2) of tiles beside those of the places (B, 2), ``each`` for every place: of the
-    points (B, C, 2) that it is taken for, or of the box around all places, evenly.
+    """Centres (n, 2) of extra negatives, ``each`` of them per place (B, 2).
+
+    They are drawn from the hard negatives (B, C, 2), or evenly from the box around all places.
     """
     count = round(each * len(places))
-    if confusing is None:
+    if hard is None:
         return random.uniform(places.min(axis=0), places.max(axis=0), (count, 2))
-    flat = confusing.reshape(-1, 2)
+    flat = hard.reshape(-1, 2)
     return flat[random.choice(len(flat), min(count, len(flat)), replace=False)]
 
 
@@ -191,11 +201,11 @@ def _centres(
     places: Float64Array,
     config: SamplingConfig,
     random: Generator,
-    taken_for: Float64Array | None,
+    hard: Float64Array | None,
 ) -> Float64Array:
-    """Centres (R, 2) of tiles: one near each of the places (B, 2), then those from elsewhere."""
+    """Centres (R, 2) of tiles: one near each of the places (B, 2), then the extra negatives."""
     own = places + random.uniform(-config.offset_m, config.offset_m, places.shape)
-    centres = np.concatenate([own, _elsewhere(places, config.elsewhere, random, taken_for)])
+    centres = np.concatenate([own, _extra_centres(places, config.extra_negatives, random, hard)])
     return np.clip(centres, -town.half_extent_m, town.half_extent_m)
 
 
@@ -203,7 +213,7 @@ def _shifted(town: Town, chosen: Int64Array, random: Generator) -> tuple[UInt8Ar
     """Canvases of cameras (B,), each moved right by so many columns (B,)."""
     canvases = town.panoramas[chosen]
     width = canvases.shape[2]
-    # Headings are anything already; where patches are known by their place, they stay whole.
+    # With truth the shift is by whole bins, so that patches stay whole.
     unit = 1 if town.truth is None else width // BINS
     shift = random.integers(0, width // unit, len(chosen)) * unit
     moved = [np.roll(canvas, by, axis=1) for canvas, by in zip(canvases, shift, strict=True)]
@@ -224,25 +234,27 @@ def _patches(
     shift: Int64Array,
     centres: Float64Array,
 ) -> tuple[Float32Array, UInt8Array]:
-    """Where the patches of canvases lie that were turned by so many bins, (B, 4, 32, 2) metres from the
-    centres of their own tiles, and which kind of ``PASSING`` they show, (B, 4, 32).
+    """Content and transient kinds of the patches of canvases that were shifted by whole bins.
+
+    Content: (B, 4, 32, 2), metres from the centre of each canvas's own tile. Kinds: (B, 4, 32).
     """
     columns = ((np.arange(BINS) - shift[:, None]) % BINS)[:, None]
     places = np.take_along_axis(truth.places[chosen], columns[..., None], axis=2)
     kinds = np.take_along_axis(truth.class_id[chosen], columns, axis=2)
-    number = {name: kind for kind, name in enumerate(PASSING, start=1)}
+    number = {name: kind for kind, name in enumerate(TRANSIENT, start=1)}
     transient = np.array([number.get(name, 0) for name in truth.class_names], np.uint8)
     content = (places - centres[:, None, None]).astype(np.float32)
     return content, transient[kinds]
 
 
-def _cut_patches(told: AnyArray, bins: int, starts: Int64Array) -> AnyArray:
-    """What is told (B, 4, 32, ...) of the patches (Q, 4 n, ...) of crops that begin at these bins, crop
-    by crop as ``_cut_views``.
+def _cut_patches(patches: AnyArray, bins: int, starts: Int64Array) -> AnyArray:
+    """Values (Q, 4 n, ...) of crops that begin at these bins, from values (B, 4, 32, ...) of canvases.
+
+    Crop by crop, in the order of ``_cut_views``.
     """
     crops = np.unique(starts)
-    cut = np.concatenate([told[:, :, start : start + bins] for start in crops])
-    return np.ascontiguousarray(cut.reshape(len(cut), -1, *told.shape[3:]))
+    cut = np.concatenate([patches[:, :, start : start + bins] for start in crops])
+    return np.ascontiguousarray(cut.reshape(len(cut), -1, *patches.shape[3:]))
 
 
 def _shown_patches(seen: BoolArray, bins: int) -> BoolArray:
@@ -252,33 +264,27 @@ def _shown_patches(seen: BoolArray, bins: int) -> BoolArray:
     return np.asarray(patches >= 0.5).reshape(len(seen), -1)
 
 
-def _told(
+def _crop_patches(
     content: Float32Array,
     transient: UInt8Array,
     seen: BoolArray,
     bins: int,
     starts: Int64Array,
 ) -> tuple[Float32Array, UInt8Array]:
-    """What crops tell of their patches, from what the canvases tell of theirs (``_patches``): nothing of
-    those that a photo's frame hides.
-    """
+    """``_patches`` of canvases, cut to their crops: NaN and 0 where a photo's frame hides a patch."""
     shown = _shown_patches(seen, bins)
     cut = _cut_patches(content, bins, starts)
-    told = np.where(shown[..., None], cut, np.float32(np.nan)).astype(np.float32)
-    return told, np.asarray(shown * _cut_patches(transient, bins, starts), np.uint8)
+    visible = np.where(shown[..., None], cut, np.float32(np.nan)).astype(np.float32)
+    return visible, np.asarray(shown * _cut_patches(transient, bins, starts), np.uint8)
 
 
-def _exchanged(views: UInt8Array, share: float, random: Generator) -> UInt8Array:
-    """The views, about ``share`` of them each in the place of another."""
-    wrong = np.flatnonzero(random.random(len(views)) < share)
-    views = views.copy()
-    views[wrong] = views[np.roll(wrong, 1)]
-    return views
+def _residual_rotations(
+    first: Float64Array, tiles: int, error: float, random: Generator
+) -> Float64Array:
+    """Rotations (R,) in bins of the tiles' polar views.
 
-
-def _turns(first: Float64Array, tiles: int, error: float, random: Generator) -> Float64Array:
-    """By how many bins the polar views of tiles (R,) are turned: those of the B places by what the first
-    bins (B,) of their canvases lack to whole bins, give or take an error; others anyhow.
+    The tiles of the B places are rotated by what the first bins (B,) of their canvases lack to whole
+    bins, up to an error; the other tiles at random.
     """
     own = first - np.rint(first) + random.uniform(-error, error, len(first))
     return np.concatenate([own, random.uniform(-0.5, 0.5, tiles - len(first))])
@@ -287,8 +293,10 @@ def _turns(first: Float64Array, tiles: int, error: float, random: Generator) -> 
 def _photographed(
     views: UInt8Array, bins: int, share: float, random: Generator
 ) -> tuple[UInt8Array, BoolArray]:
-    """The views, a share of the narrow ones as a photo in the hand shows them: tilted a little, in its
-    frame, which is as wide as the whole bins it is laid on but for half of one; and what is seen of each.
+    """Turn a share of the narrow views into hand-held photos; returns views and what is seen of each.
+
+    Such a photo is tilted a little and masked to its frame, whose width differs from the whole bins
+    by up to half a bin.
     """
     seen = np.ones(views.shape[:3], np.bool_)
     if bins > 12:
@@ -310,30 +318,28 @@ def sample_batch(
     config: SamplingConfig,
     tile_pixels: int,
     random: Generator,
-    confusing: Float64Array | None = None,
+    hard_negatives: Float64Array | None = None,
 ) -> Batch:
-    """Draw one batch from one town. See the module's text; ``confusing``: (N, count, 2), see
-    ``SamplingConfig.elsewhere``.
-    """
+    """Draw one batch from one town; ``hard_negatives``: (N, count, 2), see ``TownBatches``."""
     bins_of, weights = zip(*config.widths, strict=True)
     bins = int(random.choice(bins_of, p=np.asarray(weights) / sum(weights)))
     chosen = _choose_places(town, config, random)
     places, heading = town.places[chosen], town.heading_deg[chosen]
-    taken_for = None if confusing is None else confusing[chosen]
-    centres = _centres(town, places, config, random, taken_for)
+    hard = None if hard_negatives is None else hard_negatives[chosen]
+    centres = _centres(town, places, config, random, hard)
     tiles = town.crop_tiles(centres, tile_pixels)
 
     canvases, shift = _shifted(town, chosen, random)
     width = canvases.shape[2]
     heading = heading - shift * 360.0 / width
-    told = None
+    patches = None
     if town.truth is not None:
-        turned = shift * BINS // width
-        told = _patches(town.truth, chosen, turned, centres[: len(chosen)])
+        patches = _patches(town.truth, chosen, shift * BINS // width, centres[: len(chosen)])
     if config.mirror and random.random() < 0.5:
         canvases, tiles, heading = canvases[:, :, ::-1], tiles[:, :, ::-1], -heading
-        if told is not None:
-            told = told[0][:, :, ::-1] * np.array([-1, 1], np.float32), told[1][:, :, ::-1]
+        if patches is not None:
+            east_flipped = patches[0][:, :, ::-1] * np.array([-1, 1], np.float32)
+            patches = east_flipped, patches[1][:, :, ::-1]
 
     views, starts = _cut_views(canvases, bins, config.every_crop)
     views, seen = _photographed(views, bins, config.photo_share, random)
@@ -343,15 +349,16 @@ def sample_batch(
     ignored = np.linalg.norm(places[:, None] - centres[None], axis=2) < config.also_true_m
     np.fill_diagonal(ignored, False)
     true_columns = np.tile(np.arange(len(chosen)), crops)
-    turns = None
-    if config.turn_error is not None:
-        turns = _turns(first[: len(chosen)], len(centres), config.turn_error, random)
-        first = first - turns[true_columns]
-    if config.noise:
-        views = _exchanged(views, config.noise, random)
-    content, transient = (None, None) if told is None else _told(*told, seen, bins, starts)
-    if content is not None and turns is not None:
-        content = rotated_back(content, turns[true_columns]).astype(np.float32)
+    rotations = None
+    if config.rotation_error is not None:
+        own = first[: len(chosen)]
+        rotations = _residual_rotations(own, len(centres), config.rotation_error, random)
+        first = first - rotations[true_columns]
+    content, transient = (
+        (None, None) if patches is None else _crop_patches(*patches, seen, bins, starts)
+    )
+    if content is not None and rotations is not None:
+        content = rotated_back(content, rotations[true_columns]).astype(np.float32)
     return Batch(
         views=np.ascontiguousarray(views),
         seen=seen,
@@ -361,7 +368,7 @@ def sample_batch(
         ignored=np.tile(ignored, (crops, 1)),
         content=content,
         transient=transient,
-        turns=None if turns is None else turns.astype(np.float32),
+        residual_rotations=None if rotations is None else rotations.astype(np.float32),
         centres=centres.astype(np.float32),
         places=np.tile(places, (crops, 1)).astype(np.float32),
     )
@@ -381,7 +388,7 @@ def to_model_views(
     ``whole``: views in the middle of full canvases (Q, 3, H, W), for a global model.
     """
     if batch.is_ready:
-        tile_size = (batch.tiles.shape[1], batch.tiles.shape[2])  # a tile's, or a polar view's
+        tile_size = (batch.tiles.shape[1], batch.tiles.shape[2])  # of a tile, or of a polar view
         return to_batch(batch.views, ground_size, device), to_batch(batch.tiles, tile_size, device)
     views = to_batch(batch.views, view_size(batch.views[0], ground_size), device)
     tiles = to_batch(batch.tiles, aerial_size, device)

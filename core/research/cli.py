@@ -1,0 +1,105 @@
+"""The command line of experiments: ``python -m core.research <command>``.
+
+Exit codes are those of ``python -m core``.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core.commands.evaluate import evaluation_table
+from core.commands.exit_codes import run_app
+from core.commands.provenance import provenance
+
+__all__ = ["app", "main"]
+
+PROGRAM = "python -m core.research"
+
+app = typer.Typer(
+    help="Experiments on Crossview's models; nothing of it is needed to use or train one.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command (``sys.argv`` by default) and return its exit code: 0, 1 or 2."""
+    return run_app(app, PROGRAM, arguments)
+
+
+@app.command(
+    epilog="Example: python -m core.research ablate --worlds build/worlds/train --start "
+    "assets/models/student --data assets/town --run build/ablation --out docs/results/ablation.json"
+)
+def ablate(
+    worlds: Annotated[Path, typer.Option(help="Folder of training towns.")],
+    start: Annotated[Path, typer.Option(help="Model folder of the student all arms start from.")],
+    data: Annotated[list[Path], typer.Option(help="World folder to judge on; may be repeated.")],
+    run: Annotated[Path, typer.Option(help="Folder of all arms; a stopped run goes on.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Compare students only, all under the teacher of this folder."),
+    ] = None,
+    fresh: Annotated[
+        str | None,
+        typer.Option(
+            help="Students are fresh ones of this model; by default they go on from --start."
+        ),
+    ] = None,
+    noise: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of wrong labels in training.")
+    ] = 0.0,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of every arm.")] = 300,
+    batch: Annotated[int, typer.Option(min=2, help="Panoramas per step.")] = 32,
+    rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 3e-4,
+    queries: Annotated[int, typer.Option(min=1, help="Queries of each town, at most.")] = 300,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of every arm, seeds 0, 1, ...")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+) -> None:
+    """Compare GeoSSK's parts at equal budget.
+
+    Teachers: plain, CIM, CIM + CF. Students: alone, with SSKD, with IKF, with descriptors.
+    """
+    import torch
+
+    from core.research.ablation import AblationConfig, run_ablation
+    from core.training.towns import load_towns
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    config = AblationConfig(start, teacher, fresh, noise, steps, batch, rate, range(seeds), queries)
+    judged = [town for folder in data for town in load_towns(folder.parent, [folder.name])]
+    rows = run_ablation(load_towns(worlds), judged, config, run)
+    budget = {"steps": steps, "batch": batch, "seeds": seeds, "noise": noise, "pupil": fresh}
+    measured = provenance(shlex.join(sys.argv[1:]), PROGRAM)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({**budget, **measured, "rows": rows}, indent=1), encoding="utf-8")
+    for row in rows:
+        row["view"] = f"{row['kind']}: {row['arm']}"
+    print(evaluation_table(rows))
+
+
+@app.command(
+    epilog="Example: python -m core.research blend build/before build/trained --share 0.5 "
+    "--out build/between"
+)
+def blend(
+    before: Annotated[Path, typer.Argument(help="Model folder that the student started from.")],
+    trained: Annotated[Path, typer.Argument(help="Model folder of the trained student.")],
+    share: Annotated[float, typer.Option(min=0, max=1, help="Share of the trained weights.")],
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+) -> None:
+    """Write a student between two: a weighted mean of its weights before and after training."""
+    from core.research.blend import blend_students
+
+    print(f"{blend_students(before, trained, share, out)}: {share:g} of {trained}'s weights.")
