@@ -107,9 +107,9 @@ results: .venv/test.stamp
 	--elsewhere build/worlds/test/town-3002 --out docs/results/trust.json \
 	--figure docs/results/trust.png
 	$(RESEARCH) ablate $(ABLATE) --steps 100 --batch 12 --run build/runs/ablation --out docs/results/ablation.json
-	$(RESEARCH) ablate $(ABLATE) $(FRESH) --run build/runs/pupils --out docs/results/ablation-pupils.json
-	$(RESEARCH) ablate $(ABLATE) $(FRESH) --noise 0.2 --run build/runs/pupils-noise \
-	--out docs/results/ablation-pupils-noise.json
+	$(RESEARCH) ablate $(ABLATE) $(FRESH) --run build/runs/students --out docs/results/ablation-students.json
+	$(RESEARCH) ablate $(ABLATE) $(FRESH) --noise 0.2 --run build/runs/students-noise \
+	--out docs/results/ablation-students-noise.json
 	$(RESEARCH) ablate --worlds build/worlds/train --start build/student-sixth --data build/worlds/test/town-3001 \
 	--seeds 3 --teacher assets/models/teacher --steps 150 --batch 32 --rate 0.001 --noise 0.2 \
 	--run build/runs/onward-noise --out docs/results/ablation-onward-noise.json

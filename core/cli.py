@@ -19,7 +19,6 @@ from core.commands.gallery import gallery_app
 from core.commands.locate import locate
 from core.commands.pointing import pointing
 from core.commands.results import results
-from core.commands.shortcuts import shortcuts
 from core.commands.training import distill, train
 from core.commands.trust import trust
 from core.commands.world import world_app
@@ -61,10 +60,6 @@ app.command(
     epilog="Example: python -m core trust assets/models/student --teacher assets/models/teacher --data "
     "assets/town --elsewhere build/worlds/test/town-3001 --out docs/results/trust.json"
 )(trust)
-app.command(
-    epilog="Example: python -m core shortcuts assets/models/student --data assets/town "
-    "--out docs/results/shortcuts.json"
-)(shortcuts)
 app.command(
     epilog="Example: python -m core convert model_checkpoint.pth --out my-saig --data-set cvact-val"
 )(convert)

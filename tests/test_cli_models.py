@@ -288,7 +288,7 @@ def test_an_arm_is_its_mean_over_towns_and_its_spread_over_seeds():
         for (seed, town), share in shares.items()
         for fov in (360.0, 180.0, 90.0)
     ]
-    told = {"steps": 5, "batch": 4, "seeds": 2, "noise": 0.0, "pupil": None}
+    told = {"steps": 5, "batch": 4, "seeds": 2, "noise": 0.0, "fresh": None}
     origin = {"command": "c", "date": "d", "machine": "m"}
     text = ablation_section(parse_report(AblationReport, {**told, **origin, "rows": rows}))
     assert "| student: alone | 30.0 ± 7.1 | 60.0 ± 14.1 |" in text

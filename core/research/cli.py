@@ -14,8 +14,9 @@ from typing import Annotated
 
 import typer
 
-from core.commands.evaluate import evaluation_table
+from core.commands.evaluate import check_out, evaluation_table, open_models, tell
 from core.commands.exit_codes import run_app
+from core.commands.options import AsJson, JsonFile, Queries, Seed, Threads, use_threads
 from core.commands.provenance import provenance
 
 __all__ = ["app", "main"]
@@ -64,23 +65,20 @@ def ablate(
     rate: Annotated[float, typer.Option(min=0, help="Peak learning rate.")] = 3e-4,
     queries: Annotated[int, typer.Option(min=1, help="Queries of each town, at most.")] = 300,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every arm, seeds 0, 1, ...")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
+    threads: Threads = None,
 ) -> None:
     """Compare GeoSSK's parts at equal budget.
 
     Teachers: plain, CIM, CIM + CF. Students: alone, with SSKD, with IKF, with descriptors.
     """
-    import torch
-
     from core.research.ablation import AblationConfig, run_ablation
     from core.training.towns import load_towns
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     config = AblationConfig(start, teacher, fresh, noise, steps, batch, rate, range(seeds), queries)
     judged = [town for folder in data for town in load_towns(folder.parent, [folder.name])]
     rows = run_ablation(load_towns(worlds), judged, config, run)
-    budget = {"steps": steps, "batch": batch, "seeds": seeds, "noise": noise, "pupil": fresh}
+    budget = {"steps": steps, "batch": batch, "seeds": seeds, "noise": noise, "fresh": fresh}
     measured = provenance(shlex.join(sys.argv[1:]), PROGRAM)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({**budget, **measured, "rows": rows}, indent=1), encoding="utf-8")
@@ -103,3 +101,44 @@ def blend(
     from core.research.blend import blend_students
 
     print(f"{blend_students(before, trained, share, out)}: {share:g} of {trained}'s weights.")
+
+
+@app.command(
+    epilog="Example: python -m core.research shortcuts assets/models/student --data assets/town "
+    "--out docs/results/shortcuts.json"
+)
+def shortcuts(
+    student: Annotated[Path, typer.Argument(help="Model folder of the student.")],
+    data: Annotated[Path, typer.Option(help="World folder with panoramas and truth.npz.")],
+    queries: Queries = 300,
+    seed: Seed = 0,
+    threads: Threads = None,
+    json: AsJson = False,
+    out: JsonFile = None,
+) -> None:
+    """Measure what is still found from sky, vehicles or colours alone, or from tiles' corners."""
+    import torch
+
+    from core.data.worlds import load_town, load_truth
+    from core.evaluation.towns import GALLERY_PIXELS
+    from core.research.shortcuts import measure_shortcuts
+    from core.results.reading import parse_report
+    from core.results.reports import ShortcutReport
+    from core.results.shortcuts import shortcut_text
+
+    use_threads(threads)
+    check_out(out)
+    models = open_models(student, None).ways[0]
+    town = load_town(data, tile_pixels=GALLERY_PIXELS)
+    workers = torch.get_num_threads()
+    torch.set_num_threads(1)
+    rows = measure_shortcuts(town, load_truth(data), models, queries, seed, workers)
+    command = f"shortcuts {student} --data {data} --queries {queries} --seed {seed}"
+    report = {
+        "model": str(student),
+        "data": str(data),
+        "seed": seed,
+        **provenance(command, PROGRAM),
+        "rows": rows,
+    }
+    tell(report, shortcut_text(parse_report(ShortcutReport, report)), json, out)

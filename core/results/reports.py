@@ -274,7 +274,7 @@ class AblationReport(Report):
     batch: int
     seeds: int
     noise: float
-    student: str | None = _named("pupil")
+    student: str | None = _named("fresh")
     rows: tuple[AblationRow, ...]
 
 

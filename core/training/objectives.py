@@ -296,7 +296,9 @@ class TeacherObjective(nn.Module):
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """Weights and temperatures of the distillation losses, and whether IKF filters (docs/geossk.md section 5).
+    """Weights and temperatures of the distillation losses, and whether IKF filters.
+
+    See docs/geossk.md section 5.
 
     ``relation``: weight of the relations between images. ``local``: of the relations between parts of
     a true pair. ``descriptors``: of the descriptors of each view. With all three at 0 the student
