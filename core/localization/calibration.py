@@ -51,7 +51,8 @@ class Distribution:
         """The distribution where a first place of probability ``first`` below a threshold has at most half."""
         if first >= threshold or first <= CONFIDENT:
             return self
-        kept = CONFIDENT / first
+        # A hair less than half: the sum of its tiles must not round up to more.
+        kept = (CONFIDENT - 1e-12) / first
         return Distribution(self.tiles * kept, self.rest * kept, 1 - kept * (1 - self.outside))
 
 
