@@ -76,10 +76,12 @@ def verdict(
     ``compass_deg``, ``near``: set by the visitor; ``error_m``: distance of the first place to the
     truth, if that is known and shown.
     """
-    level = "cv-sure" if prediction.confident else "cv-unsure"
     confidence, outside = prediction.confidence, prediction.outside_probability
+    level = {"match": "cv-sure", "likely": "cv-likely", "none": "cv-unsure"}[prediction.verdict]
     lead = f"{text.certainty(confidence)}."
-    if not prediction.confident:
+    if prediction.verdict == "likely":
+        lead = f"{lead} {text.LIKELY_MORE}"
+    if prediction.verdict == "none":
         lead = f"{text.doubt(confidence, outside)} ({text.certainty(confidence)}.)"
     chips = [
         chip(
@@ -105,7 +107,7 @@ def verdict(
     notes = "".join(f"<li>{esc(note)}</li>" for note in prediction.notes)
     return (
         f'<div class="cv-verdict {level}">'
-        f"<h2>{esc(text.verdict(prediction.confident, prediction.confidence))}</h2>"
+        f"<h2>{esc(text.verdict(prediction.verdict, prediction.confidence))}</h2>"
         f'<p class="cv-lead">{esc(lead)}</p>'
         f"{_distribution(prediction)}"
         f'<div class="cv-chips">{"".join(chips)}</div>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.localization.output import percent
+from core.records import Verdict
 
 TITLE = "Crossview"
 TAGLINE = "Where was this street photo taken? Crossview looks for it in aerial imagery."
@@ -45,9 +46,10 @@ NO_MATCH_OUTSIDE = (
     "The photo may not have been taken in this imagery, or it shows too little to tell. The places below "
     "are the best of what is here."
 )
-NO_MATCH_ALIKE = (
-    "Place 1 fits best, but a photo from somewhere else can fit as well: take it only if you know that "
-    "the photo was taken in this area."
+LIKELY = "Likely here"
+LIKELY_MORE = (
+    "But a photo from somewhere else reaches this now and then: a compass heading, or a circle on the "
+    "map around where you believe the camera was, would settle it."
 )
 NO_MATCH_SEVERAL = (
     "Several places here fit about as well. A compass heading, or a circle on the map around where you "
@@ -115,19 +117,18 @@ def fov_source(source: str) -> str:
     return f"from {source}"
 
 
-def verdict(confident: bool, confidence: float) -> str:
+def verdict(kind: Verdict, confidence: float) -> str:
     """The headline of an answer. ``confidence``: probability of place 1 in [0, 1]."""
-    if not confident:
+    if kind == "none":
         return NO_MATCH
+    if kind == "likely":
+        return LIKELY
     return "Almost certainly here" if confidence >= 0.9 else "Probably here"
 
 
 def doubt(confidence: float, outside: float) -> str:
     """Why there is no confident match. Probabilities of place 1 and of being outside, in [0, 1]."""
-    elsewhere_here = 1 - confidence - outside
-    if outside < elsewhere_here:
-        return NO_MATCH_SEVERAL
-    return NO_MATCH_OUTSIDE if outside > confidence else NO_MATCH_ALIKE
+    return NO_MATCH_SEVERAL if outside < 1 - confidence - outside else NO_MATCH_OUTSIDE
 
 
 def certainty(confidence: float) -> str:

@@ -58,7 +58,7 @@ app.command(
 )(pointing)
 app.command(
     epilog="Example: python -m core trust assets/models/student --teacher assets/models/teacher --data "
-    "assets/town --elsewhere build/worlds/test/town-3001 --out docs/results/trust.json"
+    "assets/town --other-town build/worlds/test/town-3001 --out docs/results/trust.json"
 )(trust)
 app.command(
     epilog="Example: python -m core convert model_checkpoint.pth --out my-saig --data-set cvact-val"

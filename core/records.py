@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
+
+Verdict = Literal["match", "likely", "none"]
 
 __all__ = ["Candidate", "Place", "Prediction", "SearchArea", "Tile"]
 
@@ -66,11 +69,11 @@ class Prediction:
     """What the program says about one photo: a distribution over places. Candidates come best first.
 
     The probabilities of all candidates, ``rest_probability`` (somewhere else in what was searched) and
-    ``outside_probability`` (not in what was searched) sum to 1. They are calibrated on validation towns,
-    and conditioned on what is known beside the photo. ``confident``: the first candidate is more likely
-    than everything else together. ``area_50_m2``, ``area_90_m2``: the smallest areas, in cells of the
-    gallery's grid, that hold so much of the probability; None where all places together hold less.
-    ``notes``: what else the visitor should know, one sentence each.
+    ``outside_probability`` (not in what was searched) sum to 1. They are calibrated on validation
+    towns, and conditioned on what is known beside the photo. ``confident``: the first candidate's
+    reaches a threshold that hardly any photo from outside does. ``area_50_m2``, ``area_90_m2``: the
+    smallest areas, in cells of the gallery's grid, that hold so much of the probability; None where all
+    places together hold less. ``notes``: what else the visitor should know, one sentence each.
     """
 
     photo: str
@@ -84,6 +87,17 @@ class Prediction:
     area_90_m2: float | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """What may be said of the first candidate.
+
+        "match": confident. "likely": more likely than not, but photos from outside can be so too.
+        "none": no more likely than everything else together.
+        """
+        if self.confident:
+            return "match"
+        return "likely" if self.confidence > 0.5 else "none"
 
     def shortened(self, top_k: int) -> Prediction:
         """The same prediction with fewer candidates; the others become part of the rest."""

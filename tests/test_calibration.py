@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from core.evaluation.fit import Rankings, fit_view
-from core.localization.calibration import CONFIDENT, Calibration, Distribution, ViewCalibration
+from core.localization.calibration import LIKELY, Calibration, ViewCalibration
 
 VIEW = ViewCalibration(bins=8, student=10.0, teacher=5.0)
 
@@ -57,16 +57,6 @@ def test_fewer_searched_places_leave_less_to_the_rest_and_to_outside() -> None:
     assert few.rest < many.rest
     assert few.outside < many.outside
     assert few.tiles[0] > many.tiles[0]
-
-
-def test_caution_gives_a_first_place_below_the_threshold_at_most_half() -> None:
-    found = Distribution(np.array([0.7, 0.1]), 0.05, 0.15)
-    held = found.cautious(first=0.8, threshold=0.9)
-    assert held.tiles.sum() == pytest.approx(CONFIDENT)
-    assert held.tiles[0] / held.tiles[1] == pytest.approx(7)
-    assert held.tiles.sum() + held.rest + held.outside == pytest.approx(1)
-    assert found.cautious(first=0.8, threshold=0.8) is found
-    assert found.cautious(first=0.5, threshold=0.9) is found
 
 
 def drawn(truth: ViewCalibration, count: int = 3000, seed: int = 1) -> Rankings:
@@ -151,4 +141,4 @@ def test_config_round_trip_and_nearest_width() -> None:
     assert again == calibration
     assert again.at(10) == VIEW
     assert again.at(30) == wide
-    assert Calibration.from_config({}).at(8).threshold == CONFIDENT
+    assert Calibration.from_config({}).at(8).threshold == LIKELY

@@ -1,4 +1,4 @@
-"""The command line, run in this process and once as a stranger would: ``pytest tests/test_cli.py``."""
+"""The command line, run in this process and once as a process of its own: ``pytest tests/test_cli.py``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from core.cli import main
 from core.commands.locate import parse_area
 from core.errors import SettingError
 from core.gallery.folder import Gallery
-from core.localization.output import prediction_record
+from core.localization.output import percent, prediction_record
 from core.research.cli import main as research
 from tests.canvases import tile_to_polar
 from tests.conftest import TINY_SIDE_M, TINY_TILE_PX, paint_ground, write_raster
@@ -79,16 +79,29 @@ def test_json_is_one_object(run, folder):
     assert len(found["candidates"]) == 3
     assert abs((found["heading_deg"] + 180) % 360 - 180) < 2
     assert set(found) == {
-        "photo", "fov_deg", "fov_source", "confident", "confidence", "heading_deg", "candidates",
+        "photo", "fov_deg", "fov_source", "confident", "confidence", "rest_probability",
+        "outside_probability", "area_50_m2", "area_90_m2", "heading_deg", "candidates",
         "timings_ms",
     }  # fmt: skip
+    assert found["confidence"] == found["candidates"][0]["probability"]
+    assert found["confident"] == (found["confidence"] > 0.5)
+    total = sum(candidate["probability"] for candidate in found["candidates"])
+    total += found["rest_probability"] + found["outside_probability"]
+    assert total == pytest.approx(1, abs=1e-6)
 
 
 def test_words_for_a_person(run, folder):
     code, out, _ = run(folder / "photos" / f"row{ROW}.png", "--no-rerank")
     assert code == 0
     assert out.startswith(f"{folder / 'photos' / f'row{ROW}.png'}: ")
-    assert "tile r0002c0003" in out.splitlines()[2]
+    headline, place = out.splitlines()[0], out.splitlines()[2]
+    assert "tile r0002c0003" in place
+    record = json.loads(run(folder / "photos" / f"row{ROW}.png", "--no-rerank", "--json")[1])
+    said = percent(record["confidence"])
+    assert f"first place {said}, elsewhere in this imagery" in headline
+    assert f"not in it {percent(record['outside_probability'])};" in headline
+    assert f" {said} " in place
+    assert ("no confident match" in headline) == (not record["confident"])
 
 
 def test_a_folder_of_photos_becomes_one_file(run, folder, tmp_path):

@@ -20,10 +20,11 @@ from app.drawings import AERIAL_SIDE, Lit, clicked_patch, draw, first_patch
 from app.handlers import LocateRequest, Page
 from app.map_view import BaseMap
 from core.errors import PhotoError, SettingError
+from core.localization.calibration import CONFIDENT
 from core.localization.localizer import Localizer
 from core.localization.output import prediction_record
 from core.photos.opening import open_photo
-from core.records import Place, SearchArea
+from core.records import Place, Prediction, SearchArea
 from tests.canvases import tile_to_polar
 
 ROW = 17
@@ -205,20 +206,36 @@ def test_a_guess_is_called_a_guess(page, tmp_path):
     assert "a guess" in handlers.show(page, answer, 1, None, False)[0]
 
 
+def with_probabilities(prediction: Prediction, first: float, outside: float) -> Prediction:
+    """The prediction with its first place alone, so probable, and all else in the rest."""
+    place = replace(prediction.candidates[0], probability=first)
+    return replace(
+        prediction,
+        confident=first > CONFIDENT,
+        candidates=(place,),
+        rest_probability=1 - first - outside,
+        outside_probability=outside,
+    )
+
+
 def test_doubt_is_put_into_words(answer):
-    doubtful = replace(answer.prediction, confident=False, confidence=0.12)
-    shown = fragments.verdict(doubtful, None, None, None)
+    shown = fragments.verdict(with_probabilities(answer.prediction, 0.12, 0.8), None, None, None)
     assert text.NO_MATCH in shown
-    assert "12 %" in shown
-    assert "Nothing in this imagery matches" in shown
-    # A photo from elsewhere can be as much like something here: the sentence must not contradict this.
-    likely = fragments.verdict(replace(doubtful, confidence=0.95), None, None, None)
+    assert "12 % that place 1 is within 25 m of the camera" in shown
+    assert text.NO_MATCH_OUTSIDE in shown
+    # A photo from outside can fit as well: the sentence must not contradict the number.
+    likely = fragments.verdict(with_probabilities(answer.prediction, 0.49, 0.45), None, None, None)
     assert text.NO_MATCH in likely
-    assert "95 %" in likely
-    assert "Nothing in this imagery" not in likely
+    assert "49 %" in likely
+    assert text.NO_MATCH_OUTSIDE not in likely
     assert "only if you know" in likely
-    sure = fragments.verdict(replace(doubtful, confident=True, confidence=0.97), None, None, None)
+    several = fragments.verdict(with_probabilities(answer.prediction, 0.3, 0.1), None, None, None)
+    assert "compass heading, or a circle" in several
+    probable = fragments.verdict(with_probabilities(answer.prediction, 0.7, 0.1), None, None, None)
+    assert "Probably here" in probable
+    sure = fragments.verdict(with_probabilities(answer.prediction, 0.97, 0.01), None, None, None)
     assert "Almost certainly here" in sure
+    assert "97 % that place 1" in sure
 
 
 def test_a_sure_answer_says_how_exact_its_point_is(answer):
@@ -227,14 +244,6 @@ def test_a_sure_answer_says_how_exact_its_point_is(answer):
     assert "if right, 9 of 10 cameras within" in fragments.verdict(known, None, None, None)
     doubtful = replace(known, confident=False)
     assert "cameras within" not in fragments.verdict(doubtful, None, None, None)
-
-
-@pytest.mark.parametrize(
-    ("share", "words"),
-    [(0.0, "< 0.1 %"), (0.0123, "1.2 %"), (0.5, "50 %"), (0.9999, "99 %"), (1.0, "99 %")],
-)
-def test_percentages_never_claim_certainty(share, words):
-    assert text.percent(share) == words
 
 
 def test_names_and_notes_are_escaped(answer):

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from core.data.transforms import change_light, photo_mask, soften, tilted
-from core.evaluation.descriptors import crop_queries, town_grid
+from core.evaluation.descriptors import town_grid
+from core.evaluation.queries import crop_queries
 from core.polar import BINS
 from core.research.batches import NoisyBatches
 from core.training.sampling import SamplingConfig, TownBatches, sample_batch, to_model_views

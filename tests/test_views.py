@@ -1,4 +1,4 @@
-"""Views of every width and size, and that a model always gets one and the same input."""
+"""Views of every width and size, and that a model always sees one and the same input."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from core.data.worlds import load_town
 from core.errors import SettingError
-from core.evaluation.descriptors import Queries, describe_views
+from core.evaluation.answers import DescribedTown
+from core.evaluation.queries import Queries
+from core.localization.answer import Models
 from core.localization.localizer import Localizer
 from core.photos.views import canvas_bins, fill_canvas, ground_batch
 from core.training import sampling
@@ -55,7 +58,7 @@ def test_a_full_canvas_is_left_as_it_is():
 
 
 def test_training_evaluation_and_answers_see_one_view(
-    tiny_global_gallery, tiny_global_student, monkeypatch
+    tiny_world, tiny_global_gallery, tiny_global_student, monkeypatch
 ):
     student, n_bins, seen = tiny_global_student, 17, []
     describe = student.describe_ground
@@ -67,7 +70,8 @@ def test_training_evaluation_and_answers_see_one_view(
     monkeypatch.setattr(student, "describe_ground", remember)
     crop = np.random.default_rng(0).integers(0, 255, (128, 16 * n_bins, 3), dtype=np.uint8)
     Localizer(tiny_global_gallery, student).locate(crop, fov_deg=n_bins * 11.25)
-    describe_views(student, Queries(crop[None], n_bins, np.zeros((1, 2)), np.zeros(1)))
+    described = DescribedTown(load_town(tiny_world), tiny_global_gallery, Models(student))
+    described.answers(Queries(crop[None], n_bins, np.zeros((1, 2)), np.zeros(1)))
 
     monkeypatch.setattr(sampling, "soften", lambda images, *_: images)
     one = Batch(

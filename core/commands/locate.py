@@ -169,7 +169,7 @@ def describe(prediction: Prediction) -> str:
     """A prediction for a person at a terminal: a headline, notes, a line per place."""
     from core.localization.output import percent
 
-    answer = "" if prediction.confident else "no confident match, "
+    answer = {"match": "", "likely": "likely, ", "none": "no confident match, "}[prediction.verdict]
     lines = [
         f"{prediction.photo}: {answer}first place {percent(prediction.confidence)}, elsewhere in this "
         f"imagery {percent(1 - prediction.confidence - prediction.outside_probability)}, not in it "

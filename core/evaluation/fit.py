@@ -12,22 +12,24 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from tqdm import tqdm
 
-from core.arrays import BoolArray, Float64Array
-from core.data.worlds import Town
+from core.arrays import BoolArray, Float64Array, Int64Array
+from core.data.worlds import TILE_SIDE_M, Town
 from core.evaluation.answers import NO_HELP, RIGHT_M, DescribedTown, Help
 from core.evaluation.queries import Queries, town_queries
 from core.evaluation.trust import OUTSIDE_SHARE, outside_queries
 from core.geo import group_places
 from core.localization.answer import rank
-from core.localization.calibration import CONFIDENT, Calibration, ViewCalibration
+from core.localization.calibration import LIKELY, Calibration, ViewCalibration
 from core.localization.ranking import POOL, RERANKED
 from core.localization.refinement import estimated_position, refine_position
 
 __all__ = ["FITTED_BINS", "Rankings", "fit_calibration", "fit_view", "gather"]
 
 FITTED_BINS = (32, 24, 16, 12, 10, 8, 6, 5)
-PASSING = 0.01
+PASSING = 0.015
 """Share of the photos of other towns, without help, that a confident match lets pass."""
+ABOUT_OUTSIDE = 0.3
+"""How much a statement about being outside counts beside one about the first place."""
 IN_RADIUS = 0.9
 """Share of the cameras within the radius of the answered position, where the place is right."""
 FITTED_CASES: Mapping[str, tuple[Help, float]] = {
@@ -149,23 +151,28 @@ def _padded(values: np.ndarray, length: int, filling: float) -> Float64Array:
 
 def fit_view(rankings: Rankings, bins: int, paired: bool) -> ViewCalibration:
     """One width: how tiles are ordered, how sure that is, and what counts as a match."""
-    teacher = _filled(rankings) if paired else np.zeros_like(rankings.similarities)
-    share = _teacher_share(rankings, teacher) if paired else 0.0
-    pool = np.where(np.isfinite(rankings.similarities), rankings.similarities, 0) + share * teacher
-    view = _likeliest(rankings, pool, bins, share)
-    firsts = _firsts(rankings, view)
-    own = rankings.inside & rankings.plain
+    scores = _filled(rankings) if paired else np.zeros_like(rankings.similarities)
+    share = _teacher_share(rankings, scores) if paired else 0.0
+    pools = _Pools.of(rankings, share, scores)
+    view = _truest(rankings, pools, bins, share)
+    firsts = pools.firsts(view.student, view.rest, view.outside, view.growth, view.compass)
+    leaders = pools.leaders[np.arange(len(pools.leaders)), firsts.group]
+    at = np.arange(len(leaders))
+    right = rankings.correct[at, leaders] & rankings.inside & rankings.plain
     others = rankings.town & rankings.plain
-    threshold = CONFIDENT
+    threshold = LIKELY
     if others.any():
-        threshold = max(CONFIDENT, float(np.quantile(firsts.probability[others], 1 - PASSING)))
-    right = firsts.right & own
+        threshold = max(LIKELY, float(np.quantile(firsts.probability[others], 1 - PASSING)))
+    estimated = np.linalg.norm(rankings.positions[at, leaders] - rankings.camera, axis=1)
+    refined = np.linalg.norm(rankings.refined - rankings.camera, axis=1)
+    refined = np.where(rankings.refined_at == leaders, refined, estimated)
+    own = rankings.inside & rankings.plain
     return replace(
         view,
         threshold=threshold,
-        located=float(firsts.right[own].mean()),
-        radius_m=_radius(firsts.estimated_m[right]),
-        refined_radius_m=_radius(firsts.refined_m[right]) if paired else None,
+        located=float(right.sum() / max(int(own.sum()), 1)),
+        radius_m=_radius(estimated[right]),
+        refined_radius_m=_radius(refined[right]) if paired else None,
     )
 
 
@@ -203,40 +210,98 @@ def _teacher_share(rankings: Rankings, teacher: Float64Array) -> float:
     return float(np.exp(found.x[1]))
 
 
-def _likeliest(rankings: Rankings, pool: Float64Array, bins: int, share: float) -> ViewCalibration:
-    """Sharpness and the four numbers of rest and outside that make what is true most likely.
+@dataclass(frozen=True)
+class _First:
+    """Of each of Q photos: the group of tiles of the first place, its probability, that of outside."""
 
-    True is: one of the right tiles; the rest, where none of them is in the ranking; outside.
+    group: Int64Array
+    probability: Float64Array
+    outside: Float64Array
+
+
+@dataclass(frozen=True)
+class _Pools:
+    """What the distribution of Q photos is made of, for one weight of the teacher.
+
+    logits (Q, K) of sharpness 1, -inf where a ranking is shorter; tail (Q,), the mean of their last
+    quarter; groups (Q, K), which of the distinct places each tile belongs to; leaders (Q, K), the best
+    tile of each place; log_others (Q,) and log_searched (Q,), of the places that are not in the ranking
+    and of all; heading_known (Q,).
     """
-    usable = np.isfinite(rankings.similarities)
-    counts = usable.sum(axis=1)
-    logits = np.where(usable, pool, -np.inf)
-    ordered = np.sort(np.where(usable, pool, np.inf), axis=1)
-    tail = np.array([row[: max(1, n // 4)].mean() for row, n in zip(ordered, counts, strict=True)])
-    others = rankings.searched - counts
-    log_others = np.where(others > 0, np.log(np.maximum(others, 1)), -np.inf)
-    log_searched = np.log(rankings.searched)
-    right, inside, weight = rankings.correct, rankings.inside, rankings.weights()
-    found = right.any(axis=1)
+
+    logits: Float64Array
+    tail: Float64Array
+    groups: Int64Array
+    leaders: Int64Array
+    log_others: Float64Array
+    log_searched: Float64Array
+    heading_known: BoolArray
+
+    @classmethod
+    def of(cls, rankings: Rankings, share: float, scores: Float64Array) -> _Pools:
+        """The pools of rankings, the teacher's scores (Q, K) counting ``share`` times a similarity."""
+        usable = np.isfinite(rankings.similarities)
+        counts = usable.sum(axis=1)
+        pool = np.where(usable, rankings.similarities, 0) + share * scores
+        logits = np.where(usable, pool, -np.inf)
+        groups, leaders = np.zeros(pool.shape, np.int64), np.zeros(pool.shape, np.int64)
+        tail = np.zeros(len(pool))
+        for at, count in enumerate(counts):
+            own = pool[at, :count]
+            tail[at] = np.sort(own)[: max(1, count // 4)].mean()
+            places = group_places(rankings.centres[at, :count], own, TILE_SIDE_M / 2)
+            for number, members in enumerate(places):
+                groups[at, list(members)] = number
+                leaders[at, number] = members[0]
+        others = rankings.searched - counts
+        log_others = np.where(others > 0, np.log(np.maximum(others, 1)), -np.inf)
+        log_searched = np.log(rankings.searched)
+        return cls(logits, tail, groups, leaders, log_others, log_searched, rankings.heading_known)
+
+    def firsts(
+        self, sharp: float, rest: float, outside: float, growth: float, compass: float
+    ) -> _First:
+        """First places, as ``ViewCalibration.distribution`` and the pipeline have them."""
+        others = self.log_others + sharp * self.tail + rest
+        away = outside + growth * self.log_searched + compass * self.heading_known
+        together = np.concatenate([sharp * self.logits, others[:, None], away[:, None]], axis=1)
+        weights = np.exp(together - together.max(axis=1, keepdims=True))
+        weights /= weights.sum(axis=1, keepdims=True)
+        count, tiles = self.groups.shape
+        slots = self.groups + tiles * np.arange(count)[:, None]
+        places = np.bincount(slots.ravel(), weights[:, :-2].ravel(), count * tiles)
+        places = places.reshape(count, tiles)
+        return _First(places.argmax(axis=1), places.max(axis=1), weights[:, -1])
+
+
+def _truest(rankings: Rankings, pools: _Pools, bins: int, share: float) -> ViewCalibration:
+    """The sharpness and the numbers of rest and outside that make what is stated most likely.
+
+    Stated are two things: how probable the first place is, which comes true where it is right, and how
+    probable it is that the photo is from outside. A weak pull keeps the numbers where few photos say
+    anything. Searched without derivatives, from two starts: which place is first changes in jumps.
+    """
+    at, inside, weight = np.arange(len(pools.tail)), rankings.inside, rankings.weights()
+    correct = rankings.correct
 
     def surprise(x: Float64Array) -> float:
-        sharp = np.exp(x[0])
-        rest = log_others + sharp * tail + x[1]
-        outside = x[2] * sharp + x[3] * log_searched + x[4] * rankings.heading_known
-        together = np.concatenate([sharp * logits, rest[:, None], outside[:, None]], axis=1)
-        together -= together.max(axis=1, keepdims=True)
-        likely = np.exp(together)
-        likely /= likely.sum(axis=1, keepdims=True)
-        truth = np.where(right, likely[:, :-2], 0).sum(axis=1)
-        truth = np.where(inside, np.where(found, truth, likely[:, -2]), likely[:, -1])
-        pull = (x[0] - np.log(30)) ** 2 + x[1] ** 2 + (x[3] - 1) ** 2 + x[4] ** 2
-        mean = (weight * -np.log(np.maximum(truth, 1e-9))).sum() / weight.sum()
-        return float(mean + 1e-4 * pull)
+        sharp = float(np.exp(x[0]))
+        firsts = pools.firsts(sharp, x[1], x[2] * sharp, x[3], x[4])
+        right = correct[at, pools.leaders[at, firsts.group]]
+        first = np.clip(firsts.probability, 1e-6, 1 - 1e-6)
+        away = np.clip(firsts.outside, 1e-6, 1 - 1e-6)
+        each = -np.log(np.where(right, first, 1 - first))
+        each -= ABOUT_OUTSIDE * np.log(np.where(inside, 1 - away, away))
+        pull = (x[0] - np.log(30)) ** 2 + 0.1 * x[1] ** 2 + (x[3] - 1) ** 2 + 0.1 * x[4] ** 2
+        return float((weight * each).sum() / weight.sum() + 1e-4 * pull)
 
-    from scipy.optimize import minimize
+    from scipy.optimize import minimize  # fitting is rare; answering must start fast
 
-    start = np.array([np.log(30), 0.0, float(np.median(pool[:, 0])), 1.0, 0.0])
-    x = minimize(surprise, start, method="L-BFGS-B").x
+    level = float(np.median(pools.logits[:, 0]))
+    starts = [np.array([np.log(sharp), -1.0, level, 1.0, -1.0]) for sharp in (30, 50)]
+    options = {"maxfev": 1500, "xatol": 1e-3, "fatol": 1e-6}
+    found = [minimize(surprise, x, method="Nelder-Mead", options=options) for x in starts]
+    x = min(found, key=lambda one: float(one.fun)).x
     sharp = float(np.exp(x[0]))
     return ViewCalibration(
         bins,
@@ -247,50 +312,6 @@ def _likeliest(rankings: Rankings, pool: Float64Array, bins: int, share: float) 
         growth=float(x[3]),
         compass=float(x[4]),
     )
-
-
-@dataclass(frozen=True)
-class _Firsts:
-    """First places of Q photos: probability, rightness, and metres from the camera of the position that
-    the student estimates and of the one that the teacher refined.
-    """
-
-    probability: Float64Array
-    right: BoolArray
-    estimated_m: Float64Array
-    refined_m: Float64Array
-
-
-def _firsts(rankings: Rankings, view: ViewCalibration) -> _Firsts:
-    """The first places as the pipeline finds them, before caution."""
-    found = [_first(rankings, view, at) for at in range(len(rankings.searched))]
-    at = np.arange(len(found))
-    leaders = np.array([leader for leader, _ in found])
-    positions = rankings.positions[at, leaders]
-    estimated = np.linalg.norm(positions - rankings.camera, axis=1)
-    refined = np.linalg.norm(rankings.refined - rankings.camera, axis=1)
-    refined = np.where(rankings.refined_at == leaders, refined, estimated)
-    return _Firsts(
-        np.array([probability for _, probability in found]),
-        np.asarray(np.nan_to_num(estimated, nan=np.inf) <= RIGHT_M),
-        estimated,
-        refined,
-    )
-
-
-def _first(rankings: Rankings, view: ViewCalibration, at: int) -> tuple[int, float]:
-    """Which tile leads the first place of one photo, and how probable the place is."""
-    from core.data.worlds import TILE_SIDE_M
-
-    count = int(np.isfinite(rankings.similarities[at]).sum())
-    scores = rankings.teacher[at][~np.isnan(rankings.teacher[at])]
-    logits = view.logits(rankings.similarities[at, :count], scores)
-    searched, known = int(rankings.searched[at]), bool(rankings.heading_known[at])
-    tiles = view.distribution(logits, searched, known).tiles
-    groups = group_places(rankings.centres[at, :count], logits, TILE_SIDE_M / 2)
-    shares = [float(tiles[list(group)].sum()) for group in groups]
-    best = int(np.argmax(shares))
-    return groups[best][0], shares[best]
 
 
 def _radius(errors_m: Float64Array) -> float | None:

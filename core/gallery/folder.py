@@ -199,10 +199,12 @@ class Gallery:
         pixels = self.manifest.tile_pixels
         pixel_m = self.manifest.tile_side_m / pixels
         low, high = points_m.min(axis=0), points_m.max(axis=0)
-        middle = (low + high) / 2
+        # Whole pixels from the first point: half a pixel beside them the piece would be resampled.
+        middle = low + np.rint((high - low) / 2 / pixel_m) * pixel_m
         east_m, north_m = middle.tolist()
         # Even, so that the pixels of the piece are those of a tile around its middle.
-        spread = 2 * math.ceil(float((high - low).max()) / pixel_m / 2 - 1e-6)
+        reach_m = float(np.maximum(high - middle, middle - low).max())
+        spread = 2 * math.ceil(reach_m / pixel_m - 1e-6)
         side_m = self.manifest.tile_side_m + spread * pixel_m
         piece = self._imagery.read_tile(east_m, north_m, side_m, pixels + spread)[0]
         right, up = (points_m - middle).T / pixel_m

@@ -17,7 +17,6 @@ import numpy as np
 from core.arrays import Float64Array, Int64Array, UInt8Array
 from core.geo import group_places
 from core.localization.calibration import (
-    CONFIDENT,
     Calibration,
     Distribution,
     ViewCalibration,
@@ -98,13 +97,14 @@ class FoundPlace:
 class Answer:
     """A distribution over distinct places, best first, the rest of what was searched, and outside of it.
 
-    All probabilities sum to 1. ``rows``: int64 (K,) rows of the tiles behind it, best first, and
-    ``tile_probabilities``: (K,) what each adds to its place.
-    ``area_50_m2``, ``area_90_m2``: the smallest areas, in cells of the grid, that hold so much of the
-    probability; None where all tiles together hold less.
+    All probabilities sum to 1. ``confident``: the first place reaches the calibration's threshold.
+    ``rows``: int64 (K,) rows of the tiles behind it, best first, and ``tile_probabilities``: (K,) what
+    each adds to its place. ``area_50_m2``, ``area_90_m2``: the smallest areas, in cells of the grid,
+    that hold so much of the probability; None where all tiles together hold less.
     """
 
     places: tuple[FoundPlace, ...]
+    confident: bool
     rest_probability: float
     outside_probability: float
     rows: Int64Array
@@ -116,11 +116,6 @@ class Answer:
     def confidence(self) -> float:
         """Probability of the first place."""
         return self.places[0].probability
-
-    @property
-    def confident(self) -> bool:
-        """Whether the first place is more likely right than not."""
-        return self.confidence > CONFIDENT
 
 
 def _no_lap(_step: str) -> None:
@@ -188,8 +183,6 @@ def conclude(
     side_m = references.tile_side_m
     groups = group_places(references.centres_m[ranking.rows], logits, side_m / 2)
     shares = [float(found.tiles[list(group)].sum()) for group in groups]
-    found = found.cautious(max(shares), view.threshold)
-    shares = [float(found.tiles[list(group)].sum()) for group in groups]
     order = np.argsort([-share for share in shares], kind="stable")
     places = [
         _place(references, ranking, groups[at][0], shares[at], view, evidence, bins) for at in order
@@ -200,6 +193,7 @@ def conclude(
     best = np.argsort(-logits, kind="stable")
     return Answer(
         places=tuple(places),
+        confident=places[0].probability >= view.threshold,
         rest_probability=found.rest,
         outside_probability=found.outside,
         rows=ranking.rows[best],

@@ -18,9 +18,9 @@ The softmax of all of them is the distribution. What is known beside the photo c
 makes N smaller, a known heading leaves one azimuth shift. All numbers are fitted together on validation
 towns (``core.evaluation.fit``), for views of each width.
 
-Narrow photos from outside can fit some place as well as an own photo fits its own. So a first place
-below ``threshold``, which hardly any photo from outside passes, is given at most half: what it has
-above that goes to being outside.
+Narrow photos from outside can fit some place as well as an own photo fits its own. So an answer is a
+confident match only where its first place reaches ``threshold``, which hardly any photo of another town
+does; it is no match where the first place is no more likely than everything else together.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ import numpy as np
 
 from core.arrays import Float64Array, FloatArray
 
-__all__ = ["CONFIDENT", "Calibration", "Distribution", "ViewCalibration"]
+__all__ = ["LIKELY", "Calibration", "Distribution", "ViewCalibration"]
 
-CONFIDENT = 0.5
-"""An answer is a confident match where its first place is more likely than everything else together."""
+LIKELY = 0.5
+"""From here on the first place is more likely than everything else together."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,6 @@ class Distribution:
     tiles: Float64Array
     rest: float
     outside: float
-
-    def cautious(self, first: float, threshold: float) -> Distribution:
-        """The distribution where a first place of probability ``first`` below a threshold has at most
-        half.
-        """
-        if first >= threshold or first <= CONFIDENT:
-            return self
-        kept = CONFIDENT / first
-        return Distribution(self.tiles * kept, self.rest * kept, 1 - kept * (1 - self.outside))
 
 
 @dataclass(frozen=True)
@@ -75,7 +66,7 @@ class ViewCalibration:
     outside: float = -1e6
     growth: float = 0.0
     compass: float = 0.0
-    threshold: float = CONFIDENT
+    threshold: float = LIKELY
     radius_m: float | None = None
     refined_radius_m: float | None = None
     located: float | None = None

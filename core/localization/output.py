@@ -29,7 +29,7 @@ __all__ = [
 Rows = list[dict[str, Any]]
 
 COLUMNS = (
-    "photo", "fov_deg", "fov_source", "confident", "confidence", "rest_probability",
+    "photo", "fov_deg", "fov_source", "verdict", "confident", "confidence", "rest_probability",
     "outside_probability", "area_50_m2", "area_90_m2", "rank", "tile_id", "lat_deg", "lon_deg",
     "radius_m", "similarity", "teacher_score", "probability", "heading_deg",
 )  # fmt: skip
@@ -55,6 +55,7 @@ def _prediction_fields(prediction: Prediction) -> dict[str, Any]:
         "photo": prediction.photo,
         "fov_deg": _rounded(prediction.fov_deg, 2),
         "fov_source": prediction.fov_source,
+        "verdict": prediction.verdict,
         "confident": prediction.confident,
         "confidence": _rounded(prediction.confidence, 9),
         "rest_probability": _rounded(prediction.rest_probability, 9),

@@ -85,7 +85,7 @@ class TownRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoRow:
-    """One row of ``evaluate`` on a town's perspective photos (``core.evaluation.perspective``)."""
+    """One row of ``evaluate`` on a town's perspective photos (``core.evaluation.report.photo_rows``)."""
 
     radius_m: float | None
     reranked: bool
@@ -176,7 +176,7 @@ class ExplanationRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ShortcutRow:
-    """One row of ``shortcuts``: what was left of photos or tiles (``core.evaluation.shortcuts``)."""
+    """One row of ``shortcuts``: what was left of photos or tiles (``core.research.shortcuts``)."""
 
     of: str
     left: str

@@ -431,7 +431,8 @@ def test_the_endpoints_answer_programs(browser, town):
     [record] = json.loads(data)
     assert record["candidates"][0]["tile_id"] == town.gallery.tile_ids[EXAMPLE_ROW]
     assert set(record) == {
-        "photo", "fov_deg", "fov_source", "confident", "confidence", "heading_deg", "candidates",
+        "photo", "fov_deg", "fov_source", "confident", "confidence", "rest_probability",
+        "outside_probability", "area_50_m2", "area_90_m2", "heading_deg", "candidates",
         "timings_ms",
     }  # fmt: skip
     kind, data = call(context.request, town, "explain", [photo, *[None] * 5, 2])
