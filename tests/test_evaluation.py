@@ -1,28 +1,29 @@
-"""The protocol on a town of known answers: perfect, collapsed and teacher-led models, by hand."""
+"""The protocol on a town of known answers: perfect and collapsed models, and what help changes."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from core.evaluation.rerank import combined
 from torch.nn import functional as F
 
 from core.errors import DataError
-from core.evaluation.descriptors import (
-    crop_queries,
-    framed,
-    match,
-    place_offsets,
-    town_grid,
-    town_viewpoints,
-)
+from core.evaluation.answers import NOT_RANKED, DescribedTown, Help, rows_within
+from core.evaluation.descriptors import town_grid
 from core.evaluation.fit import fit_calibration
+from core.evaluation.queries import crop_queries, framed
 from core.evaluation.report import Setting, evaluate_town, settings_for
-from core.localization.calibration import ViewCalibration
+from core.evaluation.towns import TownReferences
+from core.gallery.index import FLAT_8BIT, engine_of
+from core.gallery.viewpoints import cell_viewpoints
+from core.localization.answer import Models
+from core.localization.calibration import Calibration, ViewCalibration
+from core.localization.ranking import rank_tiles
 from core.models import build_model
 from core.models.geossk import GeoSSK
 from core.polar import BINS
@@ -60,10 +61,10 @@ class Oracle(torch.nn.Module):
         first = views[:, 0, 0, 4] * 360  # azimuth in the middle of the first bin
         azimuth_shift = torch.floor(((first + 180) % 360) / (360 / BINS)).long()
         place = torch.round(views[:, 2, 0, 0] * 255).long()
-        meets = (azimuth_shift[:, None] + torch.arange(count)) % BINS
+        aligned = (azimuth_shift[:, None] + torch.arange(count)) % BINS
         codes = torch.ones(len(views), count, DIM)
         if not self.collapsed:
-            codes = self.codes[place[:, None], meets]
+            codes = self.codes[place[:, None], aligned]
         return F.normalize(codes.flatten(1), dim=1)
 
 
@@ -90,10 +91,47 @@ def test_a_perfect_student_is_called_perfect(bins: int) -> None:
 
 
 def test_a_collapsed_student_scores_nothing() -> None:
+    """Every place is as good as the next: ties count against it, and only what lies beside the places
+    that happen to be first is near.
+    """
     town, oracle = town_and_oracle(collapsed=True)
-    row = evaluate_town(town, oracle, settings=[Setting(32)], count=24)[0]  # type: ignore[arg-type]
-    assert row["hit@1"] == row["hit@10"] == row["within_50_m"] == 0
-    assert row["median_position_error_m"] is None  # nothing to say where no place is right
+    settings = [Setting(32), Setting(8), Setting(32, radius_m=200.0)]
+    rows = evaluate_town(town, oracle, settings=settings, count=40)  # type: ignore[arg-type]
+    for row in rows:
+        assert row["hit@1"] == row["hit@5"] == row["hit@10"] == 0
+    for row in rows[:2]:
+        assert row["within_25_m"] <= 0.1
+        assert row["within_50_m"] <= 0.1
+        assert row["median_error_m"] > 100
+
+
+def test_a_model_collapsed_in_part_is_judged_by_its_worst_tie() -> None:
+    """Of tiles with one probability none is before the others, whichever the index lists first."""
+    town, oracle = town_and_oracle()
+    oracle.codes[0:441:4] = oracle.codes[0]  # 111 places look the same
+    references = TownReferences.describe(town, oracle, viewpoints=1)  # type: ignore[arg-type]
+    described = DescribedTown(town, references, Models(oracle))  # type: ignore[arg-type]
+    found = described.answers(crop_queries(town, 32, 40, 0))  # type: ignore[arg-type]
+    shared = np.arange(40) * 6 % 441 % 4 == 0
+    assert 0 < shared.sum() < 40
+    assert (found.rank[shared] == 110).all()
+    assert (found.rank[~shared] == 0).all()
+
+
+def test_a_place_that_is_not_among_the_tiles_has_no_rank() -> None:
+    town, oracle = town_and_oracle()
+    references = TownReferences.describe(town, oracle)  # type: ignore[arg-type]
+    queries = crop_queries(town, 32, 4, 0)  # type: ignore[arg-type]
+    moved = replace(queries, places=-queries.places)
+    described = DescribedTown(town, references, Models(oracle))  # type: ignore[arg-type]
+    near = described.answers(queries, Help(radius_m=60.0))
+    assert (near.rank == 0).all()
+    assert near.right == [True] * 4
+    wrong = described.answers(moved, Help(radius_m=60.0))
+    far = np.hypot(*(2 * queries.places).T) > 90
+    assert far.any()
+    assert (wrong.error_m[far] > 25).any()
+    assert (described.answers(queries).rank < NOT_RANKED).all()
 
 
 def test_help_changes_what_is_searched_and_its_chance() -> None:
@@ -106,15 +144,33 @@ def test_help_changes_what_is_searched_and_its_chance() -> None:
     assert rows[1]["heading"] == "known"
 
 
+def references_of(descriptors: np.ndarray) -> SimpleNamespace:
+    """Places (R, D) with one viewpoint each, to be searched."""
+    index = engine_of(FLAT_8BIT).build([descriptors.astype(np.float16)], FLAT_8BIT)
+    centres = np.zeros((len(descriptors), 2))
+    return SimpleNamespace(index=index, centres_m=centres, viewpoints_m=np.zeros((1, 2)))
+
+
 def test_a_known_heading_takes_that_shift_and_no_better_one() -> None:
     places = F.normalize(torch.randn(3, BINS, DIM), dim=2) / BINS**0.5
-    query = F.normalize(places[1, 4:10].flatten(), dim=0)[None]
+    query = F.normalize(places[1, 4:10].flatten(), dim=0).numpy()
+    references = references_of(places.flatten(1).numpy())
     heading = -180 + (4 + 6 / 2) * 360 / BINS
-    right = match(query, places.flatten(1)[:, None], np.array([heading]))
-    assert right.similarity[0].argmax() == 1
-    assert right.similarity[0, 1] == pytest.approx(1.0, abs=1e-4)
-    wrong = match(query, places.flatten(1)[:, None], np.array([heading + 90]))
-    assert wrong.similarity[0, 1] < 0.9
+    right = rank_tiles(references, query, 6, heading)  # type: ignore[arg-type]
+    assert right.rows[0] == 1
+    assert right.azimuth_shifts.tolist() == [4, 4, 4]
+    assert right.similarities[0] == pytest.approx(1.0, abs=5e-3)  # 8 bits a number
+    wrong = rank_tiles(references, query, 6, heading + 90)  # type: ignore[arg-type]
+    assert wrong.azimuth_shifts.tolist() == [12, 12, 12]
+    assert wrong.similarities[wrong.rows == 1] < 0.9
+
+
+def test_global_descriptors_are_compared_as_they_are() -> None:
+    places = np.array([[0.6, 0.8], [1.0, 0.0]])
+    found = rank_tiles(references_of(places), np.array([1.0, 0.0], np.float32), None)  # type: ignore[arg-type]
+    assert found.rows.tolist() == [1, 0]
+    assert found.similarities.tolist() == pytest.approx([1.0, 0.6], abs=5e-3)
+    assert np.isnan(found.azimuth_shifts).all()
 
 
 def test_settings_hold_every_help_once() -> None:
@@ -130,11 +186,54 @@ def test_framed_queries_keep_the_middle_and_grey_the_rest() -> None:
     assert (cut.views[:, 32] == queries.views[:, 32]).all()
 
 
-def test_combined_scores_follow_the_calibrated_logits() -> None:
-    similarity = np.array([[0.9, 0.8, 0.7, 0.2]], np.float32)
-    teacher = np.array([[0.1, 0.6, 0.3, -np.inf]], np.float32)
-    scores = combined(similarity, teacher, ViewCalibration(8, 2.0, 1.0, 1.0, 0.0))
-    assert scores[0].tolist() == pytest.approx([1.9, 2.2, 1.7, 0.5])
+@pytest.fixture(scope="module")
+def searched() -> TownReferences:
+    town, oracle = town_and_oracle()
+    return TownReferences.describe(town, oracle, viewpoints=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("places", [100, 400, 441, 10**6])
+def test_a_smaller_gallery_is_a_square_part_around_the_camera(searched, places: int) -> None:
+    described = DescribedTown(searched.town, searched, Models(None))  # type: ignore[arg-type]
+    for camera in searched.town.places[:10] + 0.5:
+        rows = described.evidence(camera, 0.0, Help(places=places)).rows
+        if places >= 441:
+            assert rows is None
+            continue
+        assert len(set(rows.tolist())) == len(rows) == places
+        assert (np.diff(rows) > 0).all()
+        part = searched.centres_m[rows]
+        nearest = np.hypot(*(searched.centres_m - camera).T).argmin()
+        assert nearest in rows
+        sides = np.ptp(part, axis=0)
+        assert sides.max() <= 19.2 * (np.sqrt(places) + 1)
+        again = described.evidence(camera, 90.0, Help(places=places)).rows
+        assert again.tolist() == rows.tolist()
+
+
+def test_a_circle_holds_the_places_within_it_and_at_least_one(searched) -> None:
+    camera = np.array([3.0, 40.0])
+    apart = np.hypot(*(searched.centres_m - camera).T)
+    within = rows_within(searched, camera, 50.0)
+    assert within.tolist() == np.flatnonzero(apart <= 50).tolist()
+    assert rows_within(searched, camera, 0.1).tolist() == [apart.argmin()]
+
+
+def test_only_what_is_known_is_given(searched) -> None:
+    described = DescribedTown(searched.town, searched, Models(None))  # type: ignore[arg-type]
+    nothing = described.evidence(np.zeros(2), 33.0, Help())
+    assert (nothing.heading_deg, nothing.rows) == (None, None)
+    both = described.evidence(np.zeros(2), 33.0, Help(heading_known=True, radius_m=30.0))
+    assert both.heading_deg == 33.0
+    assert 0 < len(both.rows) < 15
+
+
+def test_the_order_of_answers_follows_the_calibrated_logits() -> None:
+    """Student and teacher count as the calibration says; tiles that the teacher left out come behind."""
+    view = ViewCalibration(8, 2.0, 1.0)
+    logits = view.logits(np.array([0.9, 0.8, 0.7, 0.2]), np.array([0.1, 0.6, 0.3]))
+    assert logits.tolist() == pytest.approx([1.9, 2.2, 1.7, 0.5])
+    assert Calibration((view,)).at(32) is view
 
 
 def test_calibration_is_fitted_from_towns_and_teacher() -> None:
@@ -142,11 +241,14 @@ def test_calibration_is_fitted_from_towns_and_teacher() -> None:
     torch.manual_seed(0)
     student = build_model("convnet-s", "azimuth", (64, 256), (128, 128), dim=4).eval()
     teacher = GeoSSK(build_model("convnet-s", "azimuth", (64, 256), (128, 128), dim=4)).eval()
-    alone, paired = fit_calibration(student, teacher, [town], count=6, bins=(32, 8))
+    references = TownReferences.describe(town, student, viewpoints=1)
+    described = DescribedTown(town, references, Models(student, teacher))
+    alone, paired = fit_calibration([described], count=6, bins=(32, 8))
     assert [view.bins for view in alone.views] == [32, 8]
     assert all(view.teacher == 0 for view in alone.views)
     assert paired is not None
     assert all(view.student >= 0 and view.teacher > 0 for view in paired.views)
+    assert alone.viewpoints == paired.viewpoints == 1
 
 
 def report(rows: list[dict[str, object]]) -> str:
@@ -178,7 +280,7 @@ CONTEST = {
 }
 
 
-def test_pages_hold_the_measured_figures_and_nothing_else_changes(tmp_path: Path) -> None:
+def test_pages_hold_the_measured_numbers_and_nothing_else_changes(tmp_path: Path) -> None:
     town, oracle = town_and_oracle()
     rows = evaluate_town(town, oracle, settings=settings_for((32, 16, 8)), count=24)  # type: ignore[arg-type]
     folder, readme, page = tmp_path / "json", tmp_path / "README.md", tmp_path / "results.md"
@@ -207,7 +309,7 @@ def test_pages_hold_the_measured_figures_and_nothing_else_changes(tmp_path: Path
     assert readme.read_text() == text
 
 
-def test_pages_refuse_missing_figures_and_markers(tmp_path: Path) -> None:
+def test_pages_refuse_missing_reports_and_markers(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("no markers")
     with pytest.raises(DataError, match="got no JSON files"):
@@ -221,12 +323,29 @@ def test_pages_refuse_missing_figures_and_markers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 4, 9])
 def test_places_are_described_from_as_many_viewpoints_none_beyond_the_grid(count: int) -> None:
-    centres = town_grid(telling_town())
-    points = town_viewpoints(centres, count)
+    """Read off the tiles: the telling town's colours say where the middle of a tile is."""
+    town = telling_town()
+    middles = []
+
+    class Noting(torch.nn.Module):
+        aerial_size = (128, 128)
+
+        def describe_aerial(self, tiles: torch.Tensor) -> torch.Tensor:
+            middles.append((tiles[:, :2, 60:68, 60:68].mean(dim=(2, 3)) - 0.5) * town.size_m)
+            return F.normalize(torch.ones(len(tiles), 4), dim=1)
+
+    references = TownReferences.describe(town, Noting(), count)  # type: ignore[arg-type]
+    centres = references.centres_m
+    np.testing.assert_allclose(centres, town_grid(town), atol=1e-3)
+    assert len(references.index) == len(centres) * count
+    # Chunk by chunk, in each of them one viewpoint after another.
+    chunks = [middles[at : at + count] for at in range(0, len(middles), count)]
+    points = torch.cat([torch.stack(chunk, dim=1) for chunk in chunks]).numpy()
     assert points.shape == (len(centres), count, 2)
-    assert (points.min(axis=(0, 1)) >= centres.min(axis=0)).all()
-    assert (points.max(axis=(0, 1)) <= centres.max(axis=0)).all()
+    tolerance_m = town.size_m / 255  # a step of a colour
+    assert (points.min(axis=(0, 1)) >= centres.min(axis=0) - tolerance_m).all()
+    assert (points.max(axis=(0, 1)) <= centres.max(axis=0) + tolerance_m).all()
     inner = np.abs(centres).max(axis=1) < np.abs(centres).max() - 1
-    np.testing.assert_allclose(points[inner].mean(axis=1), centres[inner], atol=1e-9)
-    apart = points[inner] - centres[inner][:, None]
-    np.testing.assert_allclose(apart[0], place_offsets(count) * 38.4, atol=1e-9)
+    expected = centres[inner][:, None] + cell_viewpoints(count) * 19.2
+    np.testing.assert_allclose(points[inner], expected, atol=tolerance_m)
+    np.testing.assert_allclose(references.viewpoints_m, cell_viewpoints(count) * 19.2, atol=1e-9)

@@ -19,19 +19,25 @@ from core.cli import main
 from core.data.worlds import TILE_SIDE_M, PatchTruth, Town, load_town, load_truth
 from core.errors import SettingError, WorldError
 from core.evaluation import explained_town
-from core.evaluation.descriptors import Matches, crop_queries, town_grid
+from core.evaluation.answers import DescribedTown
+from core.evaluation.descriptors import town_grid
 from core.evaluation.explained_town import explain_town
 from core.evaluation.explanations import (
     GROUPS,
     Looks,
-    class_figures,
+    class_metrics,
     expected_error,
     group_of,
-    heading_figures,
-    pointing_figures,
+    heading_metrics,
+    pointing_metrics,
     strongest_error,
 )
+from core.evaluation.queries import crop_queries
+from core.evaluation.towns import TownReferences
+from core.localization.answer import Models
+from core.localization.ranking import Ranking
 from core.models.geossk import GeoSSK
+from core.models.two_branch import TwoBranch
 from core.polar import BIN_DEG, BINS, RINGS
 from core.results.explanations import explanation_section
 from core.results.pages import END, START, write_results
@@ -53,7 +59,7 @@ def looks_at(sector: np.ndarray, azimuth_shift: int = 0) -> Looks:
     azimuth = (azimuth_shift + np.arange(columns) + 0.5) * BIN_DEG - 180
     return Looks(
         attention=attention,
-        elsewhere=np.full_like(attention, 1 / 128),
+        wrong_tile=np.full_like(attention, 1 / 128),
         phi=np.full(sector.shape, 1 / sector.shape[1]),
         groups=np.ones(sector.shape, dtype=np.int64),
         offsets_m=SECTORS[sector],
@@ -78,26 +84,26 @@ def some_looks(seed: int = 0, count: int = 3, columns: int = 4) -> Looks:
 
 
 def by_guess(looks: Looks) -> dict[str, dict[str, float]]:
-    return {str(row["guess"]): row for row in pointing_figures(looks, TILE_SIDE_M)}  # type: ignore[misc]
+    return {str(row["guess"]): row for row in pointing_metrics(looks, TILE_SIDE_M)}  # type: ignore[misc]
 
 
 def test_attention_on_the_truth_errs_by_nothing() -> None:
-    figures = by_guess(looks_at(np.arange(128).reshape(2, 64)))
+    metrics = by_guess(looks_at(np.arange(128).reshape(2, 64)))
     for guess in ("attention", "strongest sector", "nearest sector", "sector drawn by attention"):
-        assert figures[guess]["median_m"] == pytest.approx(0, abs=1e-9)
-        assert figures[guess]["mean_m"] == pytest.approx(0, abs=1e-9)
-    assert figures["tile's centre"]["mean_m"] == pytest.approx(TILE_SIDE_M / 4)
+        assert metrics[guess]["median_m"] == pytest.approx(0, abs=1e-9)
+        assert metrics[guess]["mean_m"] == pytest.approx(0, abs=1e-9)
+    assert metrics["tile's centre"]["mean_m"] == pytest.approx(TILE_SIDE_M / 4)
 
 
 def test_even_attention_is_the_uniform_baseline_and_points_at_the_centre() -> None:
     looks = some_looks()
     even = replace(looks, attention=np.full_like(looks.attention, 1 / 128))
-    figures = by_guess(even)
+    metrics = by_guess(even)
     for key in ("median_m", "mean_m", "standard_error_m"):
-        assert figures["attention"][key] == pytest.approx(figures["uniform attention"][key])
-        assert figures["attention"][key] == pytest.approx(figures["tile's centre"][key], abs=1e-5)
-        drawn = figures["sector drawn by attention"][key]
-        assert drawn == pytest.approx(figures["sector drawn evenly"][key])
+        assert metrics["attention"][key] == pytest.approx(metrics["uniform attention"][key])
+        assert metrics["attention"][key] == pytest.approx(metrics["tile's centre"][key], abs=1e-5)
+        drawn = metrics["sector drawn by attention"][key]
+        assert drawn == pytest.approx(metrics["sector drawn evenly"][key])
 
 
 def test_equally_strong_sectors_count_against_attention() -> None:
@@ -130,7 +136,7 @@ def test_turning_photo_and_truth_together_changes_nothing() -> None:
     other = replace(
         looks,
         attention=turned(looks.attention),
-        elsewhere=turned(looks.elsewhere),
+        wrong_tile=turned(looks.wrong_tile),
         offsets_m=looks.offsets_m @ turn,
         azimuth_deg=looks.azimuth_deg + 3 * BIN_DEG,
     )
@@ -150,11 +156,11 @@ def test_only_content_within_the_circle_counts() -> None:
     assert by_guess(other)["attention"]["mean_m"] == pytest.approx(0, abs=1e-9)
 
 
-def test_nothing_inside_means_no_figures() -> None:
+def test_nothing_inside_means_no_metrics() -> None:
     looks = looks_at(np.arange(64).reshape(1, 64))
     sky = replace(looks, offsets_m=np.full_like(looks.offsets_m, np.nan))
-    assert all(row["median_m"] is None for row in pointing_figures(sky, TILE_SIDE_M))
-    assert {row["attention_median_m"] for row in class_figures(sky, TILE_SIDE_M)} == {None}
+    assert all(row["median_m"] is None for row in pointing_metrics(sky, TILE_SIDE_M))
+    assert {row["attention_median_m"] for row in class_metrics(sky, TILE_SIDE_M)} == {None}
 
 
 def test_own_azimuth_knows_all_that_geometry_can() -> None:
@@ -173,7 +179,7 @@ def test_contribution_by_class_is_the_one_made_by_hand() -> None:
         phi=np.array([[0.1, 0.2, 0.3, 0.4], [0.3, 0.1, 0.1, 0.5]]),
         groups=np.array([[sky, sky, road, road], [sky, road, road, road]]),
     )
-    rows = {row["class"]: row for row in class_figures(looks, TILE_SIDE_M)}
+    rows = {row["class"]: row for row in class_metrics(looks, TILE_SIDE_M)}
     assert (rows["sky"]["patches"], rows["sky"]["photos"]) == (3, 2)
     assert rows["sky"]["contribution"] == pytest.approx(4 * (0.1 + 0.2 + 0.3) / 3)
     assert rows["road"]["contribution"] == pytest.approx(4 * (0.3 + 0.4 + 0.1 + 0.1 + 0.5) / 5)
@@ -186,7 +192,7 @@ def test_contribution_by_class_is_the_one_made_by_hand() -> None:
 
 
 def test_one_photo_has_no_standard_error() -> None:
-    rows = class_figures(looks_at(np.arange(4).reshape(1, 4)), TILE_SIDE_M)
+    rows = class_metrics(looks_at(np.arange(4).reshape(1, 4)), TILE_SIDE_M)
     assert {row["contribution_standard_error"] for row in rows} == {None}
 
 
@@ -200,18 +206,18 @@ def test_every_class_belongs_to_one_group() -> None:
 
 def test_headings_are_compared_around_north() -> None:
     guesses = {"exact": np.array([359.0, 1.0]), "late": np.array([9.0, 21.0])}
-    exact, late = heading_figures(np.array([359.0, 1.0]), guesses)
+    exact, late = heading_metrics(np.array([359.0, 1.0]), guesses)
     assert (exact["median_deg"], exact["within_a_bin"]) == (0, 1)
     assert late["median_deg"] == pytest.approx(15)
     assert late["within_a_bin"] == pytest.approx(0.5)
     random = np.random.default_rng(0)
-    chance = heading_figures(random.uniform(0, 360, 4000), {"none": random.uniform(0, 360, 4000)})
+    chance = heading_metrics(random.uniform(0, 360, 4000), {"none": random.uniform(0, 360, 4000)})
     assert chance[0]["median_deg"] == pytest.approx(90, abs=3)
 
 
 class GeometryTeacher:
-    """Row r of a photo asks ring r at its own azimuth, whatever the tile: it only repeats the azimuth
-    shift.
+    """Row r of a photo attends to ring r at its own azimuth, whatever the tile: it only repeats the
+    azimuth shift.
     """
 
     ground_size, aerial_size = (64, 256), (128, 128)
@@ -224,9 +230,11 @@ class GeometryTeacher:
     def ground_tokens(self, images: torch.Tensor) -> torch.Tensor:
         return torch.zeros(1, RINGS * images.shape[-1] // 8, 3)
 
-    def aerial_tokens(self, tiles: torch.Tensor, turns: torch.Tensor | None = None) -> torch.Tensor:
+    def aerial_tokens(
+        self, tiles: torch.Tensor, rotations: torch.Tensor | None = None
+    ) -> torch.Tensor:
         assert tiles.shape == (1, 3, 128, 128)
-        assert turns is None or float(turns.abs()) <= 0.5
+        assert rotations is None or float(rotations.abs()) <= 0.5
         return torch.zeros(1, 128, 3)
 
     def factors(self, ground: torch.Tensor, aerial: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -257,24 +265,29 @@ def ideal_town(count: int = 5) -> tuple[Town, PatchTruth]:
     return town, ideal_truth(town)
 
 
+def described(town: Town, student: TwoBranch, teacher: object, viewpoints: int = 1):
+    references = TownReferences.describe(town, student, viewpoints)
+    return DescribedTown(town, references, Models(student, teacher))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("bins", [32, 16, 5])
 def test_crops_carry_the_truth_of_their_own_patches(tiny_student, bins: int, monkeypatch) -> None:
     # Its cameras stand on places of the grid; this student could not tell where else.
     monkeypatch.setattr(
         explained_town,
-        "_answered_cameras",
-        lambda reranker, student, queries, rows: reranker.centres[rows],
+        "_answered_positions",
+        lambda described, teacher, queries, rows: described.references.centres_m[rows],
     )
     town, truth = ideal_town()
-    teacher = GeometryTeacher()
-    row = explain_town(town, truth, teacher, tiny_student, fields=[bins])[0]  # type: ignore[arg-type]
+    home = described(town, tiny_student, GeometryTeacher())
+    row = explain_town(home, truth, fields=[bins])[0]
     assert (row["queries"], row["patches"]) == (5, 5 * RINGS * bins)
     assert row["patches_in_tile"] == row["patches"]
     pointing = {each["guess"]: each for each in row["pointing"]}  # type: ignore[attr-defined]
     for guess in ("attention", "strongest sector", "attention, another tile", "own azimuth"):
         assert pointing[guess]["mean_m"] == pytest.approx(0, abs=1e-4)
     headings = {each["source"]: each for each in row["headings"]}  # type: ignore[attr-defined]
-    # A teacher that repeats what it was told is found out by the foreign tile.
+    # A teacher that repeats the azimuth shift it was given is found out by the wrong tile.
     assert headings["another tile at the true azimuth shift"]["median_deg"] == pytest.approx(
         0, abs=1e-4
     )
@@ -288,31 +301,55 @@ def test_the_tile_lies_where_student_and_teacher_put_the_camera(
     tiny_world, tiny_student, monkeypatch
 ) -> None:
     """Of four viewpoints the one that scores best, and neighbours that score too low to count; from
-    there the teacher steps closer, at the student's azimuth shift.
+    there the teacher refines it, at the student's azimuth shift.
     """
     town = load_town(tiny_world)
-    grid = town_grid(town)
+    home = described(town, tiny_student, GeometryTeacher(), viewpoints=4)
+    grid, references = home.references.centres_m, home.references
     queries = crop_queries(town, 32, 3, 0)
     rows = np.linalg.norm(queries.places[:, None] - grid[None], axis=2).argmin(axis=1)
-    own = {"row": 0}
+    own = iter(rows)
 
-    def south_east(views, places, bins):
-        near = np.hypot(*(grid - grid[rows[own["row"]]]).T) <= 28.8 + 1e-6
-        assert places.shape[:2] == (near.sum(), 4)
-        scores = np.full((1, near.sum(), 4), -9.0, np.float32)
-        scores[0, np.flatnonzero(near) == rows[own["row"]], 3] = 1.0
-        own["row"] += 1
-        return Matches(scores.max(axis=2), np.full(scores.shape[:2], 3.5, np.float32), scores)
+    def south_east(searched, descriptor, n_bins, heading_deg, near):
+        row = next(own)
+        assert (searched, n_bins, heading_deg) == (references, 32, None)
+        assert near.tolist() == np.flatnonzero(np.hypot(*(grid - grid[row]).T) <= 28.801).tolist()
+        scores = np.full((len(near), 4), -9.0, np.float32)
+        scores[near == row, 3] = 1.0
+        shifts = np.full(len(near), 3.5, np.float32)
+        return Ranking(near, scores.max(axis=1), np.empty(0, np.float32), shifts, scores, len(near))
 
-    def half_a_metre_west(view, azimuth_shift, point):
+    def half_a_metre_west(searched, teacher, view, azimuth_shift, point):
+        assert searched is references
         assert (view.shape, azimuth_shift) == (queries.views[0].shape, 3.5)
         return point - [0.5, 0.0]
 
-    monkeypatch.setattr(explained_town, "match", south_east)
-    reranker = SimpleNamespace(town=town, centres=grid, refine_position=half_a_metre_west)
-    found = explained_town._answered_cameras(reranker, tiny_student, queries, rows)
+    monkeypatch.setattr(explained_town, "rank_tiles", south_east)
+    monkeypatch.setattr(explained_town, "refine_position", half_a_metre_west)
+    teacher = home.models.teacher
+    found = explained_town._answered_positions(home, teacher, queries, rows)
     limit = town.half_extent_m
-    assert found == pytest.approx(np.clip(grid[rows] + [4.3, -4.8], -limit, limit), abs=1e-3)
+    estimate = np.clip(grid[rows] + [4.8, -4.8], -limit, limit)
+    expected = np.clip(estimate - [0.5, 0.0], -limit, limit)
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_tile_is_the_one_that_the_pipeline_would_refine(
+    tiny_world, tiny_student, tiny_teacher
+) -> None:
+    """Where the right place comes first anyway, the position is that of the answer itself."""
+    town = load_town(tiny_world)
+    home = described(town, tiny_student, tiny_teacher, viewpoints=4)
+    queries = crop_queries(town, 32, 12, 0)
+    answers = home.answers(queries)
+    rows = np.array([home._nearest(place) for place in queries.places])
+    found = explained_town._answered_positions(home, tiny_teacher, queries, rows)
+    firsts = [one.places[0] for one in answers.found]
+    same = [at for at, first in enumerate(firsts) if first.row == rows[at]]
+    assert len(same) >= 3
+    for at in same:
+        inside = home.references.inside(firsts[at].position_m)
+        np.testing.assert_allclose(found[at], inside, atol=0.05)
 
 
 def test_turned_panoramas_are_explained_alike(tiny_world, tiny_teacher, tiny_student) -> None:
@@ -329,8 +366,8 @@ def test_turned_panoramas_are_explained_alike(tiny_world, tiny_teacher, tiny_stu
         places=np.roll(truth.places, 5, axis=2),
     )
     before, after = (
-        explain_town(*world, tiny_teacher, tiny_student, fields=[32], count=2)[0]
-        for world in ((town, truth), (turned, along))
+        explain_town(described(world, tiny_student, tiny_teacher), facts, fields=[32], count=2)[0]
+        for world, facts in ((town, truth), (turned, along))
     )
     for part in ("pointing", "classes", "headings"):
         for old, new in zip(before[part], after[part], strict=True):  # type: ignore[call-overload]
@@ -357,13 +394,19 @@ def test_attention_at_many_shifts_is_that_of_each_pair(tiny_teacher) -> None:
 
 def test_global_teachers_and_foreign_truth_are_refused(tiny_student) -> None:
     town, truth = ideal_town()
-    teacher = GeometryTeacher()
-    teacher.base = SimpleNamespace(bins=None)
-    with pytest.raises(SettingError, match="expected azimuth bins"):
-        explain_town(town, truth, teacher, tiny_student)  # type: ignore[arg-type]
+    home = described(town, tiny_student, GeometryTeacher())
+
+    def refused(teacher: object) -> DescribedTown:
+        return replace(home, models=replace(home.models, teacher=teacher))  # type: ignore[arg-type]
+
+    base, rows = GeometryTeacher(), GeometryTeacher()
+    base.base, rows.rows = SimpleNamespace(bins=None), 2
+    for teacher in (base, rows, None):
+        with pytest.raises(SettingError, match="expected one with azimuth bins and 4 rows"):
+            explain_town(refused(teacher), truth)
     fewer = replace(truth, class_id=truth.class_id[:3])
     with pytest.raises(WorldError, match="truth of 3 panoramas, expected that of its 5"):
-        explain_town(town, fewer, GeometryTeacher(), tiny_student)  # type: ignore[arg-type]
+        explain_town(home, fewer)
 
 
 def test_truth_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -411,9 +454,9 @@ def test_missing_and_broken_files_of_truth_are_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory, tiny_world, tiny_student, tiny_teacher) -> Path:
+def folders(tmp_path_factory, tiny_world, tiny_student, tiny_teacher) -> Path:
     """student, teacher and a world folder with truth."""
-    folder = tmp_path_factory.mktemp("told")
+    folder = tmp_path_factory.mktemp("explained")
     save_model(folder / "student", tiny_student, {"name": "convnet-s", "model": TWO_BRANCH}, "")
     teacher = {"name": "geossk", "model": {"base": {"name": "convnet-s", **TWO_BRANCH}}}
     save_model(folder / "teacher", tiny_teacher, teacher, "")
@@ -422,9 +465,9 @@ def told(tmp_path_factory, tiny_world, tiny_student, tiny_teacher) -> Path:
     return folder
 
 
-def test_the_command_measures_and_says_what(told: Path, tmp_path: Path, capsys) -> None:
+def test_the_command_measures_and_says_what(folders: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "deep" / "explanations.json"
-    arguments = ["pointing", str(told / "teacher"), "--data", str(told / "world")]
+    arguments = ["pointing", str(folders / "teacher"), "--data", str(folders / "world")]
     assert main([*arguments, "--queries", "12", "--out", str(out)]) == 0
     text = capsys.readouterr().out
     assert text.startswith("360°: 12 photos, 1536 patches, ")
@@ -439,7 +482,7 @@ def test_the_command_measures_and_says_what(told: Path, tmp_path: Path, capsys) 
     assert headings["student's azimuth shift"] < BIN_DEG
     assert headings["attention alone"] < 30
     section = explanation_section(parse_report(ExplanationReport, report))
-    assert section.startswith(f"## Are the explanations true? ({told / 'world'})")
+    assert section.startswith(f"## Are the explanations true? ({folders / 'world'})")
     assert "| attention | " in section
     assert "nan" not in section.lower()
     origin = {"data": "assets/town", "command": "c", "date": "d", "machine": "m"}
@@ -449,8 +492,8 @@ def test_the_command_measures_and_says_what(told: Path, tmp_path: Path, capsys) 
     assert section in (tmp_path / "page.md").read_text()
 
 
-def test_the_command_is_refused_in_one_sentence(told: Path, tiny_world: Path, capsys) -> None:
-    assert main(["pointing", str(told / "teacher"), "--data", str(tiny_world)]) == 1
+def test_the_command_is_refused_in_one_sentence(folders: Path, tiny_world: Path, capsys) -> None:
+    assert main(["pointing", str(folders / "teacher"), "--data", str(tiny_world)]) == 1
     assert "got no truth.npz" in capsys.readouterr().err
-    assert main(["pointing", str(told / "student"), "--data", str(told / "world")]) == 1
+    assert main(["pointing", str(folders / "student"), "--data", str(folders / "world")]) == 1
     assert "another kind of model" in capsys.readouterr().err

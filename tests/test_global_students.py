@@ -17,9 +17,11 @@ from core.checkpoints import load_state, load_student, save_model
 from core.cli import main
 from core.data.worlds import load_town
 from core.errors import SettingError
-from core.evaluation.descriptors import match
+from core.evaluation.answers import DescribedTown
 from core.evaluation.fit import fit_calibration
 from core.evaluation.report import Setting, evaluate_town
+from core.evaluation.towns import TownReferences
+from core.localization.answer import Models
 from core.localization.calibration import Calibration, ViewCalibration
 from core.localization.localizer import Localizer
 from core.models import MODELS, build_model
@@ -152,13 +154,6 @@ def test_crops_fill_whatever_canvas_the_model_was_built_for(size, pooling):
     assert all(p.grad is not None and p.grad.any() for p in student.ground_encoder.parameters())
 
 
-def test_global_descriptors_are_compared_as_they_are():
-    queries, places = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [1.0, 0.0]])
-    found = match(queries, places[:, None], bins=None)
-    assert found.similarity.tolist() == [[pytest.approx(0.6), 1.0]]
-    assert np.isnan(found.azimuth_shift).all()
-
-
 def test_twin_branches_find_their_places_without_a_heading(tiny_world, tiny_global_student):
     """Untrained, but each view is its tile rotated, which a mean over a circle does not notice."""
     town = load_town(tiny_world, 128)
@@ -181,14 +176,14 @@ def test_any_teacher_reranks_a_global_student(pooling, tiny_world, tiny_global_s
 def test_calibration_with_a_global_teacher_is_fitted(tiny_world, tiny_global_student):
     teacher = GeoSSK(twin_branches("gap", polar=True)).eval()
     town = load_town(tiny_world, 128)
-    _, paired = fit_calibration(tiny_global_student, teacher, [town], count=3, bins=(8,))
+    references = TownReferences.describe(town, tiny_global_student, viewpoints=1)
+    described = DescribedTown(town, references, Models(tiny_global_student, teacher))
+    _, paired = fit_calibration([described], count=3, bins=(8,))
     assert paired is not None
     assert paired.views[0].teacher > 0
 
 
-def test_a_global_teacher_looks_again_and_explains_nothing(
-    tiny_global_gallery, tiny_global_student
-):
+def test_a_global_teacher_reranks_and_explains_nothing(tiny_global_gallery, tiny_global_student):
     teacher = GeoSSK(twin_branches("gap", polar=True)).eval()
     localizer = Localizer(tiny_global_gallery, tiny_global_student, teacher)
     photo = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
@@ -207,7 +202,7 @@ def test_an_azimuth_student_may_have_a_global_teacher(tiny_gallery, tiny_student
 
 
 def test_a_global_answer_is_calibrated_for_its_width(tiny_global_gallery, tiny_global_student):
-    sure = Calibration((ViewCalibration(32, 20, 0, 1, 50), ViewCalibration(8, 20, 0, 1, -50)))
+    sure = Calibration((ViewCalibration(32, 1e5), ViewCalibration(8, 1e5, outside=1e6)))
     localizer = Localizer(tiny_global_gallery, tiny_global_student, calibration=sure)
     photo = np.random.default_rng(0).integers(0, 255, (128, 512, 3), dtype=np.uint8)
     assert localizer.locate(photo).confident

@@ -20,7 +20,6 @@ from app.drawings import AERIAL_SIDE, Lit, clicked_patch, draw, first_patch
 from app.handlers import LocateRequest, Page
 from app.map_view import BaseMap
 from core.errors import PhotoError, SettingError
-from core.localization.calibration import CONFIDENT
 from core.localization.localizer import Localizer
 from core.localization.output import prediction_record
 from core.photos.opening import open_photo
@@ -211,7 +210,7 @@ def with_probabilities(prediction: Prediction, first: float, outside: float) -> 
     place = replace(prediction.candidates[0], probability=first)
     return replace(
         prediction,
-        confident=first > CONFIDENT,
+        confident=first > 0.6,
         candidates=(place,),
         rest_probability=1 - first - outside,
         outside_probability=outside,
@@ -224,11 +223,11 @@ def test_doubt_is_put_into_words(answer):
     assert "12 % that place 1 is within 25 m of the camera" in shown
     assert text.NO_MATCH_OUTSIDE in shown
     # A photo from outside can fit as well: the sentence must not contradict the number.
-    likely = fragments.verdict(with_probabilities(answer.prediction, 0.49, 0.45), None, None, None)
-    assert text.NO_MATCH in likely
-    assert "49 %" in likely
-    assert text.NO_MATCH_OUTSIDE not in likely
-    assert "only if you know" in likely
+    likely = fragments.verdict(with_probabilities(answer.prediction, 0.55, 0.35), None, None, None)
+    assert text.NO_MATCH not in likely
+    assert f"<h2>{text.LIKELY}</h2>" in likely
+    assert "55 %" in likely
+    assert "a photo from somewhere else" in likely
     several = fragments.verdict(with_probabilities(answer.prediction, 0.3, 0.1), None, None, None)
     assert "compass heading, or a circle" in several
     probable = fragments.verdict(with_probabilities(answer.prediction, 0.7, 0.1), None, None, None)

@@ -1,24 +1,33 @@
 """Photo in, Prediction out: run alone with ``pytest tests/test_localizer.py``.
 
-The models are untrained, but their branches are twins: the polar view of a tile, taken as a panorama,
-has that tile's descriptor. So the true place, azimuth shift and heading of every query are known.
+The models are untrained, but their branches are twins: the polar view of a tile, taken as a
+panorama, has that tile's descriptor. So the true place, azimuth shift and heading of every query
+are known.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from core.evaluation.pools import DescribedTown
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from core.data.worlds import Town, load_town
 from core.errors import PhotoError, SettingError
+from core.evaluation.answers import DescribedTown, rows_within
+from core.evaluation.fit import gather
+from core.evaluation.queries import crop_queries
+from core.evaluation.towns import TownReferences
 from core.gallery.describing import tile_describer
 from core.gallery.folder import Gallery, GallerySettings, build_gallery
 from core.geo import distance_m
 from core.localization import ranking
-from core.localization.calibration import Calibration, ViewCalibration
+from core.localization.answer import Evidence, Models, answer, rank
+from core.localization.calibration import CONFIDENT, Calibration, ViewCalibration
 from core.localization.localizer import Localizer
 from core.models import alignment
 from core.photos.opening import open_photo
@@ -27,10 +36,11 @@ from core.polar import heading_from_shift, to_batch
 from core.records import Place, SearchArea
 from tests.canvases import shift_canvas, tile_to_polar
 from tests.conftest import MODEL_HASH
-from tests.towns import telling_town
 
 ROW = 17
-TEACHER_DECIDES = Calibration((ViewCalibration(32, 1e-3, 20.0, 1.0, 0.0),))
+TEACHER_DECIDES = Calibration((ViewCalibration(32, 1e-3, 20.0),))
+FITTED = Calibration((ViewCalibration(32, 60.0, rest=-1.0, outside=48.0, growth=1.0),))
+"""For the tiny models: a photo of the town itself is a match, one that fits less is from outside."""
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +89,70 @@ def test_candidates_are_distinct_places_that_share_all_probability(localizer):
     centres = np.array([[c.tile.east_m, c.tile.north_m] for c in found.candidates])
     apart = np.hypot(*(centres[:, None] - centres[None]).transpose(2, 0, 1))
     assert apart[~np.eye(len(apart), dtype=bool)].min() > 38.4
+    # All 49 places are in the ranking, and nothing was fitted that would put a photo outside.
+    assert (found.rest_probability, found.outside_probability) == (0, 0)
     assert sum(candidate.probability for candidate in found.candidates) == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny_gallery, tiny_student, tiny_teacher):
+    """Localizers with a fitted outside, without and with the teacher."""
+    (view,) = FITTED.views
+    both = Calibration((replace(view, teacher=20.0, outside=68.0),))
+    return (
+        Localizer(tiny_gallery, tiny_student, None, FITTED),
+        Localizer(tiny_gallery, tiny_student, tiny_teacher, both),
+    )
+
+
+SETTINGS = st.fixed_dictionaries(
+    {
+        "row": st.integers(0, 48),
+        "turned": st.integers(0, 31),
+        "fov_deg": st.sampled_from([None, 180.0, 90.0, 70.0]),
+        "heading_deg": st.sampled_from([None, 0.0, 123.4]),
+        "radius_m": st.sampled_from([None, 1.0, 25.0, 60.0]),
+        "top_k": st.sampled_from([1, 3, 100]),
+        "reranked": st.booleans(),
+    }
+)
+
+
+@settings(max_examples=60)
+@given(SETTINGS)
+def test_all_probabilities_sum_to_one_whatever_is_known(fitted, chosen):
+    one = fitted[chosen["reranked"]]
+    photo, fov = panorama_at(one.gallery, chosen["row"], chosen["turned"]), chosen["fov_deg"]
+    if fov is not None:
+        photo = photo[:, : round(fov / 360 * 512)]
+    centre = one.gallery.tile(30).place
+    near = None if chosen["radius_m"] is None else SearchArea(centre, chosen["radius_m"])
+    found = one.locate(photo, fov, chosen["heading_deg"], near, chosen["top_k"])
+    assert 1 <= len(found.candidates) <= chosen["top_k"]
+    shares = [candidate.probability for candidate in found.candidates]
+    everything = sum(shares) + found.rest_probability + found.outside_probability
+    assert everything == pytest.approx(1, abs=1e-9)
+    assert min(*shares, found.rest_probability, found.outside_probability) >= 0
+    assert found.confidence == shares[0] == max(shares)
+    assert found.confident == (found.confidence > 0.5)
+
+
+def test_fewer_places_are_the_same_answer(fitted):
+    """What is not listed is in the rest; the other numbers stay."""
+    for one in fitted:
+        photo = panorama_at(one.gallery, ROW)
+        every, three = one.locate(photo, top_k=100), one.locate(photo, top_k=3)
+        assert three.candidates == every.candidates[:3]
+        unlisted = sum(candidate.probability for candidate in every.candidates[3:])
+        assert unlisted > 0
+        assert three.rest_probability == pytest.approx(every.rest_probability + unlisted, abs=1e-12)
+        for name in ("confident", "confidence", "outside_probability", "area_50_m2", "area_90_m2"):
+            assert getattr(three, name) == getattr(every, name)
 
 
 def test_places_come_in_the_order_of_their_probability(tiny_gallery, tiny_student):
     # So flat that a place with many tiles outweighs one whose best tile is better.
-    flat = Calibration((ViewCalibration(32, 1.0, 0, 1, 0),))
+    flat = Calibration((ViewCalibration(32, 1.0),))
     localizer = Localizer(tiny_gallery, tiny_student, calibration=flat)
     reordered = 0
     for row in (0, 6, 24, 42, 48):
@@ -127,15 +195,69 @@ def test_near_searches_the_circle_only_and_says_so(localizer):
     assert any("of 49 places, within 45 m" in note for note in found.notes)
 
 
-def test_a_small_circle_makes_no_photo_a_confident_match(localizer):
-    """Few places are left in it and all are one; sureness is that of a search of everything."""
-    gallery = localizer.gallery
-    photo = panorama_at(gallery, ROW)
-    elsewhere = localizer.locate(photo, near=SearchArea(gallery.tile(48).place, 25.0))
-    assert elsewhere.candidates[0].probability > 0.99
-    assert elsewhere.confidence < localizer.locate(photo).confidence
-    around = localizer.locate(photo, near=SearchArea(gallery.tile(ROW).place, 25.0))
-    assert around.confidence == pytest.approx(localizer.locate(photo).confidence, abs=1e-6)
+def probability_at(found, gallery, row: int) -> float:
+    """The probability of the listed place that a row belongs to; 0 where none is listed."""
+    own = gallery.tile(row)
+    near = [
+        candidate.probability
+        for candidate in found.candidates
+        if np.hypot(candidate.tile.east_m - own.east_m, candidate.tile.north_m - own.north_m) < 20
+    ]
+    return sum(near)
+
+
+@pytest.mark.parametrize("radius_m", [1.0, 25.0, 45.0])
+@pytest.mark.parametrize("row", [ROW, 24, 0])
+def test_the_right_circle_does_not_lower_the_right_place(fitted, row, radius_m):
+    """A circle is evidence: it takes probability from the places that it excludes, and from outside."""
+    for one in fitted:
+        gallery, photo = one.gallery, panorama_at(one.gallery, row)
+        near = SearchArea(gallery.tile(row).place, radius_m)
+        everywhere, around = one.locate(photo, top_k=100), one.locate(photo, near=near, top_k=100)
+        before = probability_at(everywhere, gallery, row)
+        assert probability_at(around, gallery, row) >= before - 1e-9
+        assert around.confident
+        assert around.outside_probability <= everywhere.outside_probability
+
+
+@pytest.mark.parametrize("radius_m", [1.0, 25.0])
+def test_a_circle_that_excludes_the_place_leaves_no_confident_match(fitted, radius_m):
+    """Few places are left in it and all are one; but the photo fits them no better for that."""
+    for one in fitted:
+        photo = panorama_at(one.gallery, ROW)
+        assert one.locate(photo).confident
+        wrong = one.locate(photo, near=SearchArea(one.gallery.tile(48).place, radius_m))
+        assert not wrong.confident
+        assert wrong.outside_probability > wrong.confidence
+
+
+def test_a_known_heading_is_evidence_too(fitted):
+    for one in fitted:
+        photo = panorama_at(one.gallery, ROW)
+        unknown, right = one.locate(photo), one.locate(photo, heading_deg=0.0)
+        assert right.confidence >= unknown.confidence - 1e-3
+        assert one.locate(photo, heading_deg=90.0).confidence < unknown.confidence
+
+
+@pytest.mark.parametrize("threshold", [0.6, 0.99, 1.0])
+def test_a_first_place_below_the_threshold_is_held_at_one_half(
+    tiny_gallery, tiny_student, threshold
+):
+    (view,) = FITTED.views
+    free = replace(view, outside=50.6)
+    photo = panorama_at(tiny_gallery, ROW)
+    before = Localizer(tiny_gallery, tiny_student, None, Calibration((free,))).locate(photo)
+    held = Calibration((replace(free, threshold=threshold),))
+    after = Localizer(tiny_gallery, tiny_student, None, held).locate(photo)
+    assert 0.6 < before.confidence < 0.99
+    assert before.confident
+    assert [one.row for one in after.candidates] == [one.row for one in before.candidates]
+    if before.confidence >= threshold:
+        assert after.candidates == before.candidates
+        return
+    assert after.confidence == pytest.approx(CONFIDENT, abs=1e-9)
+    assert not after.confident
+    assert after.outside_probability > before.outside_probability
 
 
 def test_teacher_scores_the_first_tiles_and_keeps_a_true_first(with_teacher):
@@ -157,39 +279,46 @@ def test_the_camera_is_a_point_in_the_place(localizer, with_teacher):
 
 def test_a_gallery_described_otherwise_than_the_fit_is_told(localizer):
     photo = panorama_at(localizer.gallery, ROW)
-    for fitted, told in ((None, False), (1, False), (4, True)):
-        calibration = Calibration(viewpoints=fitted)
-        one = Localizer(localizer.gallery, localizer.student, calibration=calibration)
+    for viewpoints, is_noted in ((None, False), (1, False), (4, True)):
+        calibration = Calibration(viewpoints=viewpoints)
+        one = Localizer(localizer.gallery, localizer.models.student, calibration=calibration)
         notes = one.locate(photo).notes
-        assert any("fitted with places described from 4 viewpoints" in n for n in notes) == told
+        said = "fitted with places described from 4 viewpoints"
+        assert any(said in note for note in notes) == is_noted
+
+
+def ranking_of(localizer, photo):
+    """The ranking behind an answer."""
+    return rank(localizer.gallery, localizer.models, localizer.view(photo)[1].image)
 
 
 def test_teacher_overrules_the_student(with_teacher, monkeypatch):
-    photo = panorama_at(with_teacher.gallery, ROW)
-    before = Localizer(with_teacher.gallery, with_teacher.student).locate(photo)
+    gallery, models = with_teacher.gallery, with_teacher.models
+    photo = panorama_at(gallery, ROW)
+    before = Localizer(gallery, models.student).locate(photo)
     second = before.candidates[1].row
-    _, canvas = with_teacher.view(photo)
-    rows = with_teacher._rank(with_teacher._describe(canvas), canvas, None, None).rows[:20]
-    tiles, looks = [], []
-    original = with_teacher.gallery.tile_image_at
+    rows = ranking_of(with_teacher, photo).rows[:20]
+    cuts, compared = [], []
+    original = gallery.tiles_at
 
-    def remember(place):
-        tiles.append(place)
-        return original(place)
+    def remember(points):
+        cuts.append(points)
+        return original(points)
 
     def prefer_second(ground, places, near):
-        # At first all twenty, then the best of them in the mirror, the very best first; then the
-        # best from where the student believes the camera and from around there.
-        looks.append(len(places))
+        # At first all twenty, then the best of them mirrored, the very best first; then the
+        # best from where the student estimates the camera and from around there.
+        compared.append(len(places))
         liked = rows == second if len(places) == 20 else np.arange(len(places)) == 0
         return torch.from_numpy(liked)[None].float(), near
 
-    monkeypatch.setattr(with_teacher.gallery, "tile_image_at", remember)
-    monkeypatch.setattr(with_teacher.teacher, "scores_near", prefer_second)
+    monkeypatch.setattr(gallery, "tiles_at", remember)
+    monkeypatch.setattr(models.teacher, "scores_near", prefer_second)
     after = with_teacher.locate(photo)
-    assert len(tiles) == 20
-    assert looks == [20, alignment.MIRRORED, 5]
-    assert min(distance_m(after.candidates[0].camera, place) for place in tiles) < 0.01
+    assert [len(points) for points in cuts] == [20, 5]
+    assert compared == [20, alignment.MIRRORED, 5]
+    camera = np.array(gallery.frame.to_metres(after.candidates[0].camera))
+    assert np.hypot(*(cuts[0] - camera).T).min() < 0.01
     assert after.candidates[0].row == second
     assert after.candidates[0].teacher_score == 1.0
 
@@ -307,31 +436,85 @@ def test_a_row_outside_the_gallery_is_one_sentence(with_teacher):
         with_teacher.explain(panorama_at(with_teacher.gallery, ROW), 49)
 
 
-def test_probability_is_shared_as_it_was_fitted(with_teacher, monkeypatch):
-    """A photo's pool holds as many tiles, and as many scored by the teacher, as the fit's pools."""
-    town = telling_town()
-    described = DescribedTown(with_teacher.student, with_teacher.teacher, town, viewpoints=1)
-    fitted = described.pools(town, 32, 1, 0)
-    assert fitted.similarities.shape[1] < len(described.centres)
+def mixed_town(town: Town) -> Town:
+    """More places than a ranking holds: the picture of the town nine times, every other one mirrored."""
+    strip = np.concatenate([town.mosaic, town.mosaic[:, ::-1], town.mosaic], axis=1)
+    mosaic = np.concatenate([strip, strip[::-1], strip], axis=0)
+    return replace(town, size_m=3 * town.size_m, mosaic=mosaic)
+
+
+@pytest.mark.parametrize("radius_m", [60.0, 140.0, 200.0])
+def test_a_circle_in_a_town_larger_than_a_ranking_is_evidence(tiny_world, tiny_student, radius_m):
+    """With a rest that no tile of the ranking stands for: it too shrinks with the circle."""
+    town = mixed_town(load_town(tiny_world))
+    references = TownReferences.describe(town, tiny_student, viewpoints=1)
+    (view,) = FITTED.views
+    models = Models(tiny_student, None, Calibration((replace(view, rest=2.0),)))
+    queries = crop_queries(town, 32, 8, 0)
+    for place, canvas in zip(queries.places, queries.views, strict=True):
+        rows = rows_within(references, place, radius_m)
+        before = answer(references, models, canvas)
+        after = answer(references, models, canvas, Evidence(rows=rows))
+        assert before.rest_probability > 0
+        assert after.rest_probability < before.rest_probability
+        assert (after.rest_probability > 0) == (len(rows) > ranking.POOL)
+        for one in (before, after):
+            everything = sum(found.probability for found in one.places)
+            everything += one.rest_probability + one.outside_probability
+            assert everything == pytest.approx(1, abs=1e-9)
+        kept = np.isin(before.rows, rows)
+        again = dict(zip(after.rows.tolist(), after.tile_probabilities, strict=True))
+        for row, share in zip(before.rows[kept], before.tile_probabilities[kept], strict=True):
+            assert again[int(row)] >= share
+
+
+def test_probability_is_shared_as_it_was_fitted(with_teacher, tiny_world, monkeypatch):
+    """A photo's ranking holds as many tiles, and as many scored by the teacher, as those of a fit."""
+    town = mixed_town(load_town(tiny_world))
+    references = TownReferences.describe(town, with_teacher.models.student, viewpoints=1)
+    described = DescribedTown(town, references, with_teacher.models)
+    fitted = gather(described, crop_queries(town, 32, 1, 0))
+    assert fitted.similarities.shape[1] == ranking.POOL < len(references.centres_m)
+    assert fitted.teacher.shape[1] == ranking.RERANKED
+    assert np.isfinite(fitted.similarities).all()
+    assert np.isfinite(fitted.teacher).all()
     asked_for = {}
+    original = ranking.search_all_shifts, ranking.aligned_scores
 
-    def searched(index, descriptor, n_bins, k, *others):
+    def searched(index, descriptor, n_bins, k, *others, **named):
         asked_for["tiles"] = k
-        return ranking.rank_tiles(index, descriptor, n_bins, k, *others)
+        return original[0](index, descriptor, n_bins, k, *others, **named)
 
-    def scored(found, teacher, canvas, tiles, *others):
+    def scored(teacher, view, tiles, *others, **named):
         asked_for["scored"] = len(tiles)
-        return ranking.rerank(found, teacher, canvas, tiles, *others)
+        return original[1](teacher, view, tiles, *others, **named)
 
-    monkeypatch.setattr("core.localization.localizer.rank_tiles", searched)
-    monkeypatch.setattr("core.localization.localizer.rerank", scored)
+    monkeypatch.setattr(ranking, "search_all_shifts", searched)
+    monkeypatch.setattr(ranking, "aligned_scores", scored)
     with_teacher.locate(panorama_at(with_teacher.gallery, ROW))
     assert asked_for["tiles"] == fitted.similarities.shape[1]
-    assert asked_for["scored"] == fitted.teacher.shape[1] > 0
+    assert asked_for["scored"] == fitted.teacher.shape[1]
+
+
+def test_the_probabilities_are_those_of_the_ranking(fitted):
+    """By hand: the softmax over tiles and outside, and a place has the sum of its tiles."""
+    one = fitted[0]
+    photo = panorama_at(one.gallery, ROW)
+    found, tiles = one.locate(photo, top_k=100), ranking_of(one, photo)
+    (view,) = FITTED.views
+    weights = np.exp(view.student * tiles.similarities.astype(np.float64) - 48)
+    outside = np.exp(view.growth * np.log(49))
+    weights, outside = weights / (weights.sum() + outside), outside / (weights.sum() + outside)
+    assert found.outside_probability == pytest.approx(outside)
+    for group in one.gallery.distinct_places(tiles.rows, tiles.similarities):
+        (own,) = [candidate for candidate in found.candidates if candidate.row == group.row]
+        assert own.probability == pytest.approx(weights[list(group.members)].sum())
+    held = np.cumsum(-np.sort(-weights))
+    assert found.area_50_m2 == pytest.approx(19.2**2 * (np.flatnonzero(held >= 0.5)[0] + 1))
 
 
 def test_confidence_follows_the_calibration_of_the_views_width(tiny_gallery, tiny_student):
-    sure = Calibration((ViewCalibration(32, 20, 0, 1, 50), ViewCalibration(8, 20, 0, 1, -50)))
+    sure = Calibration((ViewCalibration(32, 200), ViewCalibration(8, 200, outside=1e6)))
     localizer = Localizer(tiny_gallery, tiny_student, calibration=sure)
     photo = panorama_at(tiny_gallery, ROW)
     whole = localizer.locate(photo)
@@ -340,6 +523,7 @@ def test_confidence_follows_the_calibration_of_the_views_width(tiny_gallery, tin
     part = localizer.locate(photo[:, 192:320], fov_deg=90)
     assert part.confidence < 0.01
     assert not part.confident
+    assert part.outside_probability > 0.99
 
 
 @pytest.fixture(scope="module")
@@ -363,54 +547,49 @@ def test_a_photo_from_a_quarter_of_a_cell_finds_the_cell_and_that_quarter(
     gallery = from_viewpoints.gallery
     tile = gallery.tile_image_at(viewpoint_of(gallery, viewpoint))
     photo = shift_canvas(tile_to_polar(tile), 5)
-    ranking = from_viewpoints._rank(
-        from_viewpoints._describe(from_viewpoints.view(photo)[1]),
-        from_viewpoints.view(photo)[1],
-        None,
-        None,
-    )
-    assert ranking.viewpoint_similarities[0].argmax() == viewpoint
+    found = ranking_of(from_viewpoints, photo)
+    assert found.viewpoint_similarities[0].argmax() == viewpoint
     first = from_viewpoints.locate(photo).candidates[0]
-    assert first.row == ranking.rows[0] == ROW
+    assert first.row == found.rows[0] == ROW
     assert first.azimuth_shift == pytest.approx(27, abs=0.2)
 
 
-def test_the_teacher_looks_from_where_the_student_believes_the_camera(
+def test_the_teacher_compares_from_where_the_student_estimates_the_camera(
     from_viewpoints, tiny_teacher
 ):
-    """Both ways round: the score is the mean of what is seen of the pair and of its mirror image."""
+    """Both ways round: the score is the mean of those of the pair and of its mirror image."""
     gallery = from_viewpoints.gallery
     photo = tile_to_polar(gallery.tile_image_at(viewpoint_of(gallery, 2)))
-    both = Localizer(gallery, from_viewpoints.student, tiny_teacher, TEACHER_DECIDES)
+    both = Localizer(gallery, from_viewpoints.models.student, tiny_teacher, TEACHER_DECIDES)
     first = both.locate(photo).candidates[0]
     assert first.row == ROW
-    believed = from_viewpoints.locate(photo).candidates[0].camera
-    seen = both.explain(photo, ROW, first.azimuth_shift, camera=believed)
+    estimated = from_viewpoints.locate(photo).candidates[0].camera
+    seen = both.explain(photo, ROW, first.azimuth_shift, camera=estimated)
     assert first.teacher_score == pytest.approx(seen.teacher_score, abs=3e-3)  # bfloat16
-    looks = []
+    scores = []
     for canvas, tile, azimuth_shift in (
         (seen.canvas, seen.tile, seen.azimuth_shift),
         (seen.canvas[:, ::-1], seen.tile[:, ::-1], -seen.azimuth_shift % 32),
     ):
         ground = tiny_teacher.ground_tokens(ground_batch([canvas], (64, 256)))
-        turns = torch.tensor([azimuth_shift - round(azimuth_shift)], dtype=torch.float32)
-        aerial = tiny_teacher.aerial_tokens(to_batch([tile], (128, 128)), turns)
+        rotations = torch.tensor([azimuth_shift - round(azimuth_shift)], dtype=torch.float32)
+        aerial = tiny_teacher.aerial_tokens(to_batch([tile], (128, 128)), rotations)
         azimuth_shifts = torch.tensor([[round(azimuth_shift) % 32]])
-        looks.append(float(tiny_teacher.pair_scores(ground, aerial, azimuth_shifts).detach()))
-    assert abs(looks[0] - looks[1]) > 1e-4
-    assert first.teacher_score == pytest.approx(sum(looks) / 2, abs=3e-3)
+        scores.append(float(tiny_teacher.pair_scores(ground, aerial, azimuth_shifts).detach()))
+    assert abs(scores[0] - scores[1]) > 1e-4
+    assert first.teacher_score == pytest.approx(sum(scores) / 2, abs=3e-3)
 
 
 @pytest.mark.parametrize("aside", [(3.0, 1.0), (-2.0, 4.0), (0.5, -3.5)])
-def test_the_teacher_steps_closer_to_the_camera(from_viewpoints, tiny_teacher, aside):
-    """Only in the first place; the student alone stays where it believes the camera."""
+def test_the_teacher_refines_the_position(from_viewpoints, tiny_teacher, aside):
+    """Only in the first place; the student alone stays with its estimate."""
     gallery = from_viewpoints.gallery
     own = gallery.tile(ROW)
     camera = gallery.frame.to_place(own.east_m + aside[0], own.north_m + aside[1])
     photo = tile_to_polar(gallery.tile_image_at(camera))
     student = from_viewpoints.locate(photo).candidates
-    fitted = ViewCalibration(32, 1.0, 1.0, 1.0, 0.0, radius_m=5.0, closer_m=2.0)
-    model = (from_viewpoints.student, tiny_teacher, Calibration((fitted,)))
+    fitted = ViewCalibration(32, 1.0, 1.0, radius_m=5.0, refined_radius_m=2.0)
+    model = (from_viewpoints.models.student, tiny_teacher, Calibration((fitted,)))
     both = Localizer(gallery, *model).locate(photo).candidates
     assert [candidate.radius_m for candidate in both[:3]] == [2.0, 5.0, 5.0]
     assert both[0].row == student[0].row
@@ -422,18 +601,16 @@ def test_the_teacher_steps_closer_to_the_camera(from_viewpoints, tiny_teacher, a
 
 
 @torch.inference_mode()
-def test_only_the_best_at_first_sight_are_looked_at_in_the_mirror(
-    tiny_gallery, tiny_teacher, monkeypatch
-):
-    """Among twenty tiles: the six best have the mean of both looks, the others that of the first."""
+def test_only_the_best_are_also_compared_mirrored(tiny_gallery, tiny_teacher, monkeypatch):
+    """Among twenty tiles: the six best have the mean of both scores, the others that of the first."""
     view = ground_batch([panorama_at(tiny_gallery, ROW)], (64, 256))
     tiles = to_batch([tiny_gallery.tile_image(row) for row in range(20)], (128, 128))
     azimuth_shifts = np.arange(20, dtype=np.float32) % 32
     shown = []
     original = alignment._scores
 
-    def counting(teacher, view, tiles, near, turns):
-        found = original(teacher, view, tiles, near, turns)
+    def counting(teacher, view, tiles, near, rotations):
+        found = original(teacher, view, tiles, near, rotations)
         shown.append(found[0].numpy())
         return found
 

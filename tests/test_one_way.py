@@ -95,7 +95,7 @@ def test_the_index_has_the_same_bytes(references, gallery, tmp_path) -> None:
 
 @pytest.mark.parametrize("reach_m", [5.0, 200.0])
 def test_tiles_are_cut_alike_wherever_they_lie(references, gallery, reach_m: float) -> None:
-    """Near one another, where a gallery reads one piece, and far apart; beyond the places moved inside."""
+    """Near one another, where a gallery reads one piece, and far apart; all moved inside."""
     points = np.random.default_rng(0).uniform(-reach_m, reach_m, (20, 2))
     points[:, 0] += 3.1
     np.testing.assert_array_equal(references.inside(points), gallery.inside(points))

@@ -1,4 +1,4 @@
-"""Perspective photos of a town whose answers are known: seen by a pinhole, told by EXIF."""
+"""Perspective photos of a town whose answers are known: seen by a pinhole, their width given by EXIF."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from core.evaluation.perspective import photo_queries, photo_rows
-from core.evaluation.pools import DescribedTown
 from PIL import Image
 from PIL.ExifTags import IFD
 
 from core.data.worlds import PhotoQueries, has_photos, load_photos, load_town
+from core.evaluation.answers import Answers, DescribedTown
+from core.evaluation.queries import photo_queries
+from core.evaluation.report import photo_rows
+from core.evaluation.towns import TownReferences
 from core.imagery.raster import RasterSource
+from core.localization.answer import Models
+from core.localization.calibration import Calibration, ViewCalibration
 from core.models.geossk import GeoSSK
 from core.models.two_branch import TwoBranch
 from core.results.perspective import perspective_section
@@ -71,44 +75,61 @@ def world(tiny_world: Path, tmp_path_factory) -> Path:
     return folder
 
 
-def test_photos_of_one_width_are_asked_together(world: Path, tiny_world: Path) -> None:
+def test_every_photo_has_the_canvas_of_its_width_and_its_own_truth(
+    world: Path, tiny_world: Path
+) -> None:
     assert has_photos(world)
     assert not has_photos(tiny_world)
     photos = load_photos(world)
-    narrow, wide = photo_queries(photos)
-    assert (narrow.bins, narrow.views.shape) == (6, (3, 128, 96, 3))
-    assert (wide.bins, wide.views.shape) == (8, (4, 128, 128, 3))
-    np.testing.assert_array_equal(wide.places, photos.places[:4])
-    np.testing.assert_array_equal(narrow.heading_deg, photos.heading_deg[4:])
+    queries = photo_queries(photos)
+    assert [one.bins for one in queries] == [8] * 4 + [6] * 3
+    assert [one.views.shape for one in queries] == ([(1, 128, 128, 3)] * 4 + [(1, 128, 96, 3)] * 3)
+    np.testing.assert_array_equal(np.concatenate([q.places for q in queries]), photos.places)
+    headings = np.concatenate([q.heading_deg for q in queries])
+    np.testing.assert_array_equal(headings, photos.heading_deg)
+
+
+def ways(world: Path, student: TwoBranch, teacher: GeoSSK | None = None) -> list[DescribedTown]:
+    """The world as the student alone answers, and with the teacher if there is one."""
+    town = load_town(world)
+    references = TownReferences.describe(town, student, viewpoints=1)
+    sure = Calibration((ViewCalibration(32, 60.0),))
+    models = [Models(student, None, sure)]
+    if teacher is not None:
+        models.append(Models(student, teacher, sure))
+    return [DescribedTown(town, references, each) for each in models]
 
 
 def test_a_model_that_knows_every_photo_places_them_all(
     world: Path, tiny_student: TwoBranch, tiny_teacher: GeoSSK
 ) -> None:
-    described = DescribedTown(tiny_student, tiny_teacher, load_town(world), viewpoints=1)
-    rows = photo_rows(described, load_photos(world))
+    photos, both = load_photos(world), ways(world, tiny_student, tiny_teacher)
+    found = Answers.joined([both[0].answers(one) for one in photo_queries(photos)])
+    assert (found.rank == 0).all()
+    first = both[0].references.centres_m[[one.places[0].row for one in found.found]]
+    np.testing.assert_allclose(first, photos.places, atol=1e-3)
+    rows = photo_rows(both, photos)
     assert [(row["radius_m"], row["reranked"]) for row in rows] == [
         (None, False), (None, True), (200.0, False), (200.0, True),
     ]  # fmt: skip
     assert [row["photos"] for row in rows] == [7] * 4
     alone = rows[0]
-    assert alone["within_10_m"] == alone["within_25_m"] == 1.0
-    assert alone["median_error_m"] == pytest.approx(0, abs=1e-9)
+    # Every camera stands on a place of the grid, but the neighbours of the right one score too.
+    assert alone["within_25_m"] == 1.0
+    assert alone["median_error_m"] < 10
     assert alone["median_heading_error_located_deg"] < 6
 
 
-def test_photos_of_elsewhere_are_not_placed(world: Path, tiny_student: TwoBranch) -> None:
+def test_photos_from_outside_are_not_placed(world: Path, tiny_student: TwoBranch) -> None:
     photos = load_photos(world)
     moved = PhotoQueries(photos.files, photos.places + 5000, photos.heading_deg, photos.fov_deg)
-    described = DescribedTown(tiny_student, None, load_town(world), viewpoints=1)
-    everywhere, near = photo_rows(described, moved)
+    everywhere, near = photo_rows(ways(world, tiny_student), moved)
     assert everywhere["within_50_m"] == near["within_50_m"] == 0
     assert everywhere["median_heading_error_located_deg"] is None
 
 
 def test_the_table_has_a_line_for_each_kind_of_help(world: Path, tiny_student: TwoBranch) -> None:
-    described = DescribedTown(tiny_student, None, load_town(world), viewpoints=1)
-    rows = photo_rows(described, load_photos(world))
+    rows = photo_rows(ways(world, tiny_student), load_photos(world))
     again = [{**row, "reranked": True, "within_25_m": 0.5} for row in rows]
     town = {"fov_deg": 360.0, "view": "crop", "heading": "unknown", "radius_m": None}
     town |= {"reranked": False, "queries": 1, "gallery": 1, "within_25_m": 1.0, "chance_25_m": 0.1}

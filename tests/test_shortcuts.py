@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from core.evaluation.shortcuts import OF_PHOTOS, OF_TILES, measure_shortcuts
 
 from core.checkpoints import save_model
 from core.cli import main
 from core.data.worlds import PatchTruth, load_town
 from core.errors import WorldError
+from core.localization.answer import Models
 from core.photos.canvas import UNSEEN
 from core.polar import BINS
+from core.research.shortcuts import OF_PHOTOS, OF_TILES, measure_shortcuts
 from core.results.reading import parse_report
 from core.results.reports import ShortcutReport
 from core.results.shortcuts import shortcut_section
@@ -34,7 +35,7 @@ def left(name: str) -> np.ndarray:
     return OF_PHOTOS[name](VIEWS, SKY, CARS, np.random.default_rng(0))
 
 
-def test_only_the_asked_part_is_left() -> None:
+def test_only_the_named_part_is_left() -> None:
     assert (left("whole") == VIEWS).all()
     assert (left("sky only")[:, :16] == VIEWS[:, :16]).all()
     assert (left("sky only")[:, 16:] == UNSEEN).all()
@@ -81,9 +82,8 @@ def test_a_student_finds_whole_photos_and_nothing_in_corners(tiny_world, tiny_st
     town = load_town(tiny_world)
     kinds = np.where(np.arange(4)[:, None] == 0, 0, 2) * np.ones((len(town.places), 4, BINS), int)
     truth = replace(ideal_truth(town), class_id=kinds.astype(np.uint8))
-    rows = {
-        (row["of"], row["left"]): row for row in measure_shortcuts(town, truth, tiny_student, 12)
-    }
+    measured = measure_shortcuts(town, truth, Models(tiny_student), 12)
+    rows = {(row["of"], row["left"]): row for row in measured}
     whole = rows["photo", "whole"]
     assert whole["within_25_m"] >= 0.5 > 3 * whole["chance_25_m"]
     assert whole["queries"] == 12
@@ -98,7 +98,7 @@ def test_foreign_truth_is_refused(tiny_world, tiny_student) -> None:
     town = load_town(tiny_world)
     truth = PatchTruth(np.zeros((3, 4, 32), np.uint8), np.zeros((3, 4, 32, 2)), ("sky",))
     with pytest.raises(WorldError, match="truth of 3 panoramas, expected that of its 24"):
-        measure_shortcuts(town, truth, tiny_student)
+        measure_shortcuts(town, truth, Models(tiny_student))
 
 
 def test_the_command_writes_what_the_page_shows(

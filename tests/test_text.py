@@ -11,35 +11,26 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app import fragments, text
-from core.localization.answer import Answer, FoundPlace
-from core.localization.calibration import CONFIDENT, Distribution
+from core.localization.calibration import LIKELY
 from core.localization.output import percent
 from core.records import Candidate, Place, Prediction, Tile
 
-DOUBTS = (text.NO_MATCH_OUTSIDE, text.NO_MATCH_ALIKE, text.NO_MATCH_SEVERAL)
+DOUBTS = (text.NO_MATCH_OUTSIDE, text.NO_MATCH_SEVERAL)
 SHARES = st.floats(0, 1)
 
 
-def found(first: float, outside: float) -> Answer:
-    """An answer of the pipeline with one place and these probabilities."""
-    place = FoundPlace(0, np.zeros(2), None, first, 0.9, None, None, None)
-    row, rest = np.zeros(1, np.int64), max(0.0, 1 - first - outside)
-    return Answer((place,), rest, outside, row, np.array([first]), None, None)
-
-
-def prediction(first: float, outside: float) -> Prediction:
-    """The same as it reaches the page; confident as the pipeline says."""
-    answer = found(first, outside)
+def prediction(first: float, outside: float, confident: bool = False) -> Prediction:
+    """An answer with one place and these probabilities."""
     tile = Tile("t", Place(0.0, 0.0), 0.0, 0.0, 76.8)
-    place = Candidate(1, 0, tile, 0.9, None, answer.confidence, None, None, tile.place)
+    place = Candidate(1, 0, tile, 0.9, None, first, None, None, tile.place)
     return Prediction(
         photo="a.jpg",
         fov_deg=90.0,
         fov_source="typed",
-        confident=answer.confident,
+        confident=confident,
         candidates=(place,),
-        rest_probability=answer.rest_probability,
-        outside_probability=answer.outside_probability,
+        rest_probability=max(0.0, 1 - first - outside),
+        outside_probability=outside,
     )
 
 
@@ -47,20 +38,22 @@ def escaped(sentence: str) -> str:
     return fragments.esc(sentence)
 
 
-@given(SHARES, SHARES)
-@example(0.5, 0.5)
-@example(np.nextafter(0.5, 1), 0.2)
-@example(1.0, 0.0)
-def test_doubt_never_speaks_beside_a_probability_above_one_half(first, share):
-    shown = fragments.verdict(prediction(first, share * (1 - first)), None, None, None)
+@given(SHARES, SHARES, st.booleans())
+@example(0.5, 0.5, False)
+@example(np.nextafter(0.5, 1), 0.2, False)
+@example(1.0, 0.0, True)
+def test_doubt_never_speaks_beside_a_probability_above_one_half(first, share, sure):
+    one = prediction(first, share * (1 - first), confident=sure and first > LIKELY)
+    shown = fragments.verdict(one, None, None, None)
     doubts = [doubt for doubt in DOUBTS if escaped(doubt) in shown]
-    if first > CONFIDENT:
+    if first > LIKELY:
         assert doubts == []
         assert text.NO_MATCH not in shown
     else:
         assert len(doubts) == 1
         assert f"<h2>{text.NO_MATCH}</h2>" in shown
-    assert ("Almost certainly" in shown) == (first >= 0.9)
+    assert ("Almost certainly" in shown) == (one.confident and first >= 0.9)
+    assert (escaped(text.LIKELY_MORE) in shown) == (one.verdict == "likely")
 
 
 @given(SHARES, SHARES)
@@ -73,9 +66,6 @@ def test_what_doubt_says_is_the_greater_part(confidence, share):
         assert rest > outside
     if said == text.NO_MATCH_OUTSIDE:
         assert outside >= rest
-        assert outside > confidence
-    if said == text.NO_MATCH_ALIKE:
-        assert confidence >= outside >= rest
 
 
 @given(SHARES, SHARES)
@@ -103,15 +93,6 @@ def test_what_is_listed_but_not_first_counts_as_elsewhere():
     )
     shown = fragments.verdict(listed, None, None, None)
     assert f"{text.PARTS[1]} <b>40 %</b>" in shown
-
-
-@given(st.floats(0.5, 1, exclude_min=True), SHARES)
-def test_a_first_place_that_is_held_back_is_no_match(first, split):
-    """However its tiles share it: what caution leaves of it is at most one half."""
-    tiles = first * np.array([split, (1 - split) / 3, 2 * (1 - split) / 3])
-    held = Distribution(tiles, (1 - first) / 2, (1 - first) / 2).cautious(first, 2.0)
-    assert float(held.tiles.sum()) <= CONFIDENT
-    assert not found(float(held.tiles.sum()), held.outside).confident
 
 
 @pytest.mark.parametrize(

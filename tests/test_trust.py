@@ -1,21 +1,22 @@
-"""Whether confidence can be trusted, with answers worked out by hand: ``pytest tests/test_trust.py``."""
+"""Whether probabilities can be trusted, by answers worked out by hand: ``pytest tests/test_trust.py``."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from core.evaluation.pools import DescribedTown, town_queries
 from PIL import Image
 
-from core.checkpoints import save_model
+from core.checkpoints import load_student, save_model
 from core.cli import main
 from core.commands.trust import trust_table
 from core.data.worlds import load_town
+from core.evaluation.answers import NO_HELP, Answers, DescribedTown, Help
 from core.evaluation.metrics import (
     accuracy_at_coverage,
     area_under_coverage,
@@ -26,25 +27,32 @@ from core.evaluation.metrics import (
     calibration_error_by_chance,
     reliability_points,
 )
-from core.evaluation.trust import Answers, ask_town, measure_trust, trust_row
+from core.evaluation.outside import DRAWN_KINDS
+from core.evaluation.queries import town_queries
+from core.evaluation.towns import TownReferences
+from core.evaluation.trust import (
+    CASES,
+    OUTSIDE_SHARE,
+    Stated,
+    measure_trust,
+    outside_queries,
+    state,
+    trust_row,
+)
 from core.explain.figures import trust_figure
-from core.gallery.describing import tile_describer
-from core.gallery.folder import Gallery, GallerySettings, build_gallery
-from core.localization.calibration import RERANKED, Calibration, ViewCalibration
-from core.localization.localizer import Localizer
-from core.models import alignment
-from core.photos.canvas import GroundCanvas
-from core.photos.opening import open_photo
+from core.geo import angle_difference_deg
+from core.localization.answer import Answer, FoundPlace, Models
+from core.localization.calibration import Calibration, ViewCalibration
 from core.results.pages import END, START, write_results
 from core.results.trust import trust_section
-from tests.conftest import MODEL_HASH
+from tests.conftest import TWO_BRANCH
 
-TWO_BRANCH = {"pooling": "azimuth", "ground_size": [64, 256], "aerial_size": [128, 128], "dim": 8}
 CALIBRATION = Calibration(
     (
-        ViewCalibration(32, 20.0, 8.0, 0.6, -1.0, 1.5, 0.6),
-        ViewCalibration(8, 9.0, 3.0, 1.2, 0.5, -0.5, 0.55),
-    )
+        ViewCalibration(32, 60.0, 20.0, rest=-1.0, outside=60.0, growth=1.0),
+        ViewCalibration(8, 60.0, 20.0, rest=-1.0, outside=62.0, growth=1.0),
+    ),
+    viewpoints=4,
 )
 
 
@@ -135,108 +143,198 @@ def test_answers_of_one_confidence_have_no_order() -> None:
         assert area_under_coverage(np.full(10, 0.4), order) == pytest.approx(0.3)
 
 
-def hand_made() -> Answers:
-    """Nine own photos, six of them right, and two strangers, one of which passes."""
-    return Answers(
+def hand_made() -> Stated:
+    """Nine own photos, six of them right, and two from outside, one of which is called a match."""
+    return Stated(
         confidence=np.array([0.9] * 5 + [0.6, 0.4, 0.2, 0.1] + [0.8, 0.1]),
+        outside=np.array([0.05] * 5 + [0.3, 0.3, 0.7, 0.1] + [0.1, 0.8]),
         right=np.array([True] * 5 + [False, True, False, False] + [False, False]),
         confident=np.array([True] * 6 + [False] * 3 + [True, False]),
-        own=np.array([True] * 9 + [False] * 2),
+        kind=("own",) * 9 + ("room", "other town"),
+        held=np.array([[True, True]] * 3 + [[False, True]] * 4 + [[False, False]] * 4),
+        drawn=np.array([[True, True]] * 6 + [[True, False]] * 2 + [[False, False]] * 3),
     )
 
 
 def test_a_row_by_hand() -> None:
-    row = json.loads(json.dumps(trust_row(hand_made(), 90.0)))
+    row = json.loads(json.dumps(trust_row(hand_made(), "no help", 90.0)))
+    assert (row["case"], row["fov_deg"]) == ("no help", 90)
     own, mixture = row["own"], row["mixture"]
     assert own["photos"] == 9
     assert own["right"] == pytest.approx(6 / 9)
+    assert own["mean_confidence"] == pytest.approx(5.8 / 9)
     assert own["confident"] == pytest.approx({"coverage": 6 / 9, "right": 5 / 6})
-    # Two strangers of weight 1/2 each are one in ten photos.
+    # Two photos from outside of weight 1/2 each are one in ten photos.
+    assert OUTSIDE_SHARE == 0.1
+    assert mixture["photos"] == 11
     assert mixture["right"] == pytest.approx(6 / 10)
+    assert mixture["mean_confidence"] == pytest.approx((5.8 + 0.45) / 10)
     assert mixture["confident"] == pytest.approx({"coverage": 6.5 / 10, "right": 5 / 6.5})
     gaps = 5 * 0.1 + 0.6 + 0.6 + 0.2 + 0.1
     assert own["calibration_error"] == pytest.approx(gaps / 9)
     assert mixture["calibration_error"] == pytest.approx((gaps + 0.5 * 0.8 + 0.5 * 0.1) / 10)
     assert own["coverage"][-1] == pytest.approx({"coverage": 1.0, "right": 6 / 9})
-    assert row["strangers"]["false_match_rate"] == 0.5
-    areas = {name: found["area"] for name, found in row["auroc"].items()}
-    assert areas["own_or_elsewhere"] == pytest.approx((5 * 2 + 3 * 1 + 0.5) / 18)
-    assert areas["right_or_not"] == pytest.approx((5 * 5 + 3) / 30)
-    assert areas["right_or_wrong"] == pytest.approx((5 * 3 + 2) / 18)
+    auroc_of = {name: found["area"] for name, found in row["auroc"].items()}
+    # By the probability of being outside: 0.1 is above five and equal to one own photo, 0.8 above all.
+    assert auroc_of["own_or_outside"] == pytest.approx((5 + 0.5 + 9) / 18)
+    assert auroc_of["right_or_not"] == pytest.approx((5 * 5 + 3) / 30)
+    assert auroc_of["right_or_wrong"] == pytest.approx((5 * 3 + 2) / 18)
     assert row["auroc"]["right_or_wrong"]["of"] == [6, 3]
 
 
+def test_photos_from_outside_are_counted_by_kind() -> None:
+    outside = trust_row(hand_made(), "no help", 90.0)["outside"]
+    assert outside == {
+        "photos": 2,
+        "mean_confidence": pytest.approx(0.45),
+        "mean_outside_probability": pytest.approx(0.45),
+        "confident": 0.5,
+        "kinds": {
+            "room": {"photos": 1, "confident": 1, "mean_outside_probability": 0.1},
+            "other town": {"photos": 1, "confident": 0, "mean_outside_probability": 0.8},
+        },
+    }
+
+
+def test_areas_are_judged_by_the_own_photos_that_have_one() -> None:
+    areas = trust_row(hand_made(), "no help", 90.0)["areas"]
+    assert areas == {
+        "50": {"photos": 8, "held": pytest.approx(3 / 8)},
+        "90": {"photos": 6, "held": 1.0},
+    }
+    without = replace(hand_made(), drawn=np.zeros((11, 2), bool))
+    none = {"photos": 0, "held": None}
+    assert trust_row(without, "no help", 90.0)["areas"] == {"50": none, "90": none}
+
+
+def test_joined_statements_are_those_of_both() -> None:
+    once, twice = hand_made(), Stated.joined([hand_made(), hand_made()])
+    assert len(twice.kind) == 2 * len(once.kind)
+    assert twice.weights().sum() == pytest.approx(2 * once.weights().sum())
+    for key in ("right", "mean_confidence", "calibration_error", "brier_score"):
+        rows = [trust_row(one, "no help", None)["mixture"] for one in (once, twice)]
+        assert rows[0][key] == pytest.approx(rows[1][key])  # type: ignore[index]
+
+
 def test_nothing_to_tell_apart_is_none_and_not_a_number() -> None:
-    one = Answers(
-        np.array([0.9, 0.2]), np.array([True, False]), np.zeros(2, bool), np.array([1, 0]) > 0
+    nothing = np.zeros((2, 2), bool)
+    one = Stated(
+        confidence=np.array([0.9, 0.2]),
+        outside=np.array([0.1, 0.2]),
+        right=np.array([True, False]),
+        confident=np.zeros(2, bool),
+        kind=("own", "room"),
+        held=nothing,
+        drawn=nothing,
     )
-    row = trust_row(one, None)
+    row = trust_row(one, "compass", None)
     assert row["auroc"]["right_or_wrong"] is None  # type: ignore[index]
     assert row["own"]["confident"] == {"coverage": 0, "right": None}  # type: ignore[index]
-    assert trust_table([row]).splitlines()[1].split()[0] == "all"
+    assert trust_table([row]).splitlines()[1].split()[:2] == ["compass", "all"]
 
 
 @pytest.fixture(scope="module")
 def described(tiny_student, tiny_teacher, tiny_world) -> DescribedTown:
-    return DescribedTown(tiny_student, tiny_teacher, load_town(tiny_world))
-
-
-@pytest.fixture(scope="module")
-def gallery(tiny_raster, tiny_student, tmp_path_factory) -> Gallery:
-    """Described from four viewpoints, as towns are."""
-    out, settings = tmp_path_factory.mktemp("viewpoints"), GallerySettings(tile_pixels=128)
-    build_gallery(tiny_raster, out, tile_describer(tiny_student), "tiny", MODEL_HASH, settings)
-    return Gallery.open(out)
-
-
-def test_towns_are_described_as_galleries_are(described, gallery):
-    np.testing.assert_allclose(described.centres, gallery.centres_m, atol=1e-3)
-    held = gallery.index.reconstruct(np.arange(len(gallery.index))).reshape(len(gallery), 4, -1)
-    alike = (held * described.descriptors.numpy()).sum(axis=2)
-    np.testing.assert_allclose(alike, 1, atol=5e-3)
+    town = load_town(tiny_world)
+    references = TownReferences.describe(town, tiny_student)
+    return DescribedTown(town, references, Models(tiny_student, tiny_teacher, CALIBRATION))
 
 
 @pytest.mark.parametrize("bins", [32, 8])
-def test_confidence_is_what_the_localizer_says(bins, described, gallery, monkeypatch):
-    """Same canvas, same gallery: the measured confidence is the one that a visitor reads."""
-    # The gallery keeps 8 bits; both must search the same descriptors.
-    held = gallery.index.reconstruct(np.arange(len(gallery.index))).reshape(len(gallery), 4, -1)
-    monkeypatch.setattr(described, "descriptors", torch.from_numpy(held))
-    # Which tile is the tenth best, and looked at twice, may hang on the half metre told of below.
-    monkeypatch.setattr(alignment, "MIRRORED", RERANKED)
-    localizer = Localizer(
-        gallery, described.student, described.reranker.teacher, calibration=CALIBRATION
-    )
-    answers = ask_town(described, described.town, CALIBRATION, bins, 4, 0)
-    queries = town_queries(described.town, bins, 4, 0)
-    assert len(set(np.round(answers.confidence, 4))) == 4
-    for index, view in enumerate(queries.views):
-        canvas = GroundCanvas(view, bins, bins * 11.25, np.ones(view.shape[:2], bool))
-        monkeypatch.setattr(localizer, "view", lambda *_, c=canvas: (open_photo(c.image), c))
-        found = localizer.locate(view)
-        # A town's tiles are cut to the nearest 0.6 m, a gallery's where the camera is believed.
-        assert found.confidence == pytest.approx(answers.confidence[index], abs=5e-3)
-        assert found.confident == answers.confident[index]
-        first = found.candidates[0].tile
-        apart = np.hypot(*(queries.places[index] - (first.east_m, first.north_m)))
-        assert (apart <= 25) == answers.right[index]
+def test_what_is_stated_is_what_was_answered(bins: int, described) -> None:
+    queries = town_queries(described.town, bins, 6, 0)
+    answers, stated = described.answers(queries), state(described, queries, NO_HELP)
+    assert len(set(np.round(stated.confidence, 4))) > 1
+    assert stated.kind == ("own",) * 6
+    for at, found in enumerate(answers.found):
+        assert stated.confidence[at] == found.confidence == found.places[0].probability
+        assert stated.outside[at] == found.outside_probability
+        assert stated.confident[at] == found.confident
+        error_m = np.hypot(*(found.places[0].position_m - queries.places[at]))
+        assert answers.error_m[at] == pytest.approx(error_m)
+        assert stated.right[at] == (error_m <= 25)
+        drawn = [area is not None for area in (found.area_50_m2, found.area_90_m2)]
+        assert stated.drawn[at].tolist() == drawn
+        heading = found.places[0].heading_deg
+        apart = angle_difference_deg(np.array(heading), queries.heading_deg[at])
+        assert answers.heading_error_deg[at] == pytest.approx(float(apart))
 
 
-def test_the_same_photos_as_strangers_cannot_be_told_apart(described, tiny_world) -> None:
-    parts = [
-        ask_town(described, town, CALIBRATION, 8, 4, 0)
-        for town in (described.town, load_town(tiny_world))
-    ]
+def stated_of(camera: tuple[float, float], shares: list[float]) -> Stated:
+    """What is stated of one photo whose tiles, 19.2 m apart eastwards from 0, 0, have these shares."""
+    centres = np.stack([np.arange(len(shares)) * 19.2, np.zeros(len(shares))], axis=1)
+    place = FoundPlace(0, centres[0], None, shares[0], 0.9, None, None, None)
+    rows, values = np.arange(len(shares)), np.array(shares)
+    best = np.argsort(-values, kind="stable")
+    found = Answer((place,), 1 - sum(shares), 0.0, rows[best], values[best], None, None)
+    references = SimpleNamespace(centres_m=centres, cell_area_m2=19.2**2)
+    errors = np.array([np.hypot(*camera)])
+    answers = Answers((found,), errors, np.full(1, np.nan), np.zeros(1, np.int64))
+    home = SimpleNamespace(references=references, answers=lambda queries, given: answers)
+    queries = SimpleNamespace(places=np.array([camera]))
+    return state(home, queries, NO_HELP)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("camera", "shares", "held", "drawn"),
+    [
+        ((1.0, 2.0), [0.6, 0.3, 0.1], [True, True], [True, True]),
+        ((20.0, 2.0), [0.6, 0.3, 0.1], [False, True], [True, True]),
+        ((40.0, 2.0), [0.62, 0.3, 0.08], [False, False], [True, True]),
+        # The camera's cell need not be the first: half is reached with the second of these.
+        ((20.0, 2.0), [0.4, 0.3, 0.1], [True, True], [True, False]),
+        ((20.0, 2.0), [0.3, 0.4, 0.1], [True, True], [True, False]),
+        # 0.3 and 0.1 hold less than a half, so there is no such area.
+        ((1.0, 2.0), [0.3, 0.1], [True, True], [False, False]),
+        # No cell among the tiles is the camera's.
+        ((1.0, 30.0), [0.6, 0.4], [False, False], [True, True]),
+    ],
+)
+def test_an_area_holds_the_cameras_whose_cell_is_one_of_it(camera, shares, held, drawn) -> None:
+    stated = stated_of(camera, shares)
+    assert stated.held.tolist() == [held]
+    assert stated.drawn.tolist() == [drawn]
+
+
+def test_the_same_photos_from_outside_cannot_be_told_apart(described) -> None:
+    queries = town_queries(described.town, 8, 4, 0)
+    parts = [state(described, queries, NO_HELP, kind) for kind in ("own", "another")]
     assert parts[0].right.any()
     assert not parts[1].right.any()
-    assert trust_row(Answers.joined(parts), 90.0)["auroc"]["own_or_elsewhere"]["area"] == 0.5  # type: ignore[index]
+    assert not parts[1].held.any()
+    row = trust_row(Stated.joined(parts), "no help", 90.0)
+    assert row["auroc"]["own_or_outside"]["area"] == 0.5  # type: ignore[index]
 
 
-def test_a_row_for_each_width_and_one_for_all(described, tiny_world) -> None:
-    rows = measure_trust(described, [load_town(tiny_world)] * 2, CALIBRATION, count=3, bins=(8, 6))
-    assert [row["fov_deg"] for row in rows] == [90, 67.5, None]
-    counts = [(row["own"]["photos"], row["strangers"]["photos"]) for row in rows]  # type: ignore[index]
-    assert counts == [(3, 2), (3, 2), (6, 4)]
+def test_photos_from_outside_are_of_all_kinds_and_lie_nowhere(described, tiny_world) -> None:
+    town = described.town
+    away = outside_queries(town, [replace(town, name="other")], 8, 12, 0)
+    assert list(away) == ["other", *sorted(DRAWN_KINDS)]
+    assert len(away["other"].views) == 6
+    assert {len(away[kind].views) for kind in DRAWN_KINDS} == {2}
+    for queries in away.values():
+        assert queries.views.shape[2] == queries.views.shape[1]  # 8 bins of 16 x 128
+        assert np.abs(queries.places).max() <= town.half_extent_m
+        assert len(queries.places) == len(queries.heading_deg) == len(queries.views)
+    alone = outside_queries(town, [], 8, 12, 0)
+    assert {kind: len(queries.views) for kind, queries in alone.items()} == dict.fromkeys(
+        sorted(DRAWN_KINDS), 4
+    )
+
+
+def test_a_row_for_each_width_and_one_for_all_in_every_case(described) -> None:
+    others = [replace(described.town, name=name) for name in ("one", "two")]
+    cases = {name: CASES[name] for name in ("no help", "compass")} | {"9 places": Help(places=9)}
+    rows = measure_trust(described, others, count=3, bins=(8, 6), cases=cases)
+    assert [(row["case"], row["fov_deg"]) for row in rows] == [
+        (case, fov) for case in cases for fov in (90, 67.5, None)
+    ]
+    counts = [(row["own"]["photos"], row["outside"]["photos"]) for row in rows]  # type: ignore[index]
+    assert counts == [(3, 5), (3, 5), (6, 10)] * 3
+    for row in rows:
+        assert set(row["outside"]["kinds"]) == {"one", "two", *DRAWN_KINDS}  # type: ignore[index]
+    again = measure_trust(described, others, count=3, bins=(8, 6), cases={"no help": NO_HELP})
+    assert again == rows[:3]
 
 
 @pytest.fixture(scope="module")
@@ -253,22 +351,29 @@ def folders(tmp_path_factory, tiny_student, tiny_teacher, tiny_world) -> Path:
 def test_the_command_measures_writes_and_draws(folders, tiny_world, tmp_path, capsys):
     out, figure = tmp_path / "docs" / "trust.json", tmp_path / "docs" / "trust.png"
     arguments = ["trust", str(folders / "student"), "--teacher", str(folders / "teacher")]
-    arguments += ["--data", str(tiny_world), "--elsewhere", str(folders / "other")]
+    arguments += ["--data", str(tiny_world), "--other-town", str(folders / "other")]
     arguments += ["--queries", "3", "--out", str(out)]
     assert main([*arguments, "--json", "--figure", str(figure)]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report == json.loads(out.read_text())
-    assert [row["fov_deg"] for row in report["rows"]] == [360, 180, 112.5, 90, 67.5, None]
+    widths = [360, 180, 112.5, 90, 67.5, None]
+    assert [(row["case"], row["fov_deg"]) for row in report["rows"]] == [
+        (case, fov) for case in CASES for fov in widths
+    ]
     assert report["calibrated"] is True
-    assert {"protocol", "command", "date", "machine", "seed", "strangers_share"} <= set(report)
+    assert {"protocol", "command", "date", "machine", "seed", "outside_share"} <= set(report)
+    assert report["other_towns"] == [str(folders / "other")]
     assert report["rows"][-1]["own"]["photos"] == 5 * 3
-    assert report["rows"][-1]["strangers"]["photos"] == 5 * 1
+    assert report["rows"][-1]["outside"]["photos"] == 5 * (2 + 3)
+    assert f"--other-town {folders / 'other'}" in report["command"]
     with Image.open(figure) as picture:
         assert picture.size[0] > 800
     section = trust_section(report, "results/trust.png")
     assert "![Reliability, and accuracy against coverage](results/trust.png)" in section
     assert section.count("| all widths |") == 3
-    assert trust_table(report["rows"]).count("\n") == 6
+    assert all(section.count(f"| {case} |") == 3 for case in CASES)
+    assert all(f"| {kind} |" in section for kind in ("other", *DRAWN_KINDS))
+    assert trust_table(report["rows"]).count("\n") == len(CASES) * 6
 
 
 @pytest.mark.parametrize("drawn", [True, False])
@@ -279,8 +384,10 @@ def test_the_page_of_results_has_the_section_and_its_picture(drawn: bool, tmp_pa
     town = {"queries": 1, "gallery": 1, "fov_deg": 360.0, "view": "crop", "heading": "known",
             "radius_m": None, "reranked": False, "within_25_m": 1.0, "chance_25_m": 0.1}  # fmt: skip
     (folder / "town-1.json").write_text(json.dumps({**origin, "rows": [town]}))
-    rows = [trust_row(hand_made(), fov) for fov in (90.0, None)]
-    report = {**origin, "teacher": None, "elsewhere": ["other"], "strangers_share": 0.1, "seed": 0}
+    rows = [
+        trust_row(hand_made(), case, fov) for case in ("no help", "compass") for fov in (90.0, None)
+    ]
+    report = {**origin, "teacher": None, "other_towns": ["other"], "outside_share": 0.1, "seed": 0}
     (folder / "trust.json").write_text(json.dumps({**report, "rows": rows}))
     if drawn:
         (folder / "trust.png").touch()
@@ -289,12 +396,27 @@ def test_the_page_of_results_has_the_section_and_its_picture(drawn: bool, tmp_pa
     page = (tmp_path / "docs" / "results.md").read_text()
     assert ("(results/trust.png)" in page) == drawn
     assert "| 90° | 64.4 | 66.7 | 22.2 (" in page
-    assert "strangers weigh 10 % of all" in page
+    assert "| compass | 64.4 | 66.7 | 22.2 (" in page
+    assert "photos from outside weigh 10 % of all" in page
+    assert "| no help | 37.5 | 8 | 100.0 | 6 |" in page
+    assert "| room | 1 | 100.0 | 10.0 |" in page
 
 
-def test_the_town_itself_is_not_elsewhere(folders, tiny_world, capsys):
+def test_a_town_of_the_fit_is_no_test_town(folders, tiny_world, tmp_path, capsys):
+    for name in ("student", "fitted"):
+        shutil.copytree(folders / "student", tmp_path / name)
+    config = {"name": "convnet-s", "model": TWO_BRANCH}
+    calibration = {**CALIBRATION.to_config(), "towns": [tiny_world.name]}
+    student = load_student(folders / "student")[0]
+    save_model(tmp_path / "fitted", student, {**config, "calibration": calibration}, "")
+    arguments = ["--data", str(tiny_world), "--other-town", str(folders / "other")]
+    assert main(["trust", str(tmp_path / "fitted"), *arguments]) == 1
+    assert "got one that the calibration was fitted on" in capsys.readouterr().err
+
+
+def test_the_town_itself_is_not_another(folders, tiny_world, capsys):
     town = str(tiny_world)
-    assert main(["trust", str(folders / "student"), "--data", town, "--elsewhere", town]) == 1
+    assert main(["trust", str(folders / "student"), "--data", town, "--other-town", town]) == 1
     assert "got the town that is searched, expected another" in capsys.readouterr().err
 
 

@@ -60,6 +60,21 @@ def bench(
     print(json_module.dumps(bench_record(timings)) if json else bench_table(timings))
 
 
+@bench_app.command("against", epilog="Example: python -m core bench against ../before")
+def bench_against(
+    other: Annotated[Path, typer.Argument(help="Folder of another checkout of this program.")],
+    rounds: Annotated[int, typer.Option(min=1, help="How often each answers all examples.")] = 3,
+) -> None:
+    """Time warm answers of this checkout and of another one, turn by turn."""
+    from core.bench.checkouts import compare_checkouts
+
+    found = compare_checkouts(other, rounds=rounds)
+    print(
+        f"warm locate: here {found.here_ms:.0f} ms, {other} {found.other_ms:.0f} ms, "
+        f"{found.ratio:.2f} times as long ({found.photos} photos, {found.rounds} rounds in turn)"
+    )
+
+
 @bench_app.command(
     "models", epilog="Example: python -m core bench models --model saig-d --batch 1 --batch 32"
 )

@@ -22,6 +22,8 @@ __all__ = ["NO_HELP", "RIGHT_M", "Answers", "DescribedTown", "Help", "rows_withi
 
 NOT_RANKED = 10**9
 """Rank of what is not in a ranking."""
+SAME = 1e-4
+"""Share by which probabilities may differ and still tie: equal descriptors may differ by rounding."""
 RIGHT_M = 25.0
 """An answer is right where its first place's position lies within so many metres of the camera."""
 
@@ -161,4 +163,5 @@ def _rank(found: Answer, row: int) -> int:
     at = np.flatnonzero(found.rows == row)
     if not len(at):
         return NOT_RANKED
-    return int((found.tile_probabilities >= found.tile_probabilities[at[0]]).sum() - 1)
+    own = found.tile_probabilities[at[0]] * (1 - SAME)
+    return int((found.tile_probabilities >= own).sum() - 1)

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from core.arrays import Float64Array, FloatArray
+from core.errors import SettingError
 
 __all__ = ["LIKELY", "Calibration", "Distribution", "ViewCalibration"]
 
@@ -121,10 +122,21 @@ class Calibration:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Calibration:
-        """From the ``calibration`` part of a model's configuration; empty gives the unfitted one."""
+        """From the ``calibration`` part of a model's configuration; empty gives the unfitted one.
+
+        Raises:
+            SettingError: it is of another version of the program, or damaged.
+
+        """
         if not config:
             return cls()
-        views = tuple(ViewCalibration(**view) for view in config["views"])
+        try:
+            views = tuple(ViewCalibration(**view) for view in config["views"])
+        except (TypeError, KeyError) as error:
+            raise SettingError(
+                f"Calibration: got one that this version does not know ({error}), expected one of its own. "
+                "Fit it again with: python -m core calibrate"
+            ) from error
         return cls(views, config.get("viewpoints"))
 
     def to_config(self) -> dict[str, Any]:
