@@ -78,6 +78,7 @@ class TownReferences:
         self.centres_m = centres_m
         self.settings = _settings(town, viewpoints)
         self._imagery = TownImagery(town)
+        self._extent = centres_m.min(axis=0), centres_m.max(axis=0)
 
     @classmethod
     def describe(
@@ -137,7 +138,7 @@ class TownReferences:
 
     def inside(self, points_m: Float64Array) -> Float64Array:
         """Points (..., 2) moved to between the outermost places."""
-        return np.clip(points_m, self.centres_m.min(axis=0), self.centres_m.max(axis=0))
+        return np.clip(points_m, *self._extent)
 
 
 def references_of(

@@ -80,6 +80,7 @@ class Gallery:
         self.frame = LocalFrame(manifest.origin)
         self.tile_ids: tuple[str, ...] = tuple(table["tile_id"].to_pylist())
         self.centres_m = np.column_stack([_column(table, "east_m"), _column(table, "north_m")])
+        self._extent = self.centres_m.min(axis=0), self.centres_m.max(axis=0)
         self.lat_deg = _column(table, "lat_deg")
         self.lon_deg = _column(table, "lon_deg")
         # Threads that stay, as each keeps its own handle of the imagery.
@@ -252,7 +253,7 @@ class Gallery:
 
     def inside(self, point_m: Float64Array) -> Float64Array:
         """Points (..., 2) of the local frame, moved to between the outermost places."""
-        return np.clip(point_m, self.centres_m.min(axis=0), self.centres_m.max(axis=0))
+        return np.clip(point_m, *self._extent)
 
     def _cut(self, centre_m: Float64Array) -> UInt8Array:
         east_m, north_m = centre_m
