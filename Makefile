@@ -34,6 +34,9 @@ worlds: .venv/test.stamp
 	calibration/town-2006 calibration/town-2007 test/town-3001 test/town-3002; do \
 	test -d build/worlds/$$town || $(CORE) world build --seed $${town##*-} --panoramas 300 --photos 48 \
 	--aerial-grid 1 --out build/worlds/$$town || exit 1; done
+	for town in style/steppe-4000 style-test/steppe-4001; do \
+	test -d build/worlds/$$town || $(CORE) world build --seed $${town##*-} --style steppe --size-m 700 \
+	--panoramas 120 --photos 0 --aerial-grid 1 --out build/worlds/$$town || exit 1; done
 	test -d assets/town || $(CORE) world pack build/worlds/test/town-3000 --out assets/town
 	$(CORE) world examples build/worlds/test/town-3000 --out assets/examples
 
@@ -67,8 +70,8 @@ train: .venv/test.stamp
 	--run build/runs/branches --out build/branches
 	$(TRAIN) --recipe recipes/town-teacher.toml --start build/branches \
 	--run build/runs/teacher --out assets/models/teacher
-	$(CORE) calibrate assets/models/student --teacher assets/models/teacher --queries 100 \
-	--validation build/worlds/calibration
+	$(CORE) calibrate assets/models/student --teacher assets/models/teacher --queries 60 \
+	--validation build/worlds/calibration --other-towns build/worlds/style
 	$(CORE) gallery build assets/town --model assets/models/student --out assets/town
 
 # The papers' own encoders and one of timm, with small budgets: what any model folder can do here. Slow
@@ -101,11 +104,14 @@ results: .venv/test.stamp
 	--out docs/results/seen-$${town##*-}.json || exit 1; done
 	$(CORE) pointing assets/models/teacher --student assets/models/student --data assets/town \
 	--queries 100 --out docs/results/explanations.json
-	$(CORE) shortcuts assets/models/student --data assets/town --queries 300 \
+	$(RESEARCH) shortcuts assets/models/student --data assets/town --queries 300 \
 	--out docs/results/shortcuts.json
-	$(CORE) trust $(MODELS) --queries 150 --data assets/town --elsewhere build/worlds/test/town-3001 \
-	--elsewhere build/worlds/test/town-3002 --out docs/results/trust.json \
-	--figure docs/results/trust.png
+	$(CORE) trust $(MODELS) --queries 150 --data assets/town --other-town build/worlds/test/town-3001 \
+	--other-town build/worlds/test/town-3002 --other-town build/worlds/style-test/steppe-4001 \
+	--out docs/results/trust-3000.json --figure docs/results/trust.png
+	for seed in 3001 3002; do $(CORE) trust $(MODELS) --queries 100 --data build/worlds/test/town-$$seed \
+	--other-town build/worlds/test/town-3000 --other-town build/worlds/style-test/steppe-4001 \
+	--out docs/results/trust-$$seed.json || exit 1; done
 	$(RESEARCH) ablate $(ABLATE) --steps 100 --batch 12 --run build/runs/ablation --out docs/results/ablation.json
 	$(RESEARCH) ablate $(ABLATE) $(FRESH) --run build/runs/students --out docs/results/ablation-students.json
 	$(RESEARCH) ablate $(ABLATE) $(FRESH) --noise 0.2 --run build/runs/students-noise \

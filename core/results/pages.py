@@ -50,7 +50,7 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
             several times; ``seen-*.json`` of it on towns it was trained on and on others;
             ``student-*.json`` of other students on one town), ``pointing``
             (``explanations.json``), ``shortcuts``, ``ablate`` (``ablation*.json``), ``bench models``
-            (``bench-models.json``) and ``trust`` (``trust.json``); pictures beside them.
+            (``bench-models.json``) and ``trust`` (``trust-*.json``); pictures beside them.
         page: Markdown file to write.
         readme: Markdown file with the two markers.
 
@@ -83,7 +83,8 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
     parts += [explanation_section(report) for report in reports.explanations]
     parts += [shortcut_section(report) for report in reports.shortcuts]
     picture = _beside(folder / "trust.png", page)
-    parts += [trust_section(report, picture=picture) for report in reports.trust]
+    if reports.trust:
+        parts.append(trust_section(reports.trust[0], reports.trust[1:], picture))
     page.write_text("\n".join(parts), encoding="utf-8")
     _write_readme(Path(readme), towns[0])
 

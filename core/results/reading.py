@@ -60,7 +60,7 @@ def read_reports(folder: Path) -> Reports:
         bench=read(BenchReport, "bench-models.json"),
         explanations=read(ExplanationReport, "explanations.json"),
         shortcuts=read(ShortcutReport, "shortcuts.json"),
-        trust=[content for name, content in contents.items() if name == "trust.json"],
+        trust=[content for name, content in contents.items() if name.startswith("trust-")],
     )
 
 

@@ -82,12 +82,13 @@ def _areas(rows: Sequence[Row], named: Sequence[str]) -> str:
     return table(["", "in the 50 % area", "of", "in the 90 % area", "of"], lines)
 
 
-def trust_section(report: Row, picture: str | None = None) -> str:
-    """Markdown of a report of ``trust``.
+def trust_section(report: Row, others: Sequence[Row] = (), picture: str | None = None) -> str:
+    """Markdown of reports of ``trust``.
 
     Args:
-        report: as the command wrote it.
-        picture: how the page calls the report's figure, if there is one.
+        report: of the first town, as the command wrote it.
+        others: of further towns, of which only the totals are shown.
+        picture: how the page calls the first report's figure, if there is one.
 
     """
     rows = report["rows"]
@@ -125,4 +126,16 @@ def trust_section(report: Row, picture: str | None = None) -> str:
         f"outside, the others by that of the first place.\n\n{_apart(plain, widths)}\n\n"
         "Cameras within the areas that are said to hold 50 and 90 % of the probability, in per cent of "
         f"those own photos for which there is such an area:\n\n{_areas(totals, cases)}\n"
+        + "".join(_other(other) for other in others)
+    )
+
+
+def _other(report: Row) -> str:
+    """The totals of another town."""
+    totals = [row for row in report["rows"] if row["fov_deg"] is None]
+    cases = [row["case"] for row in totals]
+    return (
+        f"\n{report['data']}, all widths together. `{report['command']}`, {report['date']}, "
+        f"{report['machine']}, seed {report['seed']}.\n\n{_calibrated(totals, cases)}\n\n"
+        f"{_chosen(totals, cases)}\n"
     )
