@@ -20,7 +20,7 @@ class Place:
 
 @dataclass(frozen=True)
 class SearchArea:
-    """A circle the visitor believes the camera to be in."""
+    """A circle that the visitor takes the camera to be in."""
 
     centre: Place
     radius_m: float

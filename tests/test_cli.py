@@ -1,4 +1,4 @@
-"""The command line, run in this process and once as a process of its own: ``pytest tests/test_cli.py``."""
+"""The command line, run in this process and once as its own process: ``pytest tests/test_cli.py``."""
 
 from __future__ import annotations
 

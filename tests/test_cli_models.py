@@ -82,11 +82,14 @@ def test_calibrate_notes_it_and_leaves_the_galleries_valid(models, tiny_world, t
     assert card[0] == "A card"
     assert card[1].startswith("- calibrated on validation towns tiny, 10 queries each")
     assert re.search(r"360° \d+\.\d % \(to \d+ m\), 270° ", card[1])
-    for folder, looks in ((student, False), (teacher, True)):
+    for folder, reranks in ((student, False), (teacher, True)):
         calibration = Calibration.from_config(load_state(folder)[0]["calibration"])
         assert {view.bins for view in calibration.views} >= {32, 8}
         assert calibration.viewpoints == 4
-        assert any(view.teacher > 0 for view in calibration.views) == looks
+        assert any(view.teacher > 0 for view in calibration.views) == reranks
+        refined = [view.refined_radius_m is not None for view in calibration.views if view.located]
+        assert all(one == reranks for one in refined)
+        assert all(0.5 <= view.threshold <= 1 for view in calibration.views)
         assert all(0 < view.radius_m < 36 for view in calibration.views if view.located)
 
 
@@ -105,13 +108,13 @@ def test_a_teacher_re_ranks_for_the_student_it_was_calibrated_with(
 ):
     shutil.copytree(models, tmp_path / "models")
     student, teacher = tmp_path / "models" / "student", tmp_path / "models" / "teacher"
-    looks, config = load_teacher(teacher)
-    save_model(teacher, looks, {**config, "calibration": {"views": [], "student": "0" * 64}}, "")
+    model, config = load_teacher(teacher)
+    save_model(teacher, model, {**config, "calibration": {"views": [], "student": "0" * 64}}, "")
     judge = ["evaluate", str(student), "--data", str(tiny_world), "--queries", "1"]
     assert main(judge) == 1  # the teacher beside the student is the one that re-ranks
-    told = capsys.readouterr().err
-    assert "calibrated with another student" in told
-    assert f"python -m core calibrate {student} --teacher {teacher} --validation" in told
+    said = capsys.readouterr().err
+    assert "calibrated with another student" in said
+    assert f"python -m core calibrate {student} --teacher {teacher} --validation" in said
     photo = str(tmp_path / "photo.jpg")
     Image.new("RGB", (512, 128)).save(photo)
     find = ["locate", photo, "--gallery", str(tiny_gallery.path), "--student", str(student)]
@@ -288,9 +291,9 @@ def test_an_arm_is_its_mean_over_towns_and_its_spread_over_seeds():
         for (seed, town), share in shares.items()
         for fov in (360.0, 180.0, 90.0)
     ]
-    told = {"steps": 5, "batch": 4, "seeds": 2, "noise": 0.0, "fresh": None}
+    settings = {"steps": 5, "batch": 4, "seeds": 2, "noise": 0.0, "fresh": None}
     origin = {"command": "c", "date": "d", "machine": "m"}
-    text = ablation_section(parse_report(AblationReport, {**told, **origin, "rows": rows}))
+    text = ablation_section(parse_report(AblationReport, {**settings, **origin, "rows": rows}))
     assert "| student: alone | 30.0 ± 7.1 | 60.0 ± 14.1 |" in text
     assert "on a, b." in text
 
@@ -309,7 +312,7 @@ def test_an_arm_is_its_mean_over_towns_and_its_spread_over_seeds():
              "wide"],
             "expected a GeoSSK teacher",
         ),
-        (["calibrate", "student", "--validation", "nowhere"], "got 0 towns"),
+        (["calibrate", "student", "--validation", "nowhere"], "got no world folders"),
     ],
 )  # fmt: skip
 def test_wrong_folders_are_one_sentence(command, said, models, tiny_world, tmp_path, capsys):

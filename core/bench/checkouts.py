@@ -1,4 +1,4 @@
-"""This checkout beside another one, in one run: how long a warm answer takes in each.
+"""How long a warm answer takes in two checkouts, this one and another, in one run.
 
 Each is asked in a process of its own, in its own folder, by the public Python API, which stays the same
 from one version to the next. They take turns, so that what else the machine does hits both alike.

@@ -20,11 +20,12 @@ from core.arrays import Float64Array, UInt8Array
 from core.photos.canvas import ELEVATION_DEG, ground_canvas
 from core.polar import BIN_DEG, BINS
 
-__all__ = ["DRAWN_KINDS", "drawn_views", "package_pictures"]
+__all__ = ["DRAWN_KINDS", "drawn_kinds", "drawn_views", "package_pictures"]
 
 HEIGHT = 128
 """Rows of a canvas."""
 Random = np.random.Generator
+SAMPLE_PICTURE = "sample picture"
 
 PACKAGE_PICTURES: Mapping[str, tuple[str, ...]] = {
     "matplotlib": ("mpl-data/sample_data/grace_hopper.jpg",),
@@ -129,14 +130,22 @@ def _hang(
 
 
 DRAWN_KINDS: Mapping[str, Callable[[int, Random], UInt8Array]] = {
-    "sample picture": _picture,
+    SAMPLE_PICTURE: _picture,
     "texture": _texture,
     "room": _room,
 }
 """Kinds of pictures that show no street."""
 
 
+def drawn_kinds() -> list[str]:
+    """Kinds that can be drawn here, sorted: sample pictures need a package that carries some."""
+    return sorted(kind for kind in DRAWN_KINDS if kind != SAMPLE_PICTURE or package_pictures())
+
+
 def drawn_views(kind: str, bins: int, count: int, seed: int) -> UInt8Array:
-    """So many views of one kind and width; the same seed gives the same views."""
+    """So many views of one kind and width; the same seed gives the same views.
+
+    Sample pictures are chosen from the packages that are installed, see ``drawn_kinds``.
+    """
     random = np.random.default_rng((seed, bins, sorted(DRAWN_KINDS).index(kind)))
     return np.stack([DRAWN_KINDS[kind](bins, random) for _ in range(count)])

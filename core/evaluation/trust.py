@@ -28,7 +28,7 @@ from core.evaluation.metrics import (
     calibration_error_by_chance,
     reliability_points,
 )
-from core.evaluation.outside import DRAWN_KINDS, drawn_views
+from core.evaluation.outside import drawn_kinds, drawn_views
 from core.evaluation.queries import Queries, town_queries
 from core.localization.answer import Answer
 from core.polar import BINS
@@ -106,7 +106,7 @@ def outside_queries(
     """About ``count`` photos of one width by kind: of other towns, and of what is no street.
 
     Half of them are of other towns. Their places are points of the searched town, drawn by lot: where a
-    visitor wrongly believes them to be.
+    visitor wrongly takes them to be.
     """
     random = np.random.default_rng((seed, bins, 7))
 
@@ -119,10 +119,9 @@ def outside_queries(
     if towns:
         each = max(1, round(count / 2 / len(towns)))
         found = {town.name: misplaced(town_queries(town, bins, each, seed).views) for town in towns}
-    each = max(1, round(count / (2 if towns else 1) / len(DRAWN_KINDS)))
-    return found | {
-        kind: misplaced(drawn_views(kind, bins, each, seed)) for kind in sorted(DRAWN_KINDS)
-    }
+    kinds = drawn_kinds()
+    each = max(1, round(count / (2 if towns else 1) / len(kinds)))
+    return found | {kind: misplaced(drawn_views(kind, bins, each, seed)) for kind in kinds}
 
 
 def state(home: DescribedTown, queries: Queries, given: Help, kind: str = "own") -> Stated:

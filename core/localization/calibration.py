@@ -134,8 +134,8 @@ class Calibration:
             views = tuple(ViewCalibration(**view) for view in config["views"])
         except (TypeError, KeyError) as error:
             raise SettingError(
-                f"Calibration: got one that this version does not know ({error}), expected one of its own. "
-                "Fit it again with: python -m core calibrate"
+                f"Calibration: got one that this version does not know ({error}), expected one of its "
+                "own. Fit it again with: python -m core calibrate"
             ) from error
         return cls(views, config.get("viewpoints"))
 

@@ -109,6 +109,12 @@ def test_an_example_is_located_by_a_click(page, town):
         f"Aerial tile {town.gallery.tile_ids[EXAMPLE_ROW]}"
     )
     assert "%" in page.locator("#verdict .cv-lead").inner_text()
+    parts = page.locator("#verdict .cv-parts li").all_inner_texts()
+    names = ("place 1", "elsewhere in this imagery", "not in this imagery")
+    for name, part in zip(names, parts, strict=True):
+        assert re.fullmatch(rf"{name} (< 0\.1|\d+(\.\d)?) %", part.replace("\n", " ").strip())
+    shown = page.locator("#candidates .cv-share").first.inner_text()
+    assert parts[0].split("place 1")[1].strip() == shown.strip()
     verdict = page.locator("#verdict").inner_text().replace(" \n", "\n")
     # The right place; the point in it is arbitrary, as the student is untrained.
     assert int(re.search(r"to the true place\n(\d+) m", verdict).group(1)) < 36
