@@ -1,4 +1,4 @@
-"""The distribution by hand, and the fit recovers what made the data: ``pytest tests/test_calibration.py``."""
+"""The distribution by hand, and a fit of known data: ``pytest tests/test_calibration.py``."""
 
 from __future__ import annotations
 
