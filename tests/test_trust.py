@@ -266,7 +266,7 @@ def stated_of(camera: tuple[float, float], shares: list[float]) -> Stated:
     place = FoundPlace(0, centres[0], None, shares[0], 0.9, None, None, None)
     rows, values = np.arange(len(shares)), np.array(shares)
     best = np.argsort(-values, kind="stable")
-    found = Answer((place,), 1 - sum(shares), 0.0, rows[best], values[best], None, None)
+    found = Answer((place,), False, 1 - sum(shares), 0.0, rows[best], values[best], None, None)
     references = SimpleNamespace(centres_m=centres, cell_area_m2=19.2**2)
     errors = np.array([np.hypot(*camera)])
     answers = Answers((found,), errors, np.full(1, np.nan), np.zeros(1, np.int64))
@@ -368,10 +368,11 @@ def test_the_command_measures_writes_and_draws(folders, tiny_world, tmp_path, ca
     assert f"--other-town {folders / 'other'}" in report["command"]
     with Image.open(figure) as picture:
         assert picture.size[0] > 800
-    section = trust_section(report, "results/trust.png")
+    section = trust_section(report, [report], "results/trust.png")
     assert "![Reliability, and accuracy against coverage](results/trust.png)" in section
     assert section.count("| all widths |") == 3
-    assert all(section.count(f"| {case} |") == 3 for case in CASES)
+    # Three tables of the town itself, and the two of totals again for another.
+    assert all(section.count(f"| {case} |") == 5 for case in CASES)
     assert all(f"| {kind} |" in section for kind in ("other", *DRAWN_KINDS))
     assert trust_table(report["rows"]).count("\n") == len(CASES) * 6
 
@@ -388,7 +389,7 @@ def test_the_page_of_results_has_the_section_and_its_picture(drawn: bool, tmp_pa
         trust_row(hand_made(), case, fov) for case in ("no help", "compass") for fov in (90.0, None)
     ]
     report = {**origin, "teacher": None, "other_towns": ["other"], "outside_share": 0.1, "seed": 0}
-    (folder / "trust.json").write_text(json.dumps({**report, "rows": rows}))
+    (folder / "trust-1.json").write_text(json.dumps({**report, "rows": rows}))
     if drawn:
         (folder / "trust.png").touch()
     readme.write_text(f"{START}{END}")

@@ -42,6 +42,9 @@ TEXT = {
 }
 """Pattern of a replaced word, in any case, and what to say."""
 
+EARLIER_OPTION = '"--standpoints"'
+"""A second name of ``gallery build --viewpoints``, which scripts still use."""
+
 CAMERA = re.compile(r"pitch|roll_deg")
 """A line that speaks of a camera's roll."""
 
@@ -84,6 +87,7 @@ def lines_of(path: Path) -> list[str]:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         text = re.sub(r"([\"'])[a-z_]+\1", "", text)
+        text = text.replace(EARLIER_OPTION, "")
     if path.suffix == ".md":
         text = re.sub(r"`python -m core [^`]*`", "", text)
     return text.splitlines()

@@ -17,7 +17,7 @@ from core.errors import SettingError
 
 __all__ = ["Beside", "compare_checkouts"]
 
-_ASK = """
+_SCRIPT = """
 import glob, json, sys, time
 sys.path.insert(0, ".")
 from core.localizer import Localizer
@@ -59,13 +59,13 @@ def compare_checkouts(other: Path, here: Path = Path(), rounds: int = 3) -> Besi
     spent: dict[Path, list[float]] = {here: [], other: []}
     for _ in range(rounds):
         for folder in (here, other):
-            spent[folder] += _asked(folder)
+            spent[folder] += _spent(folder)
     mine, theirs = median(spent[here]), median(spent[other])
     return Beside(mine, theirs, theirs / mine, len(spent[here]) // rounds, rounds)
 
 
-def _asked(folder: Path) -> list[float]:
-    command = [sys.executable, "-c", _ASK]
+def _spent(folder: Path) -> list[float]:
+    command = [sys.executable, "-c", _SCRIPT]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["nothing"]

@@ -26,7 +26,7 @@ from core.localization.refinement import estimated_position, refine_position
 __all__ = ["FITTED_BINS", "Rankings", "fit_calibration", "fit_view", "gather"]
 
 FITTED_BINS = (32, 24, 16, 12, 10, 8, 6, 5)
-PASSING = 0.015
+TOLERATED = 0.015
 """Share of the photos of other towns, without help, that a confident match lets pass."""
 ABOUT_OUTSIDE = 0.3
 """How much a statement about being outside counts beside one about the first place."""
@@ -162,7 +162,7 @@ def fit_view(rankings: Rankings, bins: int, paired: bool) -> ViewCalibration:
     others = rankings.town & rankings.plain
     threshold = LIKELY
     if others.any():
-        threshold = max(LIKELY, float(np.quantile(firsts.probability[others], 1 - PASSING)))
+        threshold = max(LIKELY, float(np.quantile(firsts.probability[others], 1 - TOLERATED)))
     estimated = np.linalg.norm(rankings.positions[at, leaders] - rankings.camera, axis=1)
     refined = np.linalg.norm(rankings.refined - rankings.camera, axis=1)
     refined = np.where(rankings.refined_at == leaders, refined, estimated)
@@ -362,9 +362,9 @@ def _of_width(
     for home in towns:
         others = [other.town for other in towns if other is not home] + list(other_towns)
         for given, portion in FITTED_CASES.values():
-            asked = max(1, round(count * portion))
-            parts.append(gather(home, town_queries(home.town, bins, asked, seed), given))
-            away = outside_queries(home.town, others, bins, asked, seed)
+            amount = max(1, round(count * portion))
+            parts.append(gather(home, town_queries(home.town, bins, amount, seed), given))
+            away = outside_queries(home.town, others, bins, amount, seed)
             names = {other.name for other in others}
             parts += [
                 gather(home, queries, given, "town" if kind in names else "drawn")

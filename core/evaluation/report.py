@@ -208,7 +208,7 @@ def evaluate_town(
     references = TownReferences.describe(town, student, viewpoints)
     ways = [Models(student.eval())]
     if teacher is not None:
-        alike = Calibration((ViewCalibration(bins=32, student=20.0, teacher=20.0),))
-        ways.append(Models(student, teacher.eval(), alike))
+        equal = Calibration((ViewCalibration(bins=32, student=20.0, teacher=20.0),))
+        ways.append(Models(student, teacher.eval(), equal))
     towns = [DescribedTown(town, references, models) for models in ways]
     return town_rows(towns, settings, count, seed)

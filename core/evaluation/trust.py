@@ -34,9 +34,9 @@ from core.localization.answer import Answer
 from core.polar import BINS
 
 __all__ = [
-    "ASKED_BINS",
     "CASES",
     "COVERAGES",
+    "MEASURED_BINS",
     "OUTSIDE_SHARE",
     "Stated",
     "measure_trust",
@@ -47,7 +47,7 @@ __all__ = [
 
 OUTSIDE_SHARE = 0.1
 """Share of all photos that are taken to be from outside the searched imagery."""
-ASKED_BINS = (32, 16, 10, 8, 6)
+MEASURED_BINS = (32, 16, 10, 8, 6)
 """Widths: 360, 180, 112.5, 90 and 67.5 degrees; the last three as photo frames."""
 CASES: Mapping[str, Help] = {
     "no help": NO_HELP,
@@ -181,9 +181,9 @@ def trust_row(stated: Stated, case: str, fov_deg: float | None, seed: int = 0) -
         "outside": _outside(stated),
         "areas": {f"{100 * share:g}": _held(stated, at) for at, share in enumerate(AREAS)},
         "auroc": {
-            "own_or_outside": _told_apart(-stated.outside[own], -stated.outside[~own]),
-            "right_or_not": _told_apart(said[right], said[~right]),
-            "right_or_wrong": _told_apart(said[right], said[own & ~right]),
+            "own_or_outside": _area_between(-stated.outside[own], -stated.outside[~own]),
+            "right_or_not": _area_between(said[right], said[~right]),
+            "right_or_wrong": _area_between(said[right], said[own & ~right]),
         },
     }
 
@@ -249,7 +249,7 @@ def _quality(
     }
 
 
-def _told_apart(positive: Float64Array, negative: Float64Array) -> Metrics | None:
+def _area_between(positive: Float64Array, negative: Float64Array) -> Metrics | None:
     if not len(positive) or not len(negative):
         return None
     area = auroc(positive, negative)
@@ -262,7 +262,7 @@ def measure_trust(
     other_towns: Sequence[Town],
     count: int = 300,
     seed: int = 0,
-    bins: Sequence[int] = ASKED_BINS,
+    bins: Sequence[int] = MEASURED_BINS,
     cases: Mapping[str, Help] = CASES,
 ) -> list[Metrics]:
     """A row for each case and width, and after those of a case one for all its widths.

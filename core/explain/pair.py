@@ -153,7 +153,7 @@ def heading_from_attention(ground_to_aerial: Float32Array, rotation: float = 0.0
 
     The sum over rows of patches and over rings leaves the attention from azimuth bin i of the photo
     to bin b of the tile. The circular shift r with the largest sum over (i, r + i) aligns the two; a
-    parabola refines it between whole bins (papers/geossk.md section 7).
+    parabola refines it between whole bins (docs/geossk.md section 7).
 
     Args:
         ground_to_aerial: (4 n, 128).

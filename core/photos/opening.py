@@ -54,7 +54,7 @@ BAND_PIXELS = 4_000_000
 GUESSED_FOV_DEG = 65.0
 
 _READABLE = "JPEG, PNG, WebP, TIFF, BMP or GIF"
-_TURNS = {
+_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -231,9 +231,9 @@ def _decoded(picture: Image.Image, label: str) -> UInt8Array:
         picture.load()
         orientation = read_orientation(picture)
         shrunk = _shrunk(picture)
-        if orientation not in _TURNS:
+        if orientation not in _UPRIGHT:
             return shrunk
-        return np.array(Image.fromarray(shrunk).transpose(_TURNS[orientation]), np.uint8)
+        return np.array(Image.fromarray(shrunk).transpose(_UPRIGHT[orientation]), np.uint8)
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:  # damaged pixel data makes the decoders throw anything
