@@ -110,7 +110,7 @@ results: .venv/test.stamp
 	--other-town build/worlds/test/town-3002 --other-town build/worlds/style-test/steppe-4001 \
 	--out docs/results/trust-3000.json --figure docs/results/trust.png
 	for seed in 3001 3002; do $(CORE) trust $(MODELS) --queries 100 --data build/worlds/test/town-$$seed \
-	--other-town build/worlds/test/town-3000 --other-town build/worlds/style-test/steppe-4001 \
+	--other-town assets/town --other-town build/worlds/style-test/steppe-4001 \
 	--out docs/results/trust-$$seed.json || exit 1; done
 	$(RESEARCH) ablate $(ABLATE) --steps 100 --batch 12 --run build/runs/ablation --out docs/results/ablation.json
 	$(RESEARCH) ablate $(ABLATE) $(FRESH) --run build/runs/students --out docs/results/ablation-students.json
