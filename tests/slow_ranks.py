@@ -69,3 +69,23 @@ def places(case: Case, query: int) -> list[int]:
     kept = [other for other in range(len(values)) if other not in case.ignored[query]]
     kept.sort(key=lambda other: (-values[other], other in right))
     return [place for place, other in enumerate(kept) if other in right]
+
+
+def rank_of_truth(similarity: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Rank (Q,) of the true reference in each row of similarities (Q, R); ties count against.
+
+    ``truth``: (Q,) column of the true reference.
+    """
+    rows = np.arange(len(similarity))
+    own = similarity[rows, truth][:, None]
+    return np.asarray((~(similarity < own)).sum(axis=1) - 1, dtype=np.int64)
+
+
+def worst_first_place(similarity: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Column (Q,) of the first place; of several equally good ones the farthest from the truth.
+
+    similarity, distance: (Q, R); distance in metres from the query's camera.
+    """
+    best = similarity.max(axis=1, keepdims=True)
+    tied = np.where(similarity >= best, distance, -np.inf)
+    return np.asarray(tied.argmax(axis=1), dtype=np.int64)

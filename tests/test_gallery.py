@@ -99,7 +99,7 @@ def test_grid_lies_within_the_raster(built: Path) -> None:
 def test_every_tile_is_found_by_its_own_picture(raster: Path, tmp_path: Path) -> None:
     build_gallery(raster, tmp_path / "g", describe, "toy", "f00d", GallerySettings(viewpoints=1))
     gallery = Gallery.open(tmp_path / "g", verify="full")
-    np.testing.assert_array_equal(gallery.viewpoints, [[0, 0]])
+    np.testing.assert_array_equal(gallery.viewpoints_m, [[0, 0]])
     pictures = np.stack([gallery.tile_image(row) for row in range(len(gallery))])
     similarities, rows = gallery.index.search(describe(pictures), 1)
     np.testing.assert_array_equal(rows[:, 0], range(49))
@@ -109,13 +109,13 @@ def test_every_tile_is_found_by_its_own_picture(raster: Path, tmp_path: Path) ->
 def test_a_place_is_described_from_the_middles_of_its_quarters(built: Path) -> None:
     gallery = Gallery.open(built)
     assert gallery.manifest.viewpoints == 4
-    np.testing.assert_allclose(np.abs(gallery.viewpoints) * 38.4, 4.8)
+    np.testing.assert_allclose(np.abs(gallery.viewpoints_m), 4.8)
     inner = [row for row in range(49) if np.abs(gallery.centres_m[row]).max() < 57]
     for row in inner:
-        points = gallery.centres_m[row] + gallery.viewpoints * 38.4
-        seen = [gallery.tile_image_at(gallery.frame.to_place(*point)) for point in points]
+        points = gallery.centres_m[row] + gallery.viewpoints_m
+        seen = gallery.tiles_at(points)
         stored = gallery.index.reconstruct(np.arange(4 * row, 4 * row + 4))
-        np.testing.assert_allclose((describe(np.stack(seen)) * stored).sum(axis=1), 1.0, atol=5e-3)
+        np.testing.assert_allclose((describe(seen) * stored).sum(axis=1), 1.0, atol=5e-3)
     # At the corner three of the four would see beyond the imagery.
     corner = gallery.index.reconstruct([0, 1, 2, 3]) @ describe(gallery.tile_image(0)[None])[0]
     assert corner[0] == pytest.approx(1.0, abs=5e-3)
@@ -130,12 +130,8 @@ def test_pictures_around_points_are_cut_from_one_piece(built: Path) -> None:
     steps = np.array([[0, 0], [14, 0], [-14, 0], [0, 14], [3, -14]]) * pixel_m
     for middle in (gallery.centres_m[row], gallery.centres_m[0]):
         points = gallery.inside(middle + steps)
-        places = [gallery.frame.to_place(*point) for point in points]
-        one_by_one = np.stack([gallery.tile_image_at(place) for place in places])
-        together = gallery.tile_images_at(points)
-        assert together.shape == one_by_one.shape
-        apart = np.abs(together.astype(int) - one_by_one).mean(axis=(1, 2, 3))
-        assert apart.max() < 0.5
+        one_by_one = np.concatenate([gallery.tiles_at(point[None]) for point in points])
+        np.testing.assert_array_equal(gallery.tiles_at(points), one_by_one)
 
 
 def test_tile_pictures_are_the_raster(built: Path, raster: Path) -> None:
@@ -200,33 +196,6 @@ def test_rows_within_an_area(built: Path) -> None:
             gallery.rows_within(SearchArea(centre, radius))
     with pytest.raises(SettingError, match="Search centre"):
         gallery.rows_within(SearchArea(Place(float("nan"), 0.0), 10.0))
-
-
-def test_distinct_places_by_hand(built: Path) -> None:
-    gallery = Gallery.open(built)
-    # Row 0 and 1 are neighbours, 2 lies exactly half a tile from 0, 3 beyond it, 48 far away.
-    groups = gallery.distinct_places([0, 1, 2, 3, 48, -1], [0.9, 0.5, 0.4, 0.8, 0.1, -np.inf])
-    assert [(group.row, group.members) for group in groups] == [
-        (0, (0, 1, 2)), (3, (3,)), (48, (4,)),
-    ]  # fmt: skip
-    assert gallery.distinct_places([], []) == []
-    # Equal scores: the smaller row leads, wherever it stands.
-    assert gallery.distinct_places([1, 0], [0.5, 0.5])[0].row == 0
-
-
-def test_distinct_places_are_distinct_and_lose_nothing(built: Path) -> None:
-    gallery = Gallery.open(built)
-    rng = np.random.default_rng(0)
-    for _ in range(10):
-        rows, scores = rng.permutation(49)[:30], rng.random(30)
-        groups = gallery.distinct_places(rows, scores)
-        assert sorted(m for group in groups for m in group.members) == list(range(30))
-        leaders = np.array([gallery.centres_m[group.row] for group in groups])
-        apart = np.hypot(*(leaders[:, None] - leaders[None]).transpose(2, 0, 1))
-        assert apart[~np.eye(len(groups), dtype=bool)].min() > 38.4
-        best = [scores[group.members[0]] for group in groups]
-        assert best == sorted(best, reverse=True)
-        assert len(gallery.distinct_places(rows, scores, 0.0)) == 30
 
 
 # ---- building

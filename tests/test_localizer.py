@@ -24,7 +24,7 @@ from core.evaluation.queries import crop_queries
 from core.evaluation.towns import TownReferences
 from core.gallery.describing import tile_describer
 from core.gallery.folder import Gallery, GallerySettings, build_gallery
-from core.geo import distance_m
+from core.geo import distance_m, group_places
 from core.localization import ranking
 from core.localization.answer import Evidence, Models, answer, rank
 from core.localization.calibration import Calibration, ViewCalibration
@@ -502,9 +502,10 @@ def test_the_probabilities_are_those_of_the_ranking(fitted):
     outside = np.exp(view.growth * np.log(49))
     weights, outside = weights / (weights.sum() + outside), outside / (weights.sum() + outside)
     assert found.outside_probability == pytest.approx(outside)
-    for group in one.gallery.distinct_places(tiles.rows, tiles.similarities):
-        (own,) = [candidate for candidate in found.candidates if candidate.row == group.row]
-        assert own.probability == pytest.approx(weights[list(group.members)].sum())
+    for group in group_places(one.gallery.centres_m[tiles.rows], tiles.similarities, 38.4):
+        row = tiles.rows[group[0]]
+        (own,) = [candidate for candidate in found.candidates if candidate.row == row]
+        assert own.probability == pytest.approx(weights[list(group)].sum())
     held = np.cumsum(-np.sort(-weights))
     assert found.area_50_m2 == pytest.approx(19.2**2 * (np.flatnonzero(held >= 0.5)[0] + 1))
 
@@ -529,10 +530,15 @@ def from_viewpoints(tiny_raster, tiny_student, tmp_path_factory) -> Localizer:
     return Localizer(Gallery.open(out), tiny_student)
 
 
+def tile_at(gallery, place: Place) -> np.ndarray:
+    point = gallery.inside(np.array(gallery.frame.to_metres(place)))
+    return gallery.tiles_at(point[None])[0]
+
+
 def viewpoint_of(gallery, viewpoint: int) -> Place:
     """Where one of the viewpoints of ROW is."""
     own = gallery.tile(ROW)
-    offset = gallery.viewpoints[viewpoint] * own.side_m / 2
+    offset = gallery.viewpoints_m[viewpoint]
     return gallery.frame.to_place(*(np.array([own.east_m, own.north_m]) + offset))
 
 
@@ -541,7 +547,7 @@ def test_a_photo_from_a_quarter_of_a_cell_finds_the_cell_and_that_quarter(
     from_viewpoints, viewpoint
 ):
     gallery = from_viewpoints.gallery
-    tile = gallery.tile_image_at(viewpoint_of(gallery, viewpoint))
+    tile = tile_at(gallery, viewpoint_of(gallery, viewpoint))
     photo = shift_canvas(tile_to_polar(tile), 5)
     found = ranking_of(from_viewpoints, photo)
     assert found.viewpoint_similarities[0].argmax() == viewpoint
@@ -555,7 +561,7 @@ def test_the_teacher_compares_from_where_the_student_estimates_the_camera(
 ):
     """Both ways round: the score is the mean of those of the pair and of its mirror image."""
     gallery = from_viewpoints.gallery
-    photo = tile_to_polar(gallery.tile_image_at(viewpoint_of(gallery, 2)))
+    photo = tile_to_polar(tile_at(gallery, viewpoint_of(gallery, 2)))
     both = Localizer(gallery, from_viewpoints.models.student, tiny_teacher, TEACHER_DECIDES)
     first = both.locate(photo).candidates[0]
     assert first.row == ROW
@@ -582,7 +588,7 @@ def test_the_teacher_refines_the_position(from_viewpoints, tiny_teacher, aside):
     gallery = from_viewpoints.gallery
     own = gallery.tile(ROW)
     camera = gallery.frame.to_place(own.east_m + aside[0], own.north_m + aside[1])
-    photo = tile_to_polar(gallery.tile_image_at(camera))
+    photo = tile_to_polar(tile_at(gallery, camera))
     student = from_viewpoints.locate(photo).candidates
     fitted = ViewCalibration(32, 1.0, 1.0, radius_m=5.0, refined_radius_m=2.0)
     model = (from_viewpoints.models.student, tiny_teacher, Calibration((fitted,)))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import SettingError
-from core.evaluation.metrics import rank_of_truth, worst_first_place
+from core.evaluation.metrics import recall_at
 from core.evaluation.ranks import (
     best_ranks,
     first_place_errors_m,
@@ -18,7 +18,7 @@ from core.evaluation.ranks import (
     truth_ranks,
 )
 from tests import slow_ranks
-from tests.slow_ranks import Case, drawn, memory_mb, unit
+from tests.slow_ranks import Case, drawn, memory_mb, rank_of_truth, unit, worst_first_place
 
 
 def asked(case: Case) -> tuple:
@@ -152,3 +152,26 @@ def test_places_must_fit_the_descriptors() -> None:
         first_place_errors_m(descriptors, descriptors, good, short, away)
     with pytest.raises(SettingError, match="Query places"):
         first_place_errors_m(descriptors, descriptors, good * np.nan, good, away)
+
+
+def test_ranks_count_what_is_at_least_as_good() -> None:
+    similarity = np.array([[0.9, 0.5, 0.1], [0.2, 0.2, 0.1], [0.3, 0.6, 0.6]])
+    assert rank_of_truth(similarity, np.array([0, 1, 0])).tolist() == [0, 1, 2]
+
+
+def test_a_collapsed_model_scores_nothing() -> None:
+    ranks = rank_of_truth(np.ones((5, 200)), np.arange(5))
+    assert recall_at(ranks, 1) == 0
+    assert recall_at(ranks, 199) == 0
+
+
+def test_not_a_number_never_wins() -> None:
+    similarity = np.array([[np.nan, 0.5, 0.1]])
+    assert rank_of_truth(similarity, np.array([1])).tolist() == [1]
+    assert rank_of_truth(similarity, np.array([0])).tolist() == [2]
+
+
+def test_of_tied_first_places_the_farthest_counts() -> None:
+    similarity = np.array([[0.5, 0.5, 0.1], [0.1, 0.2, 0.3]])
+    distance = np.array([[3.0, 400.0, 900.0], [3.0, 400.0, 900.0]])
+    assert worst_first_place(similarity, distance).tolist() == [1, 2]

@@ -22,24 +22,12 @@ __all__ = [
     "brier_score",
     "calibration_error",
     "calibration_error_by_chance",
-    "rank_of_truth",
     "recall_at",
     "recall_at_one_percent",
     "reliability_points",
     "share_within",
     "standard_error",
-    "worst_first_place",
 ]
-
-
-def rank_of_truth(similarity: FloatArray, truth: Int64Array) -> Int64Array:
-    """Rank (Q,) of the true reference in each row of similarities (Q, R); ties count against.
-
-    ``truth``: (Q,) column of the true reference.
-    """
-    rows = np.arange(len(similarity))
-    own = similarity[rows, truth][:, None]
-    return np.asarray((~(similarity < own)).sum(axis=1) - 1, dtype=np.int64)
 
 
 def recall_at(ranks: Int64Array, k: int) -> float:
@@ -50,16 +38,6 @@ def recall_at(ranks: Int64Array, k: int) -> float:
 def recall_at_one_percent(ranks: Int64Array, references: int) -> float:
     """Recall with k = R // 100 + 1 (published code differs: 88 or 89 of 8,884)."""
     return recall_at(ranks, references // 100 + 1)
-
-
-def worst_first_place(similarity: FloatArray, distance: FloatArray) -> Int64Array:
-    """Column (Q,) of the first place; of several equally good ones the farthest from the truth.
-
-    similarity, distance: (Q, R); distance in metres from the query's camera.
-    """
-    best = similarity.max(axis=1, keepdims=True)
-    tied = np.where(similarity >= best, distance, -np.inf)
-    return np.asarray(tied.argmax(axis=1), dtype=np.int64)
 
 
 def share_within(distance_m: FloatArray, radius_m: float) -> float:

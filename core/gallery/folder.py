@@ -15,13 +15,11 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet
 
 from core.arrays import Float64Array, Int64Array, UInt8Array
@@ -31,7 +29,7 @@ from core.gallery.build import BuildReport, GallerySettings, SkippedTile, build_
 from core.gallery.index import TileIndex, engine_of
 from core.gallery.manifest import TILES, Manifest
 from core.gallery.viewpoints import cell_viewpoints
-from core.geo import LocalFrame, group_places
+from core.geo import LocalFrame
 from core.imagery.registry import open_imagery
 from core.imagery.source import ImagerySource, stored_bytes
 from core.records import Place, SearchArea, Tile
@@ -41,24 +39,11 @@ __all__ = [
     "Gallery",
     "GallerySettings",
     "Manifest",
-    "PlaceGroup",
     "SkippedTile",
     "build_gallery",
 ]
 
 _COLUMNS = ["tile_id", "east_m", "north_m", "lat_deg", "lon_deg"]
-
-
-@dataclass(frozen=True)
-class PlaceGroup:
-    """One distinct place among search results.
-
-    ``row``: gallery row of the best tile. ``members``: positions in the arrays that were handed in,
-    the best first, of every result merged into this place.
-    """
-
-    row: int
-    members: tuple[int, ...]
 
 
 def _column(table: Any, name: str) -> Float64Array:
@@ -130,15 +115,6 @@ class Gallery:
         """Number of tiles R."""
         return len(self.tile_ids)
 
-    @property
-    def viewpoints(self) -> Float64Array:
-        """Where places are described from: (S, 2), east and north of their centres in half sides of a
-        tile. Those of the first place are the first S rows of ``index``, and so on.
-        """
-        manifest = self.manifest
-        cell = cell_viewpoints(manifest.viewpoints)
-        return np.asarray(cell * manifest.step_m / (manifest.tile_side_m / 2))
-
     @cached_property
     def tiles(self) -> Any:
         """GeoDataFrame in WGS 84, a row per tile.
@@ -178,24 +154,10 @@ class Gallery:
         self._check_row(row)
         return self._cut(self.centres_m[row])
 
-    def tile_image_at(self, place: Place) -> UInt8Array:
-        """The imagery around a place, as ``tile_image``; see ``inside`` for places near the border.
+    def _cut_near(self, points_m: Float64Array) -> UInt8Array:
+        """Tiles (P, S, S, 3) around points (P, 2) near one another, read as one piece.
 
-        Raises:
-            RasterError: the imagery vanished or is damaged.
-
-        """
-        return self._cut(self.inside(np.array(self.frame.to_metres(place))))
-
-    def tile_images_at(self, points_m: Float64Array) -> UInt8Array:
-        """The imagery (P, S, S, 3) around points (P, 2) that lie near one another, to the nearest pixel.
-
-        It is read as one piece, which takes little longer than one tile. The points must lie between
-        the outermost places (``inside``).
-
-        Raises:
-            RasterError: the imagery vanished or is damaged.
-
+        That takes little longer than one tile.
         """
         pixels = self.manifest.tile_pixels
         pixel_m = self.manifest.tile_side_m / pixels
@@ -230,7 +192,7 @@ class Gallery:
         pixel_m = self.manifest.tile_side_m / self.manifest.tile_pixels
         snapped = np.round(points_m / pixel_m) * pixel_m
         if float(np.ptp(snapped, axis=0).max()) <= self.manifest.tile_side_m / 2:
-            return self.tile_images_at(snapped)
+            return self._cut_near(snapped)
         return np.stack(list(self._readers.map(self._cut, snapped)))
 
     @property
@@ -292,37 +254,6 @@ class Gallery:
             )
         offsets = self.centres_m - np.asarray(self.frame.to_metres(centre))
         return np.flatnonzero(np.hypot(offsets[:, 0], offsets[:, 1]) <= radius).astype(np.int64)
-
-    def distinct_places(
-        self,
-        rows: npt.ArrayLike,
-        scores: npt.ArrayLike,
-        min_distance_m: float | None = None,
-    ) -> list[PlaceGroup]:
-        """Merge search results that are the same place.
-
-        The best result becomes a place; every other within ``min_distance_m`` of a better place
-        joins the best such place; so on downwards. Ties go by row.
-
-        Args:
-            rows: gallery rows, int (n,); negative ones (nothing found) are left out.
-            scores: larger is better, float (n,).
-            min_distance_m: half a tile by default (38.4 m).
-
-        Returns:
-            Places, best first.
-
-        """
-        results = np.asarray(rows, np.int64).reshape(-1)
-        values = np.asarray(scores, np.float64).reshape(-1)
-        limit = self.manifest.tile_side_m / 2 if min_distance_m is None else min_distance_m
-        found = np.lexsort((results, -values))
-        found = found[results[found] >= 0]
-        groups = group_places(self.centres_m[results[found]], values[found], limit)
-        return [
-            PlaceGroup(int(results[found[group[0]]]), tuple(int(found[at]) for at in group))
-            for group in groups
-        ]
 
     def require_model(
         self, model_id: str, model_hash: str, model_path: str | Path | None = None
