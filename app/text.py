@@ -46,7 +46,7 @@ NO_MATCH_OUTSIDE = (
     "The photo may not have been taken in this imagery, or it shows too little to tell. The places below "
     "are the best of what is here."
 )
-LIKELY = "Likely here"
+LIKELY = "More likely here than not"
 LIKELY_MORE = (
     "But a photo from somewhere else reaches this now and then: a compass heading, or a circle on the "
     "map around where you believe the camera was, would settle it."
