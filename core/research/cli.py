@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from core.commands.evaluate import check_out, evaluation_table, open_models, tell
+from core.commands.evaluate import PROTOCOL, check_out, evaluation_table, open_models, tell
 from core.commands.exit_codes import run_app
 from core.commands.options import AsJson, JsonFile, Queries, Seed, Threads, use_threads
 from core.commands.provenance import provenance
@@ -78,7 +78,14 @@ def ablate(
     config = AblationConfig(start, teacher, fresh, noise, steps, batch, rate, range(seeds), queries)
     judged = [town for folder in data for town in load_towns(folder.parent, [folder.name])]
     rows = run_ablation(load_towns(worlds), judged, config, run)
-    budget = {"steps": steps, "batch": batch, "seeds": seeds, "noise": noise, "fresh": fresh}
+    budget = {
+        "protocol": PROTOCOL.format(4),
+        "steps": steps,
+        "batch": batch,
+        "seeds": seeds,
+        "noise": noise,
+        "fresh": fresh,
+    }
     measured = provenance(shlex.join(sys.argv[1:]), PROGRAM)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({**budget, **measured, "rows": rows}, indent=1), encoding="utf-8")

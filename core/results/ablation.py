@@ -49,6 +49,7 @@ def ablation_section(report: AblationReport) -> str:
     return (
         f"## GeoSSK: {subject}\n\nEqual budget: {report.steps} steps of {report.batch} "
         f"panoramas for every arm, {report.seeds} seeds{wrong}. Students {began}. Teachers: re-ranked "
-        f"rows; students: their own; no help, on {towns}. Mean ± standard deviation over seeds. "
+        f"rows; students: their own; no help, on {towns}. Mean ± standard deviation over seeds."
+        f"{report.caveat} "
         f"`{report.command}`, {report.date}, {report.machine}.\n\n{table(head, lines)}\n"
     )

@@ -65,9 +65,10 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
     parts = [
         "# Results\n\nWritten by `make results` from the JSON in `docs/results/`; not edited by hand. "
         "All towns are rendered (synthetic); the test towns were never trained or tuned on. "
-        "Cells: student / re-ranked by the teacher (chance level), in per cent of queries whose first "
-        "place lies within 25 m of the camera. Point: how far the answered point is from the camera, "
-        "in metres, where the first place is right (the median, and nine of ten within).\n"
+        "Cells: student / re-ranked by the teacher (chance level), in per cent of queries whose "
+        "answered position lies within 25 m of the camera, by the pipeline that answers visitors. Point: "
+        "how far that position is from the camera, in metres, where it is right (the median, and nine of "
+        "ten within).\n"
     ]
     if len(towns) > 1:
         parts.append(mean_section(towns, _beside(folder / SWEEP, page)))

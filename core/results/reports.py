@@ -190,12 +190,23 @@ class ShortcutRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What every report says of itself. ``file``: its name, "" for one that was just measured."""
+    """What every report says of itself. ``file``: its name, "" for one that was just measured.
+
+    ``protocol``: what counted as found, "" in the oldest reports.
+    """
 
     file: str = ""
+    protocol: str = ""
     command: str
     date: str
     machine: str
+
+    @property
+    def caveat(self) -> str:
+        """A sentence where another distance counted than today's: that of the place's centre."""
+        if "answered position" in self.protocol:
+            return ""
+        return " Measured before the answered position counted: by the centre of the first place."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ def seen_section(reports: Sequence[SeenReport]) -> str:
         "few, and on validation towns that it never saw, rendered by the same recipe and as large. A "
         "student that had learned its towns by heart would do better on the first; more towns would then "
         f"help. In per cent of {first.rows[0].queries} queries within 25 m, {first.rows[0].gallery} "
-        f"places, heading unknown, no help; ± is between towns. {commands}, {first.date}, "
+        f"places, heading unknown, no help; ± is between towns.{first.caveat} {commands}, {first.date}, "
         f"{first.machine}.\n\n"
         f"{table(['town', 'learned from', *(named(fov, view) for fov, view in LEARNED)], lines)}\n"
     )

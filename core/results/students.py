@@ -51,7 +51,7 @@ def students_section(reports: Sequence[StudentReport]) -> str:
         "many steps and minutes, which is little. In per cent of "
         f"{first.rows[0].queries} queries on {first.data}, heading unknown, no help; chance is "
         f"{share(first.rows[0].chance_25_m)} within 25 m. Places described from {_viewpoints(reports)}. "
-        "The shipped student's numbers stand above. "
+        f"The shipped student's numbers stand above.{first.caveat} "
         f"{commands}, {first.date}, {first.machine}.\n\n"
         f"{table([*head, 'heading °'], lines)}\n"
     )

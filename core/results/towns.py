@@ -251,6 +251,7 @@ def curve_section(reports: Sequence[TrainingReport], picture: str | None = None)
         "training; other tiles: so many for each place of a batch, from anywhere around its places. All "
         "are judged with four viewpoints of a place, at most 4.8 m from any camera. In per "
         f"cent of {first.queries} queries within 25 m on a **validation** town of "
-        f"{first.gallery} places, heading unknown, no help. {commands}, {ordered[-1].date}, "
+        f"{first.gallery} places, heading unknown, no help.{ordered[-1].caveat} {commands}, "
+        f"{ordered[-1].date}, "
         f"{ordered[-1].machine}.\n{shown}\n{table(head, lines)}\n"
     )
