@@ -23,6 +23,7 @@ from PIL import Image
 
 from core.arrays import Float64Array
 from core.geo import LocalFrame
+from core.localization.output import percent
 from core.records import Candidate, Place, SearchArea
 
 __all__ = ["BaseMap", "Cells", "MapScene", "build_document", "file_url", "frame_html"]
@@ -313,7 +314,7 @@ def _add_marker(document: folium.Map, candidate: Candidate) -> None:
         icon=icon,
         rank=candidate.rank,
         alt=f"Place {candidate.rank}",
-        title=f"Place {candidate.rank}: {candidate.probability:.0%}",
+        title=f"Place {candidate.rank}: {percent(candidate.probability)}",
         zIndexOffset=1000 - 10 * candidate.rank,
     ).add_to(document)
 

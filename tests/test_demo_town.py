@@ -6,15 +6,19 @@ Answers must be equal number by number.
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 from PIL import Image
 
-from app import handlers
+from app import fragments, handlers
+from app.api import locate_record
 from app.map_view import BaseMap
 from core.checkpoints import load_student, load_teacher, model_hash
+from core.commands.locate import describe
 from core.data.worlds import load_photos, load_town
 from core.evaluation.answers import DescribedTown, Help
 from core.evaluation.queries import Queries, crop_queries, photo_queries
@@ -23,6 +27,7 @@ from core.gallery.folder import Gallery
 from core.localization.answer import Answer, Models
 from core.localization.calibration import Calibration
 from core.localization.localizer import Localizer
+from core.localization.output import percent, prediction_record, write_predictions
 from core.polar import BIN_DEG
 from core.records import Prediction, SearchArea
 
@@ -113,3 +118,28 @@ def _located(localizer: Localizer, queries: Queries, at: int, given: Help) -> Pr
         )
     fov_deg = None if queries.bins == 32 else queries.bins * BIN_DEG
     return localizer.locate(picture, fov_deg=fov_deg, heading_deg=heading, near=near)
+
+
+@pytest.mark.parametrize("number", [0, 7])
+def test_one_photo_has_one_probability_everywhere(localizer, tmp_path, number: int):
+    """Headline, card, map, command line, JSON, HTTP API, GeoJSON, CSV and GeoPackage."""
+    file = load_photos(TOWN).files[number]
+    page = handlers.Page(localizer, BaseMap("overview.jpg", -1, -1, 1, 1), (file,))
+    answer = handlers.locate(page, str(file), None, handlers.LocateRequest())
+    first = answer.prediction.candidates[0]
+    said = percent(first.probability)
+    verdict, document, _, cards = handlers.show(page, answer, 1, None, False)
+    assert f"{fragments.esc(said)} that place 1" in verdict
+    assert f'<span class="cv-share">{fragments.esc(said)}</span>' in cards
+    assert f"Place 1: {said}" in html.unescape(document)
+    assert f"first place {said}," in describe(answer.prediction)
+
+    expected = round(first.probability, 9)
+    records = [locate_record(page, str(file)), prediction_record(localizer.locate(file))]
+    for record in records:
+        assert record["confidence"] == record["candidates"][0]["probability"] == expected
+    for ending in ("geojson", "csv", "gpkg"):
+        path = tmp_path / f"answer.{ending}"
+        write_predictions(path, [answer.prediction])
+        row = geopandas.read_file(path).iloc[0]
+        assert float(row["probability"]) == float(row["confidence"]) == expected
