@@ -28,6 +28,10 @@ __all__ = ["FITTED_BINS", "Rankings", "fit_calibration", "fit_view", "gather"]
 FITTED_BINS = (32, 24, 16, 12, 10, 8, 6, 5)
 TOLERATED = 0.015
 """Share of the photos of other towns, without help, that a confident match lets pass."""
+MISSED = 0.01
+"""Share of right answers that may fall below a threshold which is raised further than that asks for."""
+SURE = 0.95
+"""No threshold is raised beyond this probability for the sake of photos that were not in the fit."""
 ABOUT_OUTSIDE = 0.3
 """How much a statement about being outside counts beside one about the first place."""
 IN_RADIUS = 0.9
@@ -160,9 +164,7 @@ def fit_view(rankings: Rankings, bins: int, paired: bool) -> ViewCalibration:
     at = np.arange(len(leaders))
     right = rankings.correct[at, leaders] & rankings.inside & rankings.plain
     others = rankings.town & rankings.plain
-    threshold = LIKELY
-    if others.any():
-        threshold = max(LIKELY, float(np.quantile(firsts.probability[others], 1 - TOLERATED)))
+    threshold = _threshold(firsts.probability[right], firsts.probability[others])
     estimated = np.linalg.norm(rankings.positions[at, leaders] - rankings.camera, axis=1)
     refined = np.linalg.norm(rankings.refined - rankings.camera, axis=1)
     refined = np.where(rankings.refined_at == leaders, refined, estimated)
@@ -174,6 +176,25 @@ def fit_view(rankings: Rankings, bins: int, paired: bool) -> ViewCalibration:
         radius_m=_radius(estimated[right]),
         refined_radius_m=_radius(refined[right]) if paired else None,
     )
+
+
+def _threshold(right: Float64Array, others: Float64Array) -> float:
+    """From which probability on a first place is a confident match.
+
+    So high that hardly any photo of another town passes. Where nearly all right answers are higher
+    still, as
+    those of panoramas, it is raised to them: few photos of other towns stand for many.
+
+    Args:
+        right: probabilities of the right first places of the towns' own photos.
+        others: of the first places of photos of other towns.
+
+    """
+    if not len(others):
+        return LIKELY
+    passed = float(np.quantile(others, 1 - TOLERATED))
+    reached = float(np.quantile(right, MISSED)) if len(right) else LIKELY
+    return max(LIKELY, passed, min(reached, SURE))
 
 
 def _filled(rankings: Rankings) -> Float64Array:
