@@ -1,4 +1,4 @@
-"""Options that several commands have, said once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JsonFile = Annotated[Path | None, typer.Option("--out", help="JSON file to write
 
 
 def use_threads(threads: int | None) -> None:
-    """Let torch use so many threads; as many as it likes for None."""
+    """Set torch's number of threads; None keeps torch's default."""
     if threads is not None:
         import torch
 

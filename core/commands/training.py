@@ -97,7 +97,7 @@ def distill(
 
 
 def _run(file: Path, command: str, folders: Folders, session: Session) -> None:
-    """Train by a recipe file, draw the log as a picture and say what was done."""
+    """Train by a recipe file, draw the log as a picture and print a summary."""
     from core.explain.figures import training_figure
     from core.training.recipe_files import TOWNS, read_recipe
     from core.training.recipes import train_by_recipe

@@ -1,4 +1,4 @@
-"""``trust``: whether the probabilities of answers can be trusted, on towns they were not fitted on."""
+"""``trust``: whether the probabilities can be trusted, on towns that were not used for fitting."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def trust(
     """Measure calibration, coverage and rejection on towns never used for fitting.
 
     Without help, with a compass, within a circle, and for smaller galleries. Photos from outside are of
-    other towns, sample pictures that Python packages carry, textures and rooms.
+    other towns, sample pictures from Python packages, textures and rooms.
     """
     use_threads(threads)
     check_out(out)
@@ -132,7 +132,7 @@ COLUMNS = (
 
 
 def trust_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of a report as aligned text; "-" where nothing is."""
+    """Rows of a report as aligned text; "-" if not measured."""
     lines = []
     for row in rows:
         own, mixture, sure = row["own"], row["mixture"], row["own"]["confident"]

@@ -1,4 +1,4 @@
-"""``world build``: render a town where every answer is known."""
+"""``world build``: render a town with known answers."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def parse_canvas(text: str) -> tuple[int, int]:
     """``HEIGHTxWIDTH`` as (height, width) in pixels.
 
     Raises:
-        SettingError: not two whole numbers.
+        SettingError: these are not two whole numbers.
 
     """
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip())

@@ -1,4 +1,4 @@
-"""The report of ``pointing`` for people: four tables, in docs/results.md and at the terminal."""
+"""The report of ``pointing`` as four tables, for docs/results.md and the terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 class _Part(Generic[T]):
     """One table: a line for each row of a part of the report.
 
-    ``cells``: by column title, what a row shows at one field of view; ``reading``: how to read it.
+    ``cells``: by column title, the cell of a row at one field of view; ``reading``: how to read it.
     """
 
     title: str
@@ -120,7 +120,7 @@ def _counts(report: ExplanationReport) -> str:
 
 
 def explanation_section(report: ExplanationReport) -> str:
-    """The section of docs/results.md: what was measured and how, and its tables."""
+    """The section of docs/results.md: the measurement, its protocol and its tables."""
     groups = "; ".join(f"{name}: {', '.join(parts)}" for name, parts in report.groups.items())
     parts = [
         f"## Are the explanations true? ({report.data})\n",

@@ -1,4 +1,4 @@
-"""The student on towns that it was trained on beside others: would more towns help?"""
+"""The student on its training towns and on other towns: would more towns help?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _mean(reports: Sequence[SeenReport], title: str) -> list[str]:
 
 
 def seen_section(reports: Sequence[SeenReport]) -> str:
-    """``seen-*.json``: one student on towns it was trained on and on others, rendered by one recipe."""
+    """``seen-*.json``: one student on its training towns and on others, rendered by one recipe."""
     learned = [report for report in reports if _is_learned(report)]
     others = [report for report in reports if not _is_learned(report)]
     lines = [

@@ -1,4 +1,4 @@
-"""The report of ``shortcuts`` for people: one table, in docs/results.md and at the terminal."""
+"""The report of ``shortcuts`` as one table, for docs/results.md and the terminal."""
 
 from __future__ import annotations
 

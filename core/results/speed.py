@@ -9,7 +9,7 @@ __all__ = ["speed_section"]
 
 
 def speed_section(report: BenchReport) -> str:
-    """Encoders beside their transcription: milliseconds, and how many times as fast."""
+    """Encoders compared with their transcription: milliseconds, and the speed-up."""
     return (
         "## The papers' encoders beside a plain transcription\n\nTurn by turn, same weights, "
         "the plain one in float32; of work: in processor time, without the waiting; at most: "

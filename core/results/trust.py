@@ -1,4 +1,4 @@
-"""The section of docs/results.md that says whether the probabilities can be trusted."""
+"""The section of docs/results.md on trust: do the probabilities come true?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _view(row: Row) -> str:
 
 
 def _calibrated(rows: Sequence[Row], named: Sequence[str]) -> str:
-    """Own photos beside the mixture: what was said, what was right, and how far they are apart."""
+    """Own photos and the mixture: mean confidence, share right, and calibration error."""
     lines = []
     for row, name in zip(rows, named, strict=True):
         cells = [name]
@@ -33,7 +33,7 @@ def _calibrated(rows: Sequence[Row], named: Sequence[str]) -> str:
 
 
 def _chosen(rows: Sequence[Row], named: Sequence[str]) -> str:
-    """Accuracy of the surest answers, and what the program itself calls a confident match."""
+    """Accuracy of the most confident answers, and of the confident matches."""
     lines = []
     for row, name in zip(rows, named, strict=True):
         own = row["own"]
@@ -70,7 +70,7 @@ def _kinds(row: Row) -> str:
 
 
 def _areas(rows: Sequence[Row], named: Sequence[str]) -> str:
-    """How many cameras the stated areas hold."""
+    """Share of the cameras inside the stated areas."""
     lines = []
     for row, name in zip(rows, named, strict=True):
         cells = [name]
@@ -87,8 +87,8 @@ def trust_section(report: Row, others: Sequence[Row] = (), picture: str | None =
 
     Args:
         report: of the first town, as the command wrote it.
-        others: of further towns, of which only the totals are shown.
-        picture: how the page calls the first report's figure, if there is one.
+        others: reports of further towns; only their totals are shown.
+        picture: path of the first report's figure for the page, if there is one.
 
     """
     rows = report["rows"]
