@@ -87,7 +87,7 @@ def bench_models(
         list[int] | None,
         typer.Option(min=1, help="Views at once; may be repeated. By default 1 and 32."),
     ] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Timed runs of each, turn by turn.")] = 3,
+    repeat: Annotated[int, typer.Option(min=1, help="Timed runs of each, in alternation.")] = 3,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
     device: Annotated[str, typer.Option(help="Where the models run: cpu or cuda.")] = "cpu",
     seed: Annotated[int, typer.Option(min=0, help="Of weights and views.")] = 0,

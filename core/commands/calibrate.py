@@ -27,13 +27,13 @@ def calibrate(
         Path | None, typer.Option(help="Model folder of the teacher that re-ranks.")
     ] = None,
     other_towns: Annotated[
-        Path | None, typer.Option(help="Folder of more towns, of photos from outside.")
+        Path | None, typer.Option(help="Folder of more towns, for photos from outside.")
     ] = None,
     queries: Annotated[int, typer.Option(min=10, help="Queries per town and width.")] = 100,
     seed: Seed = 1,
     viewpoints: Annotated[
         int,
-        typer.Option(help="From how many points a place is described: as in the galleries."),
+        typer.Option(help="Number of viewpoints of a place, as in the galleries."),
     ] = 4,
     threads: Threads = None,
 ) -> None:

@@ -75,8 +75,8 @@ def evaluate(
     polar_root: Annotated[
         Path | None,
         typer.Option(
-            help="Benchmark: folder of stored polar pictures, which stands for the folder of the "
-            "aerial ones; by default a polar model's are computed."
+            help="Benchmark: folder of stored polar pictures, in place of the folder of aerial "
+            "pictures; by default a polar model's are computed."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="Benchmark: cpu or cuda.")] = "cpu",
@@ -98,7 +98,7 @@ def evaluate(
     use_threads(threads)
     check_out(out)
     if benchmark is not None:
-        why = "a benchmark is described once, all of it, by the student alone"
+        why = "a benchmark is described as a whole, by the student alone"
         refuse_beside(context, "--benchmark", OF_TOWNS, why)
         report = benchmark_report(student, data, benchmark, polar_root, device, batch)
         tell(report, benchmark_text(report), json, out)

@@ -30,7 +30,7 @@ def build(
     source: Annotated[
         Path, typer.Argument(help="Aerial imagery: a georeferenced raster, or a world folder.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder to make; an unfinished build goes on.")],
+    out: Annotated[Path, typer.Option(help="Folder to make; an unfinished build is continued.")],
     model: Annotated[Path, typer.Option(help="Model folder of the student.")] = Path(
         "assets/models/student"
     ),
@@ -49,8 +49,8 @@ def build(
             # The second name is the earlier one; scripts still use it.
             "--viewpoints",
             "--standpoints",
-            help="From how many points of its grid cell a place is described: 1, 4 or 9; so many "
-            "times larger is the index.",
+            help="Number of points of its grid cell from which a place is described: 1, 4 or 9; the "
+            "index grows by this factor.",
         ),
     ] = 4,
     device: Annotated[str, typer.Option(help="Where the model runs: cpu or cuda.")] = "cpu",

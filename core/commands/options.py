@@ -10,9 +10,7 @@ import typer
 __all__ = ["AsJson", "JsonFile", "Queries", "Seed", "Threads", "use_threads"]
 
 Queries = Annotated[int, typer.Option(min=1, help="Panoramas used, at most.")]
-Seed = Annotated[
-    int, typer.Option(min=0, help="Of all that is drawn by lot: same seed, same numbers.")
-]
+Seed = Annotated[int, typer.Option(min=0, help="Of all random draws: same seed, same numbers.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 JsonFile = Annotated[Path | None, typer.Option("--out", help="JSON file to write.")]

@@ -16,8 +16,8 @@ __all__ = ["pointing"]
 PROTOCOL = (
     "Crops of panoramas at random headings. The true nearest place of a 19.2 m grid is given; the tile "
     "is cut around the position in it that student and teacher answer. For pointing the true azimuth "
-    "shift is given too, to the nearest of 32 bins; contribution depends on no tile; of each heading it "
-    "is said which azimuth shift was given. Medians and means over patches; equally strong sectors "
+    "shift is given too, to the nearest of 32 bins; contribution depends on no tile; the source of each "
+    "heading names the given azimuth shift. Medians and means over patches; equally strong sectors "
     "count against attention."
 )
 

@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["distill", "train"]
 
 RecipeFile = Annotated[
-    Path, typer.Option(help="TOML file that says what is trained, on what and how; see recipes/.")
+    Path, typer.Option(help="TOML file with model, data and training settings; see recipes/.")
 ]
 Data = Annotated[Path, typer.Option(help="Folder of the recipe's data set, or of training towns.")]
-Run = Annotated[Path, typer.Option(help="Folder of checkpoints and log; a stopped run goes on.")]
+Run = Annotated[
+    Path, typer.Option(help="Folder of checkpoints and log; a stopped run is continued.")
+]
 Out = Annotated[Path, typer.Option(help="Model folder to write.")]
 Start = Annotated[
     Path | None,
-    typer.Option(help="Model folder to go on from: a student, or weights from convert."),
+    typer.Option(help="Model folder to start from: a student, or weights from convert."),
 ]
 Validation = Annotated[Path | None, typer.Option(help="Folder of validation towns.")]
 PolarRoot = Annotated[
@@ -36,7 +38,7 @@ PolarRoot = Annotated[
         "polar views are computed."
     ),
 ]
-Steps = Annotated[int | None, typer.Option(min=1, help="A trial of so many steps.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Only this many steps, for a trial.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same batches.")]
 SaveEvery = Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
@@ -75,7 +77,7 @@ def train(
 def distill(
     recipe: RecipeFile,
     data: Data,
-    start: Annotated[Path, typer.Option(help="Model folder of the student to go on from.")],
+    start: Annotated[Path, typer.Option(help="Model folder of the student to start from.")],
     teacher: Annotated[Path, typer.Option(help="Model folder of the GeoSSK teacher.")],
     run: Run,
     out: Out,

@@ -27,7 +27,10 @@ def trust(
     student: Annotated[Path, typer.Argument(help="Model folder of the student.")],
     data: Annotated[Path, typer.Option(help="World folder of the town that is searched.")],
     other_town: Annotated[
-        list[Path], typer.Option(help="World folder of a town of other photos; may be repeated.")
+        list[Path],
+        typer.Option(
+            help="World folder of another town, for photos from outside; may be repeated."
+        ),
     ],
     teacher: Annotated[
         Path | None, typer.Option(help="Model folder of the teacher that re-ranks.")

@@ -316,7 +316,7 @@ def _check_file(folder: Path, name: str, manifest: Manifest) -> None:
         got = "" if file_hash(path) == expected else "other bytes"
     if got:
         raise GalleryError(
-            f"Gallery {folder}: got {got} for {name}, expected what the manifest "
-            "vouches for. It is damaged: copy it again, or run: python -m core gallery build "
+            f"Gallery {folder}: got {got} for {name}, expected the one in its "
+            "manifest. It is damaged: copy it again, or run: python -m core gallery build "
             f"{folder / manifest.imagery} --model {manifest.model_id} --out {folder}"
         )

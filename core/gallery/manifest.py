@@ -81,7 +81,7 @@ class Manifest:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise GalleryError(_damaged_sentence(folder, "text that is no JSON")) from error
+            raise GalleryError(_damaged_sentence(folder, "text that is not JSON")) from error
         if not isinstance(values, dict) or "format" not in values:
             raise GalleryError(_damaged_sentence(folder, "no format version"))
         if values["format"] != FORMAT:

@@ -187,8 +187,8 @@ class Localizer:
         if fitted is None or fitted == own:
             return ()
         note = (
-            f"How sure is said was fitted with places described from {fitted} viewpoints, this gallery "
-            f"has {own} of each: take it as rough."
+            f"The probabilities were fitted with places described from {fitted} viewpoints, this gallery "
+            f"has {own} of each: they are rough."
         )
         return (note,)
 

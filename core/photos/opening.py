@@ -347,7 +347,7 @@ def _described(image: UInt8Array, name: str, metadata: PhotoMetadata, notes: lis
         fov, source, is_panorama = exif_fov, exif_source, False
     else:
         fov, source, is_panorama = GUESSED_FOV_DEG, "guess", False
-        notes.append("The file does not tell its field of view; 65 degrees is a guess.")
+        notes.append("The file has no field of view; 65 degrees is a guess.")
     return Photo(
         image=image,
         name=name,

@@ -66,9 +66,9 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
         "# Results\n\nWritten by `make results` from the JSON in `docs/results/`; not edited by hand. "
         "All towns are rendered (synthetic); the test towns were never trained or tuned on. "
         "Cells: student / re-ranked by the teacher (chance level), in per cent of queries whose "
-        "answered position lies within 25 m of the camera, by the pipeline that answers visitors. Point: "
-        "how far that position is from the camera, in metres, where it is right (the median, and nine of "
-        "ten within).\n"
+        "answered position lies within 25 m of the camera, by the pipeline of the page. Point: the "
+        "distance from that position to the camera, in metres, if it is right (the median, and the limit "
+        "for nine of ten).\n"
     ]
     if len(towns) > 1:
         parts.append(mean_section(towns, _beside(folder / SWEEP, page)))

@@ -206,7 +206,7 @@ class Report:
         """A sentence for old reports, which measured the distance to the centre of the place."""
         if "answered position" in self.protocol:
             return ""
-        return " Measured before the answered position counted: by the centre of the first place."
+        return " Measured to the centre of the first place, before the answered position counted."
 
 
 @dataclass(frozen=True, kw_only=True)

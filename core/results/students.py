@@ -47,11 +47,11 @@ def students_section(reports: Sequence[StudentReport]) -> str:
     first = reports[0]
     commands = "; ".join(f"`{report.command}`" for report in reports)
     return (
-        "## The papers' encoders as students, with small budgets\n\nTrained on rendered towns for so "
-        "many steps and minutes, which is little. In per cent of "
+        "## The papers' encoders as students, with small budgets\n\nTrained on rendered towns for the "
+        "few steps and minutes below. In per cent of "
         f"{first.rows[0].queries} queries on {first.data}, heading unknown, no help; chance is "
         f"{share(first.rows[0].chance_25_m)} within 25 m. Places described from {_viewpoints(reports)}. "
-        f"The shipped student's numbers stand above.{first.caveat} "
+        f"The shipped student's numbers are above.{first.caveat} "
         f"{commands}, {first.date}, {first.machine}.\n\n"
         f"{table([*head, 'heading °'], lines)}\n"
     )

@@ -148,10 +148,10 @@ def mean_section(reports: Sequence[TownReport], picture: str | None = None) -> s
     towns = ", ".join(report.data for report in reports)
     shown = "" if picture is None else f"\n![Located within 25 m by field of view]({picture})\n"
     return (
-        f"## Mean over {len(reports)} test towns\n\nOf the sections below ({towns}), every town "
-        "counting alike. Student / re-ranked by the teacher, in per cent within 25 m; ± towns: "
-        "standard deviation between them. hit@1, heading (median error where the place is right) "
-        f"and point (likewise, in metres) without help.\n{shown}\n{table(head, lines)}\n"
+        f"## Mean over {len(reports)} test towns\n\nMean of the sections below ({towns}), with equal "
+        "weights. Student / re-ranked by the teacher, in per cent within 25 m; ± towns: standard "
+        "deviation between towns. Without help: hit@1, heading (median error if the place is right) "
+        f"and point (the same, in metres).\n{shown}\n{table(head, lines)}\n"
     )
 
 
@@ -244,12 +244,12 @@ def curve_section(reports: Sequence[TrainingReport], picture: str | None = None)
         "" if picture is None else f"\n![Located within 25 m by minutes of training]({picture})\n"
     )
     return (
-        "## What more training brings\n\nThe student after so many steps and minutes in all, each time "
-        "at the end of a schedule; where one of the two next columns changes, so did the recipe. Minutes "
-        "on a GPU (cuda) are not those of two processor cores, and are not in the picture. Offset: "
-        "up to so many metres a camera stood from the point that its place was described from, in "
-        "training; other tiles: so many for each place of a batch, from anywhere around its places. All "
-        "are judged with four viewpoints of a place, at most 4.8 m from any camera. In per "
+        "## What more training brings\n\nThe student after all its steps and minutes, each time at the "
+        "end of a schedule; a change in the next two columns means another recipe. Minutes on a GPU "
+        "(cuda) differ from those on two processor cores, and are not in the picture. Offset: largest "
+        "distance in training, in metres, from a camera to the point that its place was described from. "
+        "Other tiles: number for each place of a batch, from anywhere around its places. All are "
+        "measured with four viewpoints of a place, at most 4.8 m from any camera. In per "
         f"cent of {first.queries} queries within 25 m on a **validation** town of "
         f"{first.gallery} places, heading unknown, no help.{ordered[-1].caveat} {commands}, "
         f"{ordered[-1].date}, "
