@@ -65,7 +65,7 @@ def train(
 ) -> None:
     """Train a student or a teacher by a recipe, on rendered towns or a published data set.
 
-    A teacher needs the student of --start; a student may go on from one.
+    A teacher needs the student of --start; a student may start from one.
     """
     from core.training.tasks import Folders, Session
 

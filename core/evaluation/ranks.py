@@ -66,7 +66,7 @@ def truth_ranks(
         chunk_mb: working memory in MB (10^6 bytes).
 
     Raises:
-        SettingError: descriptors, lists or memory are not as said here.
+        SettingError: descriptors, lists or memory are not as described here.
 
     """
     case = _Case(queries, references, positives, ignored, chunk_mb)
@@ -152,7 +152,7 @@ def first_place_errors_m(
         chunk_mb: working memory in MB (10^6 bytes).
 
     Raises:
-        SettingError: descriptors, places or memory are not as said here.
+        SettingError: descriptors, places or memory are not as described here.
 
     """
     check_descriptors(queries, references)

@@ -1,6 +1,6 @@
 """One town, one model, one table: located within r metres at every field of view.
 
-The pipeline that serves visitors answers every photo. Its position is compared with the true camera. A
+The pipeline of the page answers every photo. Its position is compared with the true camera. A
 query is a crop of a panorama at a random heading. In rows of view "photo" only the part of the crop
 remains that a level 4:3 photo of its field of view would show. Every row has its chance level. Nothing
 here is tuned on a test town. ``core.results.reports.TownRow`` lists the values of a row.

@@ -86,7 +86,7 @@ def score_truth(
         chunk_mb: working memory in MB (10^6 bytes), descriptors not counted.
 
     Raises:
-        SettingError: descriptors, lists or memory are not as said here.
+        SettingError: descriptors, lists or memory are not as described here.
 
     """
     ranks = truth_ranks(queries, references, positives, ignored, chunk_mb)
@@ -161,7 +161,7 @@ def score_within(
         chunk_mb: working memory in MB (10^6 bytes), descriptors not counted.
 
     Raises:
-        SettingError: descriptors, places or memory are not as said here, or a query has no
+        SettingError: descriptors, places or memory are not as described here, or a query has no
             reference within the radius.
 
     """
@@ -194,7 +194,7 @@ def score_classes(
         chunk_mb: working memory in MB (10^6 bytes), descriptors not counted.
 
     Raises:
-        SettingError: descriptors, labels or memory are not as said here.
+        SettingError: descriptors, labels or memory are not as described here.
 
     """
     positives = _others_of_class(labels, len(descriptors))
@@ -226,7 +226,7 @@ def score_metres(
         chunk_mb: working memory in MB (10^6 bytes), descriptors not counted.
 
     Raises:
-        SettingError: descriptors, places or memory are not as said here.
+        SettingError: descriptors, places or memory are not as described here.
 
     """
     errors = first_place_errors_m(

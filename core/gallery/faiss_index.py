@@ -141,7 +141,7 @@ class FaissIndex:
     def _all_at_least(
         self, query: Float32Array, similarity: np.float32, parameters: Any
     ) -> tuple[Float32Array, Int64Array]:
-        """Every row of at least a similarity, best first and then by row.
+        """All rows with at least a given similarity, best first, ties by row.
 
         FAISS's two kinds of search may differ in the last bit, hence the margin. The order always
         comes from the same one.

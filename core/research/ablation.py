@@ -52,7 +52,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class AblationConfig:
-    """What is compared, and the budget of every arm.
+    """The compared arms, and the budget of each.
 
     ``start``: model folder of the student that all teachers start from. ``teacher``: model folder of
     a trained teacher for all students. None: three teachers are trained for every seed and compared

@@ -41,7 +41,7 @@ def ablation_section(report: AblationReport) -> str:
         lines.append(cells)
     head = ["arm", *(f"{fov:g}° {what}" for fov in FIELDS_DEG for what in METRICS)]
     student, noise = report.student, report.noise
-    began = f"are {student} with fresh weights" if student else "go on from that of --start"
+    began = f"are {student} with fresh weights" if student else "continue that of --start"
     wrong = f", {noise:.0%} of the labels wrong" if noise else ""
     title = " and wrong labels" if noise else ""
     subject = f"small students{title}" if student else f"part by part{title}"

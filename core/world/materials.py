@@ -1,4 +1,4 @@
-"""What things look like: materials, seasons, noise, window grids and roof tiles.
+"""The look of things: materials, seasons, noise, window grids and roof tiles.
 
 Colours are linear reflectances in [0, 1]. Textures are functions of places in metres, so an object
 looks the same from above and from the street.
