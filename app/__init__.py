@@ -1,1 +1,1 @@
-"""The page: a photo in, candidate places on a map out. It talks to core, and core never to it."""
+"""The page: a photo in, candidate places on a map out. It imports core; core never imports it."""

@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 
 def build_api(page: Page) -> None:
-    """Declare the endpoints, invisible on the page; must be called inside a gr.Blocks."""
+    """Declare the endpoints, invisible on the page; call it inside a gr.Blocks."""
     with gr.Group(visible=False):
         inputs: list[Any] = [
             photo_input(label="photo"),
@@ -63,7 +63,7 @@ def locate_record(
 ) -> Record:
     """The object that ``python -m core locate --json`` prints for the same photo.
 
-    Only the photo's file name is given, since its folder is the server's own.
+    The photo is named by its file name only, since its folder belongs to the server.
     """
     near = _near(near_lat_deg, near_lon_deg, near_radius_m)
     answer = handlers.locate(page, photo, None, LocateRequest(fov_deg, heading_deg, near))
@@ -82,7 +82,7 @@ def explain_record(
 ) -> Record:
     """Attention between a photo and its candidate of this rank (1 is best), rows summing to 1.
 
-    The tile's sectors lie around ``lat_deg``, ``lon_deg``: where the camera stood.
+    The tile's sectors lie around ``lat_deg``, ``lon_deg``: the estimated camera position.
     """
     near = _near(near_lat_deg, near_lon_deg, near_radius_m)
     answer = handlers.locate(page, photo, None, LocateRequest(fov_deg, heading_deg, near))

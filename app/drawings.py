@@ -45,7 +45,7 @@ class ExplainedPair:
 
 
 def sharp_canvas(photo: Photo) -> UInt8Array:
-    """A photo's canvas to look at, uint8 (512, 64 n, 3); dark where the photo shows nothing."""
+    """A photo's canvas for display, uint8 (512, 64 n, 3); dark where the photo shows nothing."""
     canvas = canvas_of(photo, size=(GROUND_HEIGHT, 4 * GROUND_HEIGHT))
     return np.where(canvas.mask[..., None], canvas.image, UNSEEN_COLOUR).astype(np.uint8)
 
@@ -93,8 +93,8 @@ def draw(pair: ExplainedPair, lit: Lit | None, factors: bool, opacity: float) ->
 
     Args:
         pair: one photo and one candidate, explained.
-        lit: the patch whose attention to show, or None for none.
-        factors: contribution factors rather than attention.
+        lit: the patch whose attention to show, or None.
+        factors: show contribution factors instead of attention.
         opacity: of the strongest colour, in [0, 1].
     """
     explanation, ground = pair.explanation, pair.ground

@@ -20,7 +20,7 @@ Picture = Any
 
 
 def build_explain_tab(page: Page, tab: gr.Tab, locate_tab: LocateTab) -> None:
-    """Lay out the tab and connect it with the answer and choice of the Locate tab."""
+    """Lay out the tab and connect it to the answer and the chosen place of the Locate tab."""
     pair, lit = gr.State(None, time_to_live=3600), gr.State(None)
     with gr.Row(elem_classes="cv-explain-controls"):
         place = gr.Radio(
@@ -117,7 +117,7 @@ def _rank_of(value: str) -> int:
 def _click_handler(view: str) -> Callable[..., tuple[Any, ...]]:
     """A handler of clicks on the picture of one view.
 
-    A closure, not a partial: Gradio finds the event by its type hint, which a partial hides.
+    It is a closure, not a partial: Gradio finds the event by its type hint, and a partial hides that.
     """
 
     def clicked(

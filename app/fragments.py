@@ -1,6 +1,6 @@
 """Pieces of HTML around the map: verdict, candidate cards, facts of a photo, legend.
 
-Everything that comes from outside (file names, notes, gallery metadata) passes through ``esc``.
+All outside text (file names, notes, gallery metadata) passes through ``esc``.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ THUMBNAIL_SIDE = 192
 
 
 def esc(value: object) -> str:
-    """Text made safe to stand anywhere in HTML."""
+    """Text made safe for any position in HTML."""
     return html.escape(str(value), quote=True)
 
 
 def picture_url(image: UInt8Array, side: int = THUMBNAIL_SIDE) -> str:
-    """A small picture as a data address. ``image``: uint8 (H, W, 3); ``side``: its longer side."""
+    """A small picture as a data URL. ``image``: uint8 (H, W, 3); ``side``: its longer side."""
     picture = Image.fromarray(image)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -58,7 +58,7 @@ def chip(label: str, value: str, kind: str = "") -> str:
 
 
 def waiting(title: str = text.WAITING, more: str = text.WAITING_MORE) -> str:
-    """What stands in the verdict's place before there is an answer."""
+    """The text in place of the verdict before there is an answer."""
     return (
         f'<div class="cv-verdict cv-idle"><h2>{esc(title)}</h2>'
         f'<p class="cv-lead">{esc(more)}</p></div>'
@@ -71,10 +71,10 @@ def verdict(
     near: SearchArea | None,
     error_m: float | None,
 ) -> str:
-    """The answer in words, and what it rests on: each thing said as what it is.
+    """The answer in words, with its evidence.
 
     ``compass_deg``, ``near``: set by the visitor; ``error_m``: distance of the first place to the
-    truth, if that is known and shown.
+    truth, if the truth is known and shown.
     """
     confidence, outside = prediction.confidence, prediction.outside_probability
     level = {"match": "cv-sure", "likely": "cv-likely", "none": "cv-unsure"}[prediction.verdict]
@@ -117,7 +117,7 @@ def verdict(
 
 
 def _distribution(prediction: Prediction) -> str:
-    """The three parts of the distribution as one bar with a key: each with its number."""
+    """The three parts of the distribution as one bar, with a key of their numbers."""
     confidence, outside = prediction.confidence, prediction.outside_probability
     shares = (confidence, max(0.0, 1 - confidence - outside), outside)
     kinds = ("first", "rest", "outside")
@@ -176,7 +176,7 @@ def coordinates(place: Place) -> str:
 def facts(
     fov_deg: float, source: str, size: tuple[int, int], heading_deg: float | None, has_place: bool
 ) -> str:
-    """What the program read in a photo. ``size``: width and height in pixels."""
+    """The facts read from a photo. ``size``: width and height in pixels."""
     chips = [
         chip("picture", f"{size[0]} × {size[1]}"),
         chip(
@@ -193,7 +193,7 @@ def facts(
 
 
 def legend(has_cells: bool, has_near: bool, has_truth: bool, has_candidates: bool) -> str:
-    """What the signs on the map mean; only those that are on it."""
+    """The meaning of the signs on the map; only of those present."""
     entries = []
     if has_candidates:
         entries.append(("cv-key-pin", "where the camera may have stood, best first"))
@@ -213,7 +213,7 @@ def legend(has_cells: bool, has_near: bool, has_truth: bool, has_candidates: boo
 
 
 def example_strip(addresses: Sequence[tuple[str, str]]) -> str:
-    """Buttons with a picture each. ``addresses``: address and readable name of every example."""
+    """A button with a picture for each example. ``addresses``: its URL and readable name."""
     buttons = "".join(
         f'<button type="button" class="cv-example" data-index="{i}" aria-label="Example: {esc(name)}" '
         f'title="{esc(name)}"><img alt="" loading="lazy" src="{esc(url)}"></button>'
@@ -223,7 +223,7 @@ def example_strip(addresses: Sequence[tuple[str, str]]) -> str:
 
 
 def masthead(places: int, is_rendered: bool) -> str:
-    """Title, one sentence, and what is searched. ``places``: size of the gallery."""
+    """Title, one sentence, and the searched imagery. ``places``: size of the gallery."""
     note = text.DEMO_NOTE if is_rendered else text.OWN_NOTE
     return (
         f'<header class="cv-masthead"><div><h1>{esc(text.TITLE)}</h1>'
@@ -249,7 +249,7 @@ def explained(words: str, explanation: Explanation | None = None) -> str:
 
 
 def colour_key(factors: bool) -> str:
-    """What the colours of the Explain tab mean."""
+    """The meaning of the colours of the Explain tab."""
     low, high = text.FACTOR_ENDS if factors else text.ATTENTION_ENDS
     ramp = "cv-ramp-factors" if factors else "cv-ramp-attention"
     return (

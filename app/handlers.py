@@ -1,7 +1,7 @@
-"""What happens when a visitor does something: plain functions, results in, HTML and pictures out.
+"""Handlers of the visitor's actions: plain functions that return HTML and pictures.
 
-The only place where a CoreError becomes a message on the page (gr.Error). Any other failure is
-logged for the operator, and the visitor sees one general sentence without a traceback.
+Only here does a CoreError become a message on the page (gr.Error). Any other failure is logged for
+the operator; the visitor sees one general sentence without a traceback.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class UploadedPhoto:
-    """A visitor's photo as it was read. ``place``: where its file says it was taken, None if it does not.
+    """A visitor's photo as it was read. ``place``: the place in its metadata, or None.
 
     ``path``: of the file; ``heading_deg``: compass of the file; ``facts``: HTML for the page;
-    ``is_example``: one of the page's own photos, whose true place may be shown.
+    ``is_example``: it is one of the page's own photos, so its true place may be shown.
     """
 
     path: str
@@ -74,7 +74,7 @@ class UploadedPhoto:
 
 @dataclass(frozen=True)
 class LocateRequest:
-    """What a visitor sets beside the photo; None where unknown."""
+    """A visitor's settings beside the photo; None means unknown."""
 
     fov_deg: float | None = None
     heading_deg: float | None = None
@@ -97,7 +97,7 @@ class Answer:
 
 
 class Page:
-    """What every handler needs, opened once and never changed: façade, base map, examples."""
+    """The shared state of all handlers, opened once and never changed: façade, base map, examples."""
 
     def __init__(self, localizer: Any, base: BaseMap, examples: tuple[Path, ...] = ()) -> None:
         self.localizer = localizer
@@ -110,16 +110,16 @@ class Page:
         return fragments.picture_url(self.gallery.tile_image(row))
 
     def thumbnail(self, candidate: Candidate) -> str:
-        """Address of a candidate's tile as a small picture."""
+        """URL of a candidate's tile as a small picture."""
         return self._thumbnail(candidate.row)
 
     def is_example(self, path: str) -> bool:
-        """Whether a path is one of the examples, whose true places may be shown."""
+        """Whether a path is an example; the true places of examples may be shown."""
         return Path(path).resolve() in self.examples
 
 
 def is_rendered(page: Page) -> bool:
-    """Whether the gallery lies at 0 N, 0 E, where the rendered towns are and nothing else is."""
+    """Whether the gallery lies at 0 N, 0 E; only rendered towns are there."""
     origin = page.gallery.frame.origin
     return abs(origin.lat_deg) < 0.05 and abs(origin.lon_deg) < 0.05
 
@@ -153,8 +153,8 @@ def _page_error(sentence: str) -> gr.Error:
 def read_photo(page: Page, path: str | None) -> UploadedPhoto | None:
     """Open a photo, read its metadata, and remove the place from an uploaded file.
 
-    None for no photo. An upload that is no usable picture is deleted, since its metadata cannot be
-    removed; PhotoError is raised then.
+    None for no photo. An unusable upload is deleted, since its metadata cannot be removed; then
+    PhotoError is raised.
     """
     if not path:
         return None
@@ -186,9 +186,9 @@ def _require_kept(path: Path) -> None:
 def search_area(
     wanted: bool, centre: Place | None, radius_m: float, own_place: Place | None = None
 ) -> SearchArea | None:
-    """The circle to search in, or None for everywhere. ``own_place``: the photo's, if it is to be used.
+    """The circle to search in, or None for everywhere. ``own_place``: the photo's place, if used.
 
-    Raises SettingError where a circle is wanted but has no centre.
+    Raises SettingError if a circle is wanted but has no centre.
     """
     if not wanted:
         return None
@@ -199,7 +199,7 @@ def search_area(
 
 
 def area_record(area: SearchArea) -> dict[str, float]:
-    """A search circle as the map's script takes it."""
+    """A search circle in the form of the map's script."""
     return {
         "lat_deg": area.centre.lat_deg,
         "lon_deg": area.centre.lon_deg,
@@ -254,7 +254,7 @@ def show(
     picking: bool,
     show_own_place: bool = False,
 ) -> tuple[str, str, str, str]:
-    """Verdict, map, legend and cards as HTML, of an answer or of none yet."""
+    """Verdict, map, legend and cards as HTML, with or without an answer."""
     truth = _truth(answer, show_own_place)
     place = answer.uploaded.place if answer is not None and truth else None
     prediction = answer.prediction if answer is not None else None
@@ -289,15 +289,15 @@ def show(
 
 
 def _truth(answer: Answer | None, show_own_place: bool) -> bool:
-    """Whether the photo's own place may be shown: for an example, or if the visitor wants it."""
+    """Whether to show the photo's own place: for an example, or if the visitor wants it."""
     return answer is not None and (answer.uploaded.is_example or show_own_place)
 
 
 def _cells(answer: Answer | None) -> Cells | None:
-    """Probability of every place that has a share of it; None before there is an answer.
+    """The probability of every place that has some; None before there is an answer.
 
-    Candidates are distinct: tiles within half a tile of a better one are merged into it, so a
-    place stands for a square of half a tile.
+    Candidates are distinct: tiles within half a tile of a better one are merged into it, so a place
+    represents a square of half a tile.
     """
     if answer is None or not answer.places:
         return None
@@ -309,7 +309,7 @@ def _cells(answer: Answer | None) -> Cells | None:
 
 
 def explain(page: Page, answer: Answer | None, rank: int | None) -> ExplainedPair | None:
-    """Let the teacher explain the answered photo and one candidate; None without either."""
+    """Let the teacher explain the answered photo and one candidate; None if one is missing."""
     candidate = answer.candidate(rank) if answer is not None else None
     if answer is None or candidate is None:
         return None

@@ -49,7 +49,7 @@ GENTLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class LocateTab:
-    """The parts that other tabs need: photo, answer and the choice of a place are shared."""
+    """The parts that other tabs share: photo, answer and chosen place."""
 
     photo: gr.Image
     answer: gr.State
@@ -84,13 +84,13 @@ class _Results:
 
     @property
     def shown(self) -> list[Any]:
-        """What an answer changes, in the order of ``_arrived``."""
+        """The components that an answer changes, in the order of ``_arrived``."""
         return [self.verdict, self.map, self.legend, self.cards, self.after, *self.downloads]
 
 
 @dataclass(frozen=True)
 class _Memory:
-    """What the page remembers for one visitor."""
+    """The page's memory for one visitor."""
 
     uploaded: gr.State
     answer: gr.State
@@ -99,7 +99,7 @@ class _Memory:
 
 
 def build_locate_tab(page: Page) -> LocateTab:
-    """Lay out the tab and connect it; must be called inside a gr.Blocks and a gr.Tab."""
+    """Lay out the tab and connect it; call it inside a gr.Blocks and a gr.Tab."""
     memory = _Memory(gr.State(None), gr.State(None), gr.State(None), gr.State(None))
     with gr.Row(equal_height=False, elem_classes="cv-locate"):
         with gr.Column(scale=4, min_width=320, elem_classes="cv-left"):
@@ -179,7 +179,7 @@ def _build_results(page: Page) -> _Results:
 
 
 def _connect_controls(page: Page, controls: _Controls, results: _Results, memory: _Memory) -> None:
-    """Whatever changes before Locate is pressed: the photo, and what is known of it."""
+    """Connect the changes before Locate is pressed: of the photo and of the settings beside it."""
     controls.photo.change(
         handlers.as_message(partial(_photo_changed, page)),
         controls.photo,
@@ -206,7 +206,7 @@ def _connect_controls(page: Page, controls: _Controls, results: _Results, memory
 
 
 def _connect_answer(page: Page, controls: _Controls, results: _Results, memory: _Memory) -> None:
-    """Locate, by the button or by choosing an example; then what can be taken along."""
+    """Connect Locate (the button, or choosing an example), then the downloads."""
     known: set[Any] = {
         controls.photo, controls.fov_mode, controls.fov, controls.heading_mode, controls.heading,
         controls.near_on, controls.radius, controls.own_place, memory.uploaded, memory.centre,
@@ -267,7 +267,7 @@ def _connect_answer(page: Page, controls: _Controls, results: _Results, memory: 
 
 
 def _photo_changed(page: Page, path: str | None) -> tuple[Any, ...]:
-    """The photo as read, its facts, and the controls that depend on what the file says."""
+    """The photo as read, its facts, and the controls that depend on its metadata."""
     try:
         uploaded = handlers.read_photo(page, path)
     except CoreError as error:
@@ -320,7 +320,7 @@ def _circle(
     own: list[str],
     uploaded: UploadedPhoto | None,
 ) -> dict[str, float] | None:
-    """The circle to draw on the map, or None as long as it has no centre."""
+    """The circle to draw on the map, or None while it has no centre."""
     try:
         area = _area(near_on, centre, radius_m, own, uploaded)
     except CoreError:
@@ -351,14 +351,14 @@ def _locate(
 
 
 def _arrived(answer: Answer, pieces: tuple[str, ...], download: dict[str, Any]) -> dict[str, Any]:
-    """What the browser needs to show an answer: which photo it is about, and ``_Results.shown``."""
+    """The data for the browser to show an answer: the path of its photo, and ``_Results.shown``."""
     after = gr.update(visible=bool(answer.prediction.candidates))
     downloads = [download] * len(handlers.DOWNLOADS)
     return {"photo": answer.uploaded.path, "shown": [*pieces, after, *downloads]}
 
 
 def _blank(page: Page) -> dict[str, list[Any]]:
-    """What is shown before an answer, in the order of ``_Results.shown``: without a photo (idle), and
+    """The content before an answer, in the order of ``_Results.shown``: without a photo (idle), and
     with one (ready).
     """
     idle, *pieces = handlers.show(page, None, None, None, False)

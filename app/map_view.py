@@ -1,8 +1,8 @@
 """A Prediction on a map: one Folium document that loads nothing from another host.
 
 Folium loads its scripts from four hosts by default, so the map class below names our own copies
-(assets/web). The document goes into a sandboxed frame; what happens inside it (a marker
-clicked, a place pointed at) comes out as messages, sent by assets/web/map.js.
+(assets/web). The document goes into a sandboxed frame. Events inside it (a marker clicked, a place
+pointed at) come out as messages from assets/web/map.js.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ WEB = Path(__file__).resolve().parent.parent / "assets" / "web"
 OVERVIEW_SIDE = 3072
 WEDGE_M = 70.0
 LIKELY_SHARE = 0.03
-"""Least probability at which the second and third place are inside the first view."""
+"""Least probability for the second and third place to be inside the first view."""
 SQUARE = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 _CIRCLE_RAD = np.linspace(0, 2 * np.pi, 48, endpoint=False)
 CIRCLE = np.stack([np.sin(_CIRCLE_RAD), np.cos(_CIRCLE_RAD)], axis=-1)
 CELL_COLOURS = ("#ffe08a", "#ffb347", "#ff7a3d", "#e8384f", "#a5146b")
-"""From unlikely to likely; every step darker than the one before, so that it also reads in grey."""
+"""From unlikely to likely; every step is darker than the one before, so it also works in grey."""
 
 Corners = list[list[float]]
 
 
 @dataclass(frozen=True)
 class BaseMap:
-    """The imagery under everything: a picture by address and its corners in degrees."""
+    """The imagery at the bottom of the map: a picture's URL and its corners in degrees."""
 
     image_url: str
     west_deg: float
@@ -56,7 +56,7 @@ class BaseMap:
     def write(cls, gallery: Any, folder: Path) -> BaseMap:
         """Write the gallery's overview into ``folder``, a folder that the page may serve.
 
-        The gallery hands it over in Web Mercator, so it can be stretched between its corners.
+        The gallery returns it in Web Mercator, so it can be stretched between its corners.
         """
         image, (west, south, east, north) = gallery.overview(OVERVIEW_SIDE)
         if image.shape[2] == 4 and image[..., 3].min() == 255:
@@ -74,7 +74,7 @@ class BaseMap:
 
     @property
     def corners(self) -> Corners:
-        """[[south, west], [north, east]] as Leaflet wants it, in degrees."""
+        """[[south, west], [north, east]] in degrees, the form for Leaflet."""
         return [[self.south_deg, self.west_deg], [self.north_deg, self.east_deg]]
 
 
@@ -89,8 +89,8 @@ class Cells:
 
 @dataclass(frozen=True)
 class MapScene:
-    """Everything that one map shows. ``truth``: where the photo was really taken, if that is known
-    and may be shown. ``picking``: whether a click on the map chooses the centre of a search.
+    """The content of one map. ``truth``: the photo's true place, if it is known and may be shown.
+    ``picking``: whether a click on the map chooses the centre of a search.
     """
 
     base: BaseMap
@@ -107,12 +107,12 @@ class MapScene:
 
 
 def file_url(path: Path) -> str:
-    """The address of a file under the page; relative, so that a page below a sub-path works too."""
+    """The URL of a file under the page; relative, so that a page below a sub-path works too."""
     return "gradio_api/file=" + quote(str(path.resolve()), safe="/:")
 
 
 class _OfflineMap(folium.Map):
-    """A Folium map that loads our own copies of Leaflet and jQuery, and nothing else."""
+    """A Folium map that loads only our own copies of Leaflet and jQuery."""
 
     default_js = [  # noqa: RUF012 - Folium reads them from the class
         ("leaflet", file_url(WEB / "leaflet" / "leaflet.js")),
@@ -126,7 +126,7 @@ class _OfflineMap(folium.Map):
 
 
 class _Behaviour(MacroElement):
-    """Hands the finished map to assets/web/map.js, together with what it must know."""
+    """Pass the finished map to assets/web/map.js, with its settings."""
 
     _template = Template(
         "{% macro script(this, kwargs) %}"
@@ -141,7 +141,7 @@ class _Behaviour(MacroElement):
 
 
 def build_document(scene: MapScene) -> str:
-    """The whole map as one HTML document, to be put into a frame."""
+    """The whole map as one HTML document, for a frame."""
     base = scene.base
     middle = [(base.south_deg + base.north_deg) / 2, (base.west_deg + base.east_deg) / 2]
     document = _OfflineMap(
@@ -170,8 +170,8 @@ def build_document(scene: MapScene) -> str:
 
 
 def frame_html(document: str, title: str) -> str:
-    """The document in a frame that may run scripts and nothing more: no cookies, no forms, no
-    way into the page around it.
+    """The document in a frame that may only run scripts: no cookies, no forms, no access to the page
+    around it.
     """
     return (
         f'<iframe class="cv-frame" title="{html.escape(title)}" sandbox="allow-scripts" '
@@ -211,8 +211,8 @@ def _view(scene: MapScene) -> Corners:
 
 
 def _add_cells(document: folium.Map, cells: Cells, frame: LocalFrame) -> None:
-    """One square per place, coloured by its probability; places below a hundredth of the best are
-    left out, as they would only dim the picture.
+    """One square per place, coloured by its probability. Places below a hundredth of the best are
+    left out; they would only dim the picture.
     """
     if not len(cells.share) or not cells.share.max() > 0:
         return
@@ -244,8 +244,8 @@ def _cell_style(share: float) -> dict[str, Any]:
 
 
 def _add_shapes(document: folium.Map, scene: MapScene) -> None:
-    """Footprints of the candidates, where their cameras looked and how far off they may stand;
-    map.js shows the last two of the chosen one.
+    """Footprints of the candidates, the cameras' views and the radii of their positions. For the
+    chosen candidate map.js shows the last two.
     """
     features = []
     for candidate in reversed(scene.candidates):
@@ -281,8 +281,8 @@ def _shape_style(kind: str) -> dict[str, Any]:
 
 
 def _wedge(heading_deg: float, fov_deg: float) -> Float64Array:
-    """Corners (n, 2), metres east and north of the camera, of what the photo looks at. A panorama
-    looks everywhere: its wedge is a narrow hand that shows where its centre points.
+    """Corners (n, 2), metres east and north of the camera, of the photo's view. A panorama sees all
+    directions; its wedge is a narrow hand in the direction of its centre.
     """
     width = fov_deg if fov_deg < 300 else 16.0
     angles = np.radians(heading_deg + np.linspace(-width / 2, width / 2, 17))

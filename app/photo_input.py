@@ -1,4 +1,4 @@
-"""Gradio's image input, without its own opinion of what a picture is."""
+"""Gradio's image input, without its own check of the picture."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["photo_input"]
 
 
 def photo_input(**options: Any) -> gr.Image:
-    """An image input that hands over the uploaded file unopened, as a path.
+    """An image input that returns the uploaded file unopened, as a path.
 
-    Gradio would open it first, and answer a broken file or a huge one in its own words; here
-    core.photos.opening alone decides what is a picture. The method is replaced on the one object because
-    Gradio writes a stub file beside every module that subclasses a component.
+    Gradio would open it first and reject a broken or huge file with its own message. Here only
+    core.photos.opening decides whether a file is a picture. The method is replaced on the one object,
+    because Gradio writes a stub file beside every module that subclasses a component.
     """
     image = gr.Image(type="filepath", image_mode=None, **options)
     usual = image.preprocess

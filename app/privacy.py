@@ -1,9 +1,9 @@
 """Reduce an uploaded photo's file to its pixels and the metadata of the camera and its lens.
 
-Uploads lie in a cache, where anyone who knows a file's address can fetch it. The photo's place stays
-in the visitor's own session and is removed from the file. A place can stand in many parts of a file
-(GPS, captions, makers' notes, further pictures, a film behind the last byte), so nothing is searched
-for: what core.photos.opening reads is kept, byte for byte, and everything else is removed.
+Uploads lie in a cache, and anyone with a file's URL can fetch it. The photo's place stays in the
+visitor's own session and is removed from the file. A place can be in many parts of a file (GPS,
+captions, makers' notes, further pictures, a film behind the last byte). So the file is not searched for
+it: the parts that core.photos.opening reads are kept, byte for byte, and everything else is removed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ GIF_LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 
 
 def strip_place(path: Path) -> bool:
-    """Rewrite a picture's file without its place, compass and captions; True if it had to be.
+    """Rewrite a picture's file without its place, compass and captions; True if the file changed.
 
     Pixels, colour profile, camera, orientation and GPano values stay as they are.
 
@@ -66,7 +66,7 @@ def strip_place(path: Path) -> bool:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write beside and rename: a reader sees the old file or the new one, never half of it."""
+    """Write a new file and rename it: a reader sees the old file or the new one, never half of it."""
     handle, name = tempfile.mkstemp(dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -93,7 +93,7 @@ def _cleaner(content: bytes) -> Callable[[bytes], bytes]:
 
 
 def _clean_xmp(packet: bytes) -> bytes:
-    """Blanks of the same length, with what is read of the packet where it stood."""
+    """Blanks of the same length; the parts of the packet that are read stay in their positions."""
     blank = bytearray(b" " * len(packet))
     for kept in XMP_KEPT.finditer(packet):
         blank[kept.start() : kept.end()] = kept.group()
@@ -101,7 +101,7 @@ def _clean_xmp(packet: bytes) -> bytes:
 
 
 def _clean_exif(block: bytes) -> bytes | None:
-    """An Exif block, with its header or without; None for one that nobody can read anyway."""
+    """An Exif block, with its header or without; None for an unreadable one."""
     header = EXIF_HEADER if block.startswith(EXIF_HEADER) else b""
     try:
         return header + tiff_sheet.reduced(block[len(header) :], _clean_xmp)
@@ -113,7 +113,7 @@ def _clean_exif(block: bytes) -> bytes | None:
 
 
 def _clean_jpeg(content: bytes) -> bytes:
-    """The first picture alone: a multi-picture file's others lie behind its end."""
+    """Only the first picture; further pictures of a multi-picture file lie behind its end."""
     parts, position, scanning = [content[:2]], 2, False
     while found := MARKER.search(content, position):
         start, marker = found.start(), content[found.start() + 1]
@@ -136,7 +136,7 @@ def _clean_jpeg(content: bytes) -> bytes:
 
 
 def _clean_segment(marker: int, body: bytes) -> bytes | None:
-    """A segment's body; None for one that goes."""
+    """A segment's body; None for a segment to remove."""
     if marker == 0xE1 and body.startswith(EXIF_HEADER):
         return _clean_exif(body)
     if marker == 0xE1 and body.startswith(XMP_HEADER):
@@ -165,7 +165,7 @@ def _clean_png(content: bytes) -> bytes:
 
 
 def _clean_png_note(kind: bytes, data: bytes) -> bytes:
-    """Exif or XMP as a chunk; nothing for a note of another kind."""
+    """Exif or XMP as a chunk; empty for a note of another kind."""
     if kind == b"eXIf":
         return _exif_chunk(data)
     if kind == b"iTXt":
@@ -218,7 +218,7 @@ def _clean_webp(content: bytes) -> bytes:
 
 
 def _webp_chunk(kind: bytes, data: bytes, flags: int) -> bytes:
-    """A chunk to be written. ``flags``: which kinds of metadata the file holds."""
+    """A chunk to write. ``flags``: the kinds of metadata in the file."""
     if kind == b"VP8X":
         said = data[0] & ~(WEBP_EXIF_FLAG | WEBP_XMP_FLAG) | flags
         data = bytes([said]) + data[1:]
@@ -241,7 +241,7 @@ def _webp_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _clean_gif(content: bytes) -> bytes:
-    """Pictures, their timing and how often they are shown; no comments and no XMP."""
+    """Pictures, their timing and number of repeats; no comments and no XMP."""
     position = 13 + _gif_colours(content[10])
     parts = [content[:position]]
     while position < len(content) and content[position] != 0x3B:
@@ -260,12 +260,12 @@ def _clean_gif(content: bytes) -> bytes:
 
 
 def _gif_colours(packed: int) -> int:
-    """Bytes of a colour table, by the byte that announces it."""
+    """Size of a colour table in bytes, from the byte that announces it."""
     return 3 * 2 ** ((packed & 7) + 1) if packed & 0x80 else 0
 
 
 def _gif_end(content: bytes, position: int) -> int:
-    """Where a row of sub-blocks ends."""
+    """The end of a row of sub-blocks."""
     while content[position]:
         position += 1 + content[position]
     return position + 1

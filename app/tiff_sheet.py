@@ -1,8 +1,8 @@
-"""A TIFF structure (a TIFF file, or the Exif block of another) reduced to what is known and kept.
+"""Reduce a TIFF structure (a TIFF file, or the Exif block of another file) to its known tags.
 
-What is kept is copied to its own place on a blank sheet of the same length, so every offset in it
-stays right; all else, known or not, is gone: places, serial numbers, makers' notes, thumbnails,
-further pictures. TIFF 6.0 (Adobe 1992), Exif 2.32 (CIPA DC-008), BigTIFF (Aware Systems).
+Kept parts are copied to their own positions on a blank sheet of the same length, so all offsets stay
+right. Everything else is gone: places, serial numbers, makers' notes, thumbnails, further pictures.
+TIFF 6.0 (Adobe 1992), Exif 2.32 (CIPA DC-008), BigTIFF (Aware Systems).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NUMBERS = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a directory is written. ``count``: of entries; ``offset``: of values and places."""
+    """The layout of a directory. ``count``, ``offset``: formats of the entry count and of offsets."""
 
     order: str
     count: str
@@ -43,7 +43,7 @@ class _Layout:
 
     @property
     def width(self) -> int:
-        """Bytes of an offset, and of what an entry can hold itself."""
+        """Bytes of an offset; also the largest size of values that an entry itself can hold."""
         return struct.calcsize("=" + self.offset)
 
     def read(self, kind: str, content: bytes | bytearray, at: int) -> int:
@@ -70,14 +70,14 @@ LAYOUTS = {
 
 
 def reduced(content: bytes, clean_xmp: Callable[[bytes], bytes]) -> bytes:
-    """The first picture of a TIFF structure with known tags only, of the same length.
+    """The first picture of a TIFF structure with known tags only; the length stays the same.
 
     Args:
         content: from the byte order mark on.
         clean_xmp: makes an XMP packet clean without changing its length.
 
     Raises:
-        ValueError: it is no TIFF structure, or one that refers to more bytes than it has.
+        ValueError: it is not a TIFF structure, or refers to more bytes than it has.
 
     """
     layout = LAYOUTS.get(content[:4])
@@ -90,7 +90,7 @@ def reduced(content: bytes, clean_xmp: Callable[[bytes], bytes]) -> bytes:
 
 
 class _Sheet:
-    """The blank sheet, and what has been copied to it."""
+    """The blank sheet, with the parts copied to it so far."""
 
     def __init__(
         self, content: bytes, layout: _Layout, clean_xmp: Callable[[bytes], bytes]
@@ -118,7 +118,7 @@ class _Sheet:
         return self.sheet
 
     def _copy_directory(self, at: int, tags: set[int]) -> dict[int, _Entry]:
-        """Copy the entries of these tags, with their values; the next directory is none."""
+        """Copy the entries of these tags, with their values; no directory follows."""
         kept = {e.tag: e for e in self._entries(at) if e.tag in tags}
         for entry in kept.values():
             if entry.size > self.layout.width:  # others stand in the entry itself
@@ -132,7 +132,7 @@ class _Sheet:
         return kept
 
     def _entries(self, at: int) -> Iterable[_Entry]:
-        """Entries whose values lie inside the file. The others say nothing."""
+        """Entries whose values lie inside the file; the others are ignored."""
         layout, width = self.layout, self.layout.width
         start, length = at + struct.calcsize("=" + layout.count), 4 + 2 * width
         for i in range(min(layout.read(layout.count, self.content, at), 0xFFFF)):

@@ -34,7 +34,7 @@ def open_page(
         gallery: gallery folder.
         student: model folder.
         teacher: model folder; None: nothing is re-ranked or explained.
-        examples: folder of photos that the page offers; may be missing.
+        examples: folder of example photos; may be missing.
         scratch: empty folder for files that the page makes and serves.
 
     Raises:
@@ -72,12 +72,12 @@ def build_ui(page: Page) -> gr.Blocks:
 
 
 def serve_files(*folders: Path) -> None:
-    """Allow the page to hand out its own scripts and the given folders, and nothing else."""
+    """Allow the page to serve its own scripts and the given folders, and nothing else."""
     gr.set_static_paths([WEB, *folders])
 
 
 def launch_options() -> dict[str, Any]:
-    """Arguments of ``Blocks.launch`` that belong to the look and the safety of the page."""
+    """Arguments of ``Blocks.launch`` for the look and the safety of the page."""
     return {
         "theme": _theme(),
         "css_paths": [WEB / "style.css"],

@@ -1,8 +1,8 @@
 """Open only what a visitor uploaded: no web address, and no other file of this machine.
 
-Gradio fetches any web address that stands where a file could, in every field of every event, before
-it calls the event's own function. Its file route also relays a web address in its path. This page
-needs neither, and refuses both.
+Gradio fetches any web address in place of a file, in every field of every event, before it calls the
+event's function. Its file route also relays a web address in its path. This page needs neither and
+refuses both.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class UploadsOnly(gr.Blocks):
         state: SessionState | None,
         explicit_call: bool = False,
     ) -> list[Any]:
-        """What an event's function is called with.
+        """The arguments for an event's function.
 
         Raises:
-            gr.Error: a file that is a web address stands anywhere in the inputs.
+            gr.Error: a file in the inputs is a web address.
 
         """
         if names_address(inputs):
@@ -48,7 +48,7 @@ class UploadsOnly(gr.Blocks):
 
 
 class LocalFileRoute:
-    """ASGI middleware: a request for a web address by Gradio's file route is answered with 403."""
+    """ASGI middleware: it answers 403 if Gradio's file route is called with a web address."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -62,7 +62,7 @@ class LocalFileRoute:
 
 
 def names_address(values: Any) -> bool:
-    """Whether somewhere in JSON values a file is a web address."""
+    """Whether any file in JSON values is a web address."""
     waiting = [values]
     while waiting:
         value = waiting.pop()
@@ -80,8 +80,8 @@ def names_address(values: Any) -> bool:
 def checked_path(path: str) -> str:
     """The path of a file that was uploaded, or that the page itself shows (an example).
 
-    Gradio looks only at files whose record says so in ``meta``; whoever leaves that out could name
-    any file of this machine.
+    Gradio checks only files that are marked in ``meta``; without the mark a request could name any
+    file of this machine.
 
     Raises:
         gr.Error: it is another path.
@@ -93,17 +93,17 @@ def checked_path(path: str) -> str:
 
 
 def is_upload(path: str) -> bool:
-    """Whether a path lies where Gradio keeps what visitors upload."""
+    """Whether a path lies in Gradio's folder of uploads."""
     return Path(path).resolve().is_relative_to(upload_folder())
 
 
 def upload_folder() -> Path:
-    """Where Gradio keeps uploads and serves them from; made if it is not there."""
+    """The folder where Gradio keeps and serves uploads; created if missing."""
     folder = Path(get_upload_folder()).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def refusal() -> gr.Error:
-    """The error for a caller who names anything but an uploaded file."""
+    """The error for any path but that of an uploaded file."""
     return gr.Error(text.NOT_UPLOADED, title=text.ERROR_TITLE, print_exception=False)

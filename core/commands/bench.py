@@ -22,7 +22,7 @@ DEFAULT = "photo"
 class _PhotoByDefault(TyperGroup):
     """``bench photo.jpg`` and ``bench`` alone mean ``bench photo``."""
 
-    # Any: typer hands in click's context, or that of the click within it, by its version.
+    # Any: depending on its version, typer passes click's context or that of its own copy of click.
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
             args = [DEFAULT, *args]
@@ -65,7 +65,7 @@ def bench_against(
     other: Annotated[Path, typer.Argument(help="Folder of another checkout of this program.")],
     rounds: Annotated[int, typer.Option(min=1, help="How often each answers all examples.")] = 3,
 ) -> None:
-    """Time warm answers of this checkout and of another one, turn by turn."""
+    """Time warm answers of this checkout and of another one, in alternation."""
     from core.bench.checkouts import compare_checkouts
 
     found = compare_checkouts(other, rounds=rounds)
@@ -87,16 +87,16 @@ def bench_models(
         list[int] | None,
         typer.Option(min=1, help="Views at once; may be repeated. By default 1 and 32."),
     ] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Timed runs of each, turn by turn.")] = 3,
+    repeat: Annotated[int, typer.Option(min=1, help="Timed runs of each, in alternation.")] = 3,
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads.")] = None,
     device: Annotated[str, typer.Option(help="Where the models run: cpu or cuda.")] = "cpu",
     seed: Annotated[int, typer.Option(min=0, help="Of weights and views.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
 ) -> None:
-    """Time SAIG and L2LTR beside a plain transcription of them, which they must equal to 1e-5.
+    """Time SAIG and L2LTR against plain transcriptions; their outputs must agree to 1e-5.
 
-    Plain means separate softmax attention and batch norms, no fused kernel. On a GPU training is
+    Plain means separate softmax attention and batch norms, no fused kernel. On a GPU, training is
     timed too, in pairs per second.
     """
     device = checked_device(device)
@@ -133,7 +133,7 @@ def bench_models(
 
 
 def _load() -> float | None:
-    """Processes that wanted to run in the last minute, this one included, where that is counted."""
+    """Load average of the last minute, this process included; None if the system has none."""
     import os
 
     return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None

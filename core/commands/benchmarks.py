@@ -1,4 +1,4 @@
-"""``evaluate --benchmark``: a model on a published test set, with the protocol beside the metrics."""
+"""``evaluate --benchmark``: a model on a published test set, with its protocol and metrics."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def benchmark_report(
     """Measure the model folder ``student`` on the test part ``name`` of the data set in ``data``.
 
     Raises:
-        SettingError: no such benchmark or device.
-        DataError: the data set is not there or not as published.
+        SettingError: there is no such benchmark or device.
+        DataError: the data set is missing or not as published.
         CheckpointError: the folder holds no two-branch model.
 
     """

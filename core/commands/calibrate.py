@@ -1,4 +1,4 @@
-"""``calibrate``: learn on validation towns how sure answers are, and note it in the model folders."""
+"""``calibrate``: fit the probabilities on validation towns and store them in the model folders."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def calibrate(
         Path | None, typer.Option(help="Model folder of the teacher that re-ranks.")
     ] = None,
     other_towns: Annotated[
-        Path | None, typer.Option(help="Folder of more towns, of photos from outside.")
+        Path | None, typer.Option(help="Folder of more towns, for photos from outside.")
     ] = None,
     queries: Annotated[int, typer.Option(min=10, help="Queries per town and width.")] = 100,
     seed: Seed = 1,
     viewpoints: Annotated[
         int,
-        typer.Option(help="From how many points a place is described: as in the galleries."),
+        typer.Option(help="Number of viewpoints of a place, as in the galleries."),
     ] = 4,
     threads: Threads = None,
 ) -> None:
     """Fit probabilities on validation towns; weights and galleries stay valid.
 
-    Photos from outside are those of the other validation towns, of --other-towns, sample pictures that
-    Python packages carry, textures and rooms.
+    Photos from outside come from the other validation towns, from --other-towns and from sample
+    pictures in Python packages; textures and rooms are drawn.
     """
     from core.checkpoints import model_hash
     from core.evaluation.fit import fit_calibration
@@ -67,9 +67,9 @@ def calibrate(
 
 
 def _note(folder: Path, model: nn.Module, config: dict[str, Any], fitted: dict[str, Any]) -> None:
-    """Write a calibration into a model folder, and into its card how well the model does.
+    """Write a calibration into a model folder, and the model's results into its card.
 
-    Half floats come back as the same bytes.
+    Half floats are written back as the same bytes.
     """
     from core.checkpoints import CARD, save_model
 
@@ -78,7 +78,7 @@ def _note(folder: Path, model: nn.Module, config: dict[str, Any], fitted: dict[s
 
 
 def with_calibration(card: str, fitted: dict[str, Any]) -> str:
-    """A card with one line on what calibration measured, in place of an earlier one."""
+    """A card with one line of the calibration's results; an earlier such line is replaced."""
     radii = [view.get("refined_radius_m") or view["radius_m"] for view in fitted["views"]]
     shares = ", ".join(
         f"{view['bins'] * BIN_DEG:g}° {100 * view['located']:.1f} %"

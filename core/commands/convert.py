@@ -58,8 +58,8 @@ def convert(
 ) -> None:
     """Turn an authors' checkpoint into a model folder; the file is read, never run.
 
-    Model, pooling and sizes are read off the tensors. What they do not show has an option, and its
-    default is noted in the model's card as assumed.
+    Model, pooling and sizes follow from the tensors. Everything else has an option; the model's card
+    marks a default as assumed.
     """
     ground = None if ground_size is None else parse_canvas(ground_size)
     aerial = None if aerial_size is None else parse_canvas(aerial_size)

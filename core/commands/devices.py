@@ -1,4 +1,4 @@
-"""The device that an option names, checked before any model is loaded."""
+"""The device of an option, checked before any model is loaded."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["checked_device"]
 
 
 def checked_device(name: str) -> str:
-    """The name of a device that is there: cpu, cuda, cuda:1.
+    """The name of an available device: cpu, cuda, cuda:1.
 
     Raises:
-        SettingError: torch knows no such device, or the machine has none.
+        SettingError: torch has no such device, or the machine has none.
 
     """
     import torch

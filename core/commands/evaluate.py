@@ -1,4 +1,4 @@
-"""``evaluate``: how many queries of a town, or of a published benchmark, a model places."""
+"""``evaluate``: measure a model on a town or on a published benchmark."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def evaluate(
     polar_root: Annotated[
         Path | None,
         typer.Option(
-            help="Benchmark: folder of stored polar pictures, which stands for the folder of the "
-            "aerial ones; by default a polar model's are computed."
+            help="Benchmark: folder of stored polar pictures, in place of the folder of aerial "
+            "pictures; by default a polar model's are computed."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="Benchmark: cpu or cuda.")] = "cpu",
@@ -94,11 +94,11 @@ def evaluate(
     json: AsJson = False,
     out: JsonFile = None,
 ) -> None:
-    """Measure a model on a town where every answer is known, or on a published benchmark."""
+    """Measure a model on a town with known answers, or on a published benchmark."""
     use_threads(threads)
     check_out(out)
     if benchmark is not None:
-        why = "a benchmark is described once, all of it, by the student alone"
+        why = "a benchmark is described as a whole, by the student alone"
         refuse_beside(context, "--benchmark", OF_TOWNS, why)
         report = benchmark_report(student, data, benchmark, polar_root, device, batch)
         tell(report, benchmark_text(report), json, out)
@@ -117,7 +117,7 @@ def _town_report(
     seed: int,
     viewpoints: int,
 ) -> dict[str, Any]:
-    """All rows of one town, with the protocol and the command that measured them."""
+    """All rows of one town, with their protocol and command."""
     from core.data.worlds import has_photos, load_photos
     from core.evaluation.report import photo_rows, town_rows
     from core.localization.localizer import teacher_for
@@ -146,10 +146,10 @@ def _town_report(
 
 
 def check_out(out: Path | None, option: str = "--out") -> None:
-    """Refuse a file that could not be written, before hours of work; makes its folder.
+    """Before hours of work, refuse a file that cannot be written; makes its folder.
 
     Raises:
-        SettingError: it is a folder, or its own cannot be made; names the option to change.
+        SettingError: the path is a folder, or its folder cannot be made; names the option to change.
 
     """
     if out is None:
@@ -168,7 +168,7 @@ def check_out(out: Path | None, option: str = "--out") -> None:
 
 
 def tell(report: Mapping[str, Any], text: str, as_json: bool, out: Path | None) -> None:
-    """Print a report, as JSON or in words, and write it where that was asked for."""
+    """Print a report, as JSON or in words, and write it to a file if one is given."""
     print(json_module.dumps(report) if as_json else text)
     if out is not None:
         beside = out.with_name(f"{out.name}.part")
@@ -178,7 +178,7 @@ def tell(report: Mapping[str, Any], text: str, as_json: bool, out: Path | None) 
 
 @dataclass(frozen=True)
 class OpenModels:
-    """A student, the teacher that goes with it if any, and their configs."""
+    """A student, its teacher if any, and their configs."""
 
     student: TwoBranch
     student_config: dict[str, Any]
@@ -201,9 +201,9 @@ class OpenModels:
 
 
 def open_models(student: Path, teacher: Path | None, is_calibrated: bool = True) -> OpenModels:
-    """Load model folders and check that each holds the kind of model it should.
+    """Load model folders and check that each holds the expected kind of model.
 
-    ``is_calibrated``: whether a calibrated teacher must have been so with this student.
+    ``is_calibrated``: whether a calibrated teacher must have been calibrated with this student.
 
     Raises:
         CheckpointError: a folder is missing, damaged, or holds another kind of model, or the two do
@@ -224,9 +224,9 @@ def open_models(student: Path, teacher: Path | None, is_calibrated: bool = True)
 def described_town(
     data: Path, student: Path, models: OpenModels, viewpoints: int = VIEWPOINTS
 ) -> list[DescribedTown]:
-    """A world folder as it is answered: by the student alone, then re-ranked if there is a teacher.
+    """A world folder, described for the student alone, then for re-ranking if there is a teacher.
 
-    One photo for each processor is answered at a time, each with one thread of torch.
+    One photo per processor is answered at a time, each with one thread of torch.
     """
     import torch
 
@@ -243,7 +243,7 @@ def described_town(
 
 
 def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of a report (keys: ``core.results.reports.TownRow``) as aligned text; "-" where nothing is."""
+    """Rows of a report (see ``core.results.reports.TownRow``) as aligned text; "-" if not measured."""
     lines = [
         ["" if row.get(key) is None else form.format(row[key]) for _, key, form in COLUMNS]
         for row in rows

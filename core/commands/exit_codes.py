@@ -1,4 +1,4 @@
-"""How a command line ends: exit codes and errors, for ``core`` and ``core.research``."""
+"""Exit codes and error messages of the command lines ``core`` and ``core.research``."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ def run_app(app: typer.Typer, name: str, arguments: Sequence[str] | None = None)
 
     Args:
         app: the commands.
-        name: how a person starts it, ``python -m core``.
+        name: the command that starts it, ``python -m core``.
         arguments: ``sys.argv`` by default.
 
     Returns:
-        0: done. 1: an understandable failure, written as one line on stderr. 2: wrong usage.
+        0: done. 1: an expected failure, written as one line on stderr. 2: wrong usage.
 
     """
     try:
         with warnings.catch_warnings():
-            if not sys.warnoptions:  # warnings of libraries are not for the person at the terminal
+            if not sys.warnoptions:  # library warnings are of no use at the terminal
                 warnings.simplefilter("ignore")
             get_command(app)(args=arguments, prog_name=name)
     except CoreError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # The reader (head, less) has gone; what is left in the buffer must not raise again.
+        # The reader (head, less) has closed the pipe; flushing the rest must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except SystemExit as end:

@@ -28,10 +28,9 @@ def explain(
     """Draw the similarity of a model's learned positions, its attention over a photo, and the
     contribution of each part of the photo.
 
-    Positions of each branch (L2LTR, Figure 3), attention layer by layer and attention rollout are
-    drawn for SAIG and L2LTR. The contribution factors of the photo's patches are drawn for gap and
-    azimuth pooling, so for the models that come with the program too. The page shows a teacher's
-    attention between a photo and a tile.
+    SAIG and L2LTR: positions of each branch (L2LTR, Figure 3), attention layer by layer and attention
+    rollout. Models with gap or azimuth pooling, as the shipped ones: contribution factors of the
+    photo's patches. The page shows a teacher's attention between a photo and a tile.
     """
     fov_deg = None if fov is None else parse_degrees("Field of view", fov)
     from core.checkpoints import load_model

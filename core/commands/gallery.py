@@ -1,4 +1,4 @@
-"""``gallery build|info|verify``: describe aerial imagery once, look at it, check it."""
+"""``gallery build|info|verify``: build a gallery from aerial imagery, show it, check it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def build(
     source: Annotated[
         Path, typer.Argument(help="Aerial imagery: a georeferenced raster, or a world folder.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder to make; an unfinished build goes on.")],
+    out: Annotated[Path, typer.Option(help="Folder to make; an unfinished build is continued.")],
     model: Annotated[Path, typer.Option(help="Model folder of the student.")] = Path(
         "assets/models/student"
     ),
@@ -46,11 +46,11 @@ def build(
     viewpoints: Annotated[
         int,
         typer.Option(
-            # The second name is an earlier one, which scripts still use.
+            # The second name is the earlier one; scripts still use it.
             "--viewpoints",
             "--standpoints",
-            help="From how many points of its grid cell a place is described: 1, 4 or 9; so many "
-            "times larger is the index.",
+            help="Number of points of its grid cell from which a place is described: 1, 4 or 9; the "
+            "index grows by this factor.",
         ),
     ] = 4,
     device: Annotated[str, typer.Option(help="Where the model runs: cpu or cuda.")] = "cpu",
@@ -83,7 +83,7 @@ def build(
 
 @gallery_app.command(epilog="Example: python -m core gallery info assets/town --json")
 def info(gallery: Folder, json: Json = False) -> None:
-    """Say what a gallery holds and how it was made."""
+    """Show what a gallery holds and how it was made."""
     from core.gallery.folder import Gallery
 
     facts = asdict(Gallery.open(gallery).manifest)

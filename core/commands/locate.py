@@ -88,13 +88,13 @@ def _located(
     area: SearchArea | None,
     top_k: int,
 ) -> Iterable[Prediction]:
-    """Predictions of all photos that can be used; the others are named on stderr.
+    """Predictions of all usable photos; the other photos are named on stderr.
 
-    Both name a photo by its path as typed: two folders may hold files of the same name.
+    Photos are named by their paths as typed, since two folders may hold files of the same name.
     """
     from tqdm import tqdm
 
-    # A bar only for several photos, and only where somebody watches.
+    # A progress bar only for several photos, and only on a terminal.
     for file in tqdm(files, unit="photo", disable=True if len(files) == 1 else None):
         try:
             found = localizer.locate(file, fov_deg, heading_deg, area, top_k)
@@ -106,10 +106,10 @@ def _located(
 
 
 def photo_files(paths: Sequence[Path]) -> list[Path]:
-    """The photos named, and those in the folders named (by ending, sorted, not deeper).
+    """The named photos, and the photos in the named folders (by ending, sorted, without subfolders).
 
     Raises:
-        PhotoError: a folder without a photo.
+        PhotoError: a folder holds no photo.
 
     """
     files: list[Path] = []
@@ -131,7 +131,7 @@ def parse_degrees(what: str, text: str) -> float:
     """A number of degrees, as typed.
 
     Raises:
-        SettingError: it is no number.
+        SettingError: it is not a number.
 
     """
     try:
@@ -146,7 +146,7 @@ def parse_area(text: str) -> SearchArea:
     """``LAT,LON,RADIUS_M`` as a circle.
 
     Raises:
-        SettingError: not three numbers, no place on Earth, or no radius above 0.
+        SettingError: these are not three numbers, not a place on Earth, or the radius is not above 0.
 
     """
     from core.records import Place, SearchArea
@@ -166,7 +166,7 @@ def parse_area(text: str) -> SearchArea:
 
 
 def describe(prediction: Prediction) -> str:
-    """A prediction for a person at a terminal: a headline, notes, a line per place."""
+    """A prediction as text for the terminal: a headline, notes, a line per place."""
     from core.localization.output import percent
 
     answer = {"match": "", "likely": "likely, ", "none": "no confident match, "}[prediction.verdict]

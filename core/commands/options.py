@@ -1,4 +1,4 @@
-"""Options that several commands have, said once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ import typer
 __all__ = ["AsJson", "JsonFile", "Queries", "Seed", "Threads", "use_threads"]
 
 Queries = Annotated[int, typer.Option(min=1, help="Panoramas used, at most.")]
-Seed = Annotated[
-    int, typer.Option(min=0, help="Of all that is drawn by lot: same seed, same numbers.")
-]
+Seed = Annotated[int, typer.Option(min=0, help="Of all random draws: same seed, same numbers.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Processor threads; all by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 JsonFile = Annotated[Path | None, typer.Option("--out", help="JSON file to write.")]
 
 
 def use_threads(threads: int | None) -> None:
-    """Let torch use so many threads; as many as it likes for None."""
+    """Set torch's number of threads; None keeps torch's default."""
     if threads is not None:
         import torch
 

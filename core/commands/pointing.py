@@ -1,4 +1,4 @@
-"""``pointing``: whether a teacher's explanations are true, on a town where the truth is known."""
+"""``pointing``: whether a teacher's explanations are true, on a town with known truth."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["pointing"]
 PROTOCOL = (
     "Crops of panoramas at random headings. The true nearest place of a 19.2 m grid is given; the tile "
     "is cut around the position in it that student and teacher answer. For pointing the true azimuth "
-    "shift is given too, to the nearest of 32 bins; contribution depends on no tile; of each heading it "
-    "is said which azimuth shift was given. Medians and means over patches; equally strong sectors "
+    "shift is given too, to the nearest of 32 bins; contribution depends on no tile; the source of each "
+    "heading names the given azimuth shift. Medians and means over patches; equally strong sectors "
     "count against attention."
 )
 
@@ -36,9 +36,10 @@ def pointing(
 ) -> None:
     """Measure whether explanations are true: where attention points, what contributes, headings.
 
-    A rendered town knows which class each patch of a panorama shows and where that lies. Measured
-    are the distance from where attention points to where the content lies, the contribution of
-    each class, and headings, all beside baselines, at 360, 180 and 90 degrees.
+    A rendered town records the class and the place of the content of each patch of a panorama. The
+    report gives the distance from the place that attention points to, to the place of the content. It
+    also gives the contribution of each class, and headings. All have baselines, at 360, 180 and 90
+    degrees.
     """
     from core.data.worlds import load_truth
     from core.evaluation.explained_town import explain_town

@@ -1,4 +1,4 @@
-"""What every measurement is reported with."""
+"""The provenance in every report: command, date and machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["provenance"]
 
 
 def provenance(command: str, program: str = "python -m core") -> dict[str, Any]:
-    """Command (without its program), date and machine, for a report."""
+    """Command (without ``python -m core``), date and machine, for a report."""
     return {
         "command": f"{program} {command}",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["distill", "train"]
 
 RecipeFile = Annotated[
-    Path, typer.Option(help="TOML file that says what is trained, on what and how; see recipes/.")
+    Path, typer.Option(help="TOML file with model, data and training settings; see recipes/.")
 ]
 Data = Annotated[Path, typer.Option(help="Folder of the recipe's data set, or of training towns.")]
-Run = Annotated[Path, typer.Option(help="Folder of checkpoints and log; a stopped run goes on.")]
+Run = Annotated[
+    Path, typer.Option(help="Folder of checkpoints and log; a stopped run is continued.")
+]
 Out = Annotated[Path, typer.Option(help="Model folder to write.")]
 Start = Annotated[
     Path | None,
-    typer.Option(help="Model folder to go on from: a student, or weights from convert."),
+    typer.Option(help="Model folder to start from: a student, or weights from convert."),
 ]
 Validation = Annotated[Path | None, typer.Option(help="Folder of validation towns.")]
 PolarRoot = Annotated[
@@ -36,7 +38,7 @@ PolarRoot = Annotated[
         "polar views are computed."
     ),
 ]
-Steps = Annotated[int | None, typer.Option(min=1, help="A trial of so many steps.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Only this many steps, for a trial.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same batches.")]
 SaveEvery = Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
@@ -63,7 +65,7 @@ def train(
 ) -> None:
     """Train a student or a teacher by a recipe, on rendered towns or a published data set.
 
-    A teacher needs the student of --start; a student may go on from one.
+    A teacher needs the student of --start; a student may start from one.
     """
     from core.training.tasks import Folders, Session
 
@@ -75,7 +77,7 @@ def train(
 def distill(
     recipe: RecipeFile,
     data: Data,
-    start: Annotated[Path, typer.Option(help="Model folder of the student to go on from.")],
+    start: Annotated[Path, typer.Option(help="Model folder of the student to start from.")],
     teacher: Annotated[Path, typer.Option(help="Model folder of the GeoSSK teacher.")],
     run: Run,
     out: Out,
@@ -97,7 +99,7 @@ def distill(
 
 
 def _run(file: Path, command: str, folders: Folders, session: Session) -> None:
-    """Train by a recipe file, draw the log as a picture and say what was done."""
+    """Train by a recipe file, draw the log as a picture and print a summary."""
     from core.explain.figures import training_figure
     from core.training.recipe_files import TOWNS, read_recipe
     from core.training.recipes import train_by_recipe

@@ -1,4 +1,4 @@
-"""``trust``: whether the probabilities of answers can be trusted, on towns they were not fitted on."""
+"""``trust``: whether the probabilities can be trusted, on towns that were not used for fitting."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def trust(
     student: Annotated[Path, typer.Argument(help="Model folder of the student.")],
     data: Annotated[Path, typer.Option(help="World folder of the town that is searched.")],
     other_town: Annotated[
-        list[Path], typer.Option(help="World folder of a town of other photos; may be repeated.")
+        list[Path],
+        typer.Option(
+            help="World folder of another town, for photos from outside; may be repeated."
+        ),
     ],
     teacher: Annotated[
         Path | None, typer.Option(help="Model folder of the teacher that re-ranks.")
@@ -44,7 +47,7 @@ def trust(
     """Measure calibration, coverage and rejection on towns never used for fitting.
 
     Without help, with a compass, within a circle, and for smaller galleries. Photos from outside are of
-    other towns, sample pictures that Python packages carry, textures and rooms.
+    other towns, sample pictures from Python packages, textures and rooms.
     """
     use_threads(threads)
     check_out(out)
@@ -132,7 +135,7 @@ COLUMNS = (
 
 
 def trust_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of a report as aligned text; "-" where nothing is."""
+    """Rows of a report as aligned text; "-" if not measured."""
     lines = []
     for row in rows:
         own, mixture, sure = row["own"], row["mixture"], row["own"]["confident"]

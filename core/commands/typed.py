@@ -12,13 +12,13 @@ __all__ = ["refuse_beside"]
 
 
 def refuse_beside(context: typer.Context, option: str, useless: Collection[str], why: str) -> None:
-    """Refuse options of the running command that have no meaning beside another.
+    """Refuse options of the running command that have no effect together with another option.
 
     Args:
         context: of the command.
         option: the other option, "--benchmark".
-        useless: names of the command's parameters.
-        why: what the other option does instead, a clause.
+        useless: names of the parameters without effect.
+        why: the reason, a clause about the other option.
 
     Raises:
         SettingError: one of them was typed.

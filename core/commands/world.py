@@ -1,4 +1,4 @@
-"""``world build``: render a town where every answer is known."""
+"""``world build``: render a town with known answers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def build(
         int, typer.Option(min=1, max=4, help="Rays per pixel and axis of the aerial picture.")
     ] = 2,
     style: Annotated[
-        str, typer.Option(help="Look of the town: town, or steppe, which nothing is trained on.")
+        str, typer.Option(help="Look of the town: town, or steppe (never used in training).")
     ] = "town",
 ) -> None:
     """Grow a town from a seed and render it from above and from its streets."""
@@ -67,7 +67,9 @@ def build(
 def towns(
     part: Annotated[str, typer.Option(help="train, validation or test.")],
     out: Annotated[Path, typer.Option(help="Folder of the towns; finished ones are kept.")],
-    count: Annotated[int | None, typer.Option(min=1, help="The first so many; else all.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Only this many, from the first; else all.")
+    ] = None,
     panoramas: Annotated[int, typer.Option(min=1, help="Per training town.")] = 500,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
 ) -> None:
@@ -126,7 +128,7 @@ def parse_canvas(text: str) -> tuple[int, int]:
     """``HEIGHTxWIDTH`` as (height, width) in pixels.
 
     Raises:
-        SettingError: not two whole numbers.
+        SettingError: these are not two whole numbers.
 
     """
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip())

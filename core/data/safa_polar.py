@@ -2,8 +2,8 @@
 
 Shi, Liu, Yu, Li: *Spatial-Aware Feature Aggregation for Cross-View Image based Geo-Localization*,
 NeurIPS 2019; the sampling positions are those of its script for CVUSA (side 750) and CVACT (1200).
-``core.polar`` has the same idea in the frame of our own worlds (pixel centres, north in the middle
-of two columns, the border repeated); weights trained on SAFA's pictures need these.
+``core.polar`` uses the same idea in the frame of our own worlds (pixel centres, north between the
+two middle columns, the border repeated). Weights trained on SAFA's pictures need this version.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def safa_polar(tile: UInt8Array) -> Float64Array:
     """Polar view (112, 616, 3) of one north-up tile (S, S, 3), float64 in [0, 255].
 
     Column 0 looks south and columns run clockwise, so the middle one looks north; the top row is
-    just inside the tile's edge, the bottom row its centre. Bilinear, 0 outside the tile. Not
-    rounded: the published pictures went through a saver that may have stretched each to its own
-    minimum and maximum, so a rounded one only approximates those.
+    just inside the tile's edge, the bottom row is its centre. Bilinear, 0 outside the tile. Not
+    rounded. The published pictures were saved with a function that may have stretched each to its
+    own minimum and maximum, so rounded values only approximate them.
 
     Raises:
         SettingError: the tile is not square with three channels.

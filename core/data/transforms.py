@@ -1,4 +1,4 @@
-"""Changes of a view that leave its place as it is: light, sharpness, the frame of a photo."""
+"""Changes of a view that keep its place: light, sharpness, tilt, the frame of a photo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["change_light", "photo_mask", "soften", "tilted"]
 def photo_mask(
     height: int, width: int, span_deg: float, fov_deg: float, aspect: float
 ) -> BoolArray:
-    """Canvas pixels (height, width) inside the frame of a pinhole photo that is taken to be level.
+    """Canvas pixels (height, width) inside the frame of a pinhole photo that is assumed level.
 
     The canvas spans ``span_deg`` over its columns and +-45 degrees over its rows, the photo ``fov_deg``
     over its own; ``aspect`` is the photo's height over its width.
@@ -28,11 +28,12 @@ def photo_mask(
 
 
 def tilted(canvas: UInt8Array, span_deg: float, pitch_deg: float, roll_deg: float) -> UInt8Array:
-    """A level canvas (h, w, 3) as an unnoticed tilt of the camera changes it.
+    """The canvas (h, w, 3) of a tilted camera whose tilt is ignored, from the level canvas.
 
-    The canvas spans ``span_deg`` over its columns and +-45 degrees over its rows. A camera lifted by
-    ``pitch_deg`` and rolled by ``roll_deg`` (its right side down) sees, to first order, at azimuth a
-    what lies pitch * cos(a) - roll * sin(a) higher. To the nearest row; the outermost are repeated.
+    The canvas spans ``span_deg`` over its columns and +-45 degrees over its rows. The camera is lifted
+    by ``pitch_deg`` and rolled by ``roll_deg`` (its right side down). To first order, its
+    picture at azimuth a shows content that is pitch * cos(a) - roll * sin(a) higher. The shift is
+    rounded to whole rows; the outermost rows are repeated.
     """
     height, width = canvas.shape[:2]
     azimuth = np.radians(((np.arange(width) + 0.5) / width - 0.5) * span_deg)
@@ -44,7 +45,7 @@ def tilted(canvas: UInt8Array, span_deg: float, pitch_deg: float, roll_deg: floa
 def change_light(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Change brightness, contrast, saturation, colour cast and noise of (B, 3, H, W) in [0, 1].
 
-    Each image has its own draw; ``strength`` 0.2 means factors of about 0.8 to 1.25.
+    Each image has its own random change; ``strength`` 0.2 means factors of about 0.8 to 1.25.
     """
 
     def draw(*shape: int) -> Tensor:

@@ -36,7 +36,7 @@ TILE_SIDE_M = 76.8
 """Side of a tile on the ground: 256 px at 0.3 m."""
 
 GRID_STEP_M = 19.2
-"""Distance of two neighbouring places of a gallery: a quarter of a tile."""
+"""Distance between neighbouring places of a gallery: a quarter of a tile."""
 
 PATCHES = (4, 32)
 """Rows and columns of patches of a full canvas."""
@@ -48,8 +48,8 @@ class Town:
 
     panoramas: uint8 (n, h, w, 3), full canvases. places: (n, 2) metres east and north.
     heading_deg: (n,). mosaic: uint8 (H, W, 3), north up, ``pixel_m`` metres per pixel, its middle
-    at the origin of the local frame. ``truth``: what each ground patch shows,
-    if it was loaded (``load_truth``).
+    at the origin of the local frame. ``truth``: the content of each ground patch, if it was loaded
+    (``load_truth``).
     """
 
     name: str
@@ -96,13 +96,13 @@ class PhotoQueries:
 
 @dataclass(frozen=True)
 class PatchTruth:
-    """What every patch of a town's n panoramas shows: the class that fills most of it, and where.
+    """The content of every patch of a town's n panoramas: its most frequent class, and its place.
 
     Rows from the top; column c is the middle of azimuths heading - 180 + (c + 0.5) * 11.25 degrees.
 
     class_id: uint8 (n, 4, 32), index into ``class_names``. places: float64 (n, 4, 32, 2), the median
-    place of what is seen of that class, metres east and north in the town's frame (not from the
-    camera); nan where it is sky.
+    place of the visible content of that class, metres east and north in the town's frame (not from the
+    camera); nan for sky.
     """
 
     class_id: UInt8Array
@@ -140,7 +140,7 @@ def _read_panoramas(folder: Path, files: list[str]) -> UInt8Array:
 def _read_mosaic(folder: Path, size_m: float, pixels: int) -> tuple[UInt8Array, float]:
     side = round(size_m / TILE_SIDE_M * pixels)
     try:
-        # The file's reduced copies were compressed a second time: a gallery is not cut from them.
+        # The file's reduced copies were compressed a second time, and galleries do not use them.
         with rasterio.open(folder / "aerial.tif", OVERVIEW_LEVEL="NONE") as raster:
             bands = raster.read((1, 2, 3), out_shape=(3, side, side), resampling=Resampling.average)
     except rasterio.errors.RasterioIOError as error:
@@ -149,10 +149,10 @@ def _read_mosaic(folder: Path, size_m: float, pixels: int) -> tuple[UInt8Array, 
 
 
 def load_town(folder: str | Path, tile_pixels: int = 128) -> Town:
-    """Read a world folder, its imagery averaged so that a tile has ``tile_pixels`` columns.
+    """Read a world folder; its imagery is averaged so that a tile has ``tile_pixels`` columns.
 
     Raises:
-        WorldError: the folder is no world, or one of its files cannot be read.
+        WorldError: the folder is not a world, or one of its files cannot be read.
 
     """
     folder = Path(folder)
@@ -204,10 +204,10 @@ def load_photos(folder: str | Path) -> PhotoQueries:
 
 
 def with_truth_of(town: Town, truth: PatchTruth) -> Town:
-    """The town, and what its patches show.
+    """The town with the truth of its patches.
 
     Raises:
-        WorldError: the truth of another number of panoramas.
+        WorldError: the truth has another number of panoramas.
 
     """
     if len(truth.class_id) != len(town.panoramas):
@@ -219,10 +219,10 @@ def with_truth_of(town: Town, truth: PatchTruth) -> Town:
 
 
 def load_truth(folder: str | Path) -> PatchTruth:
-    """What each patch of each panorama of a world folder shows, in the order of its panoramas.
+    """The truth of each patch of each panorama of a world folder, in the order of its panoramas.
 
     Raises:
-        WorldError: the folder has no truth.npz, or one that is damaged or of another layout.
+        WorldError: truth.npz is missing, damaged or of another layout.
 
     """
     path = Path(folder) / "truth.npz"
@@ -232,7 +232,7 @@ def load_truth(folder: str | Path) -> PatchTruth:
             "with: python -m core world build"
         )
     try:
-        # numpy leaves a file open that it opened itself and found broken.
+        # numpy does not close a damaged file that it opened itself.
         with path.open("rb") as file, np.load(file) as stored:
             names = tuple(str(name) for name in stored["class_names"])
             kinds = stored["class_id"]

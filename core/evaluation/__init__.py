@@ -1,1 +1,1 @@
-"""Metrics, protocols and reports: what a model is worth, measured one way everywhere."""
+"""Metrics, protocols and reports: every model is measured in one way."""

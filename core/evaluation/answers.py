@@ -1,6 +1,7 @@
-"""What is answered about many photos of a town, by the one pipeline (``core.localization.answer``).
+"""Answer many photos of a town with the pipeline of ``core.localization.answer``.
 
-Each photo is answered by itself, exactly as a visitor's is; several at a time where there are processors.
+Each photo is answered alone, exactly as a visitor's photo is. Several run at a time if there are
+several processors.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from core.localization.references import References
 __all__ = ["NO_HELP", "RIGHT_M", "Answers", "DescribedTown", "Help", "rows_within"]
 
 NOT_RANKED = 10**9
-"""Rank of what is not in a ranking."""
+"""Rank of a place that is not in the ranking."""
 SAME = 1e-4
-"""Share by which probabilities may differ and still tie: equal descriptors may differ by rounding."""
+"""Relative difference up to which probabilities tie: rounding separates equal descriptors."""
 RIGHT_M = 25.0
-"""An answer is right where its first place's position lies within so many metres of the camera."""
+"""An answer is right if the position of its first place is at most this far from the camera, metres."""
 
 
 @dataclass(frozen=True)
 class Help:
     """What is known beside a photo: its heading, a circle around its camera, or a smaller gallery.
 
-    ``places``: only so many places are searched, a square part of the town around the camera, which
-    stands anywhere in its inner half.
+    ``places``: the number of places to search. They form a square part of the town. The camera stands
+    anywhere in its inner half.
     """
 
     heading_known: bool = False
@@ -46,12 +47,11 @@ NO_HELP = Help()
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers to Q photos of a town, beside the truth.
+    """Answers to Q photos of a town, compared with the truth.
 
     ``error_m``: (Q,) from the answered position to the camera. ``heading_error_deg``: (Q,) of the first
-    place, nan where nobody knows it. ``rank``: (Q,) of the place of the grid nearest to the camera
-    among the tiles of each ranking, 0 is best, ties against the model; ``NOT_RANKED`` where it is not
-    among them.
+    place, nan where it is unknown. ``rank``: (Q,) of the grid place nearest to the camera, among the
+    tiles of each ranking. 0 is best, ties count against the model; ``NOT_RANKED``: not in the ranking.
     """
 
     found: tuple[Answer, ...]
@@ -70,7 +70,7 @@ class Answers:
 
     @classmethod
     def joined(cls, parts: Sequence[Answers]) -> Answers:
-        """One after another."""
+        """Concatenate several sets of answers."""
         return cls(
             tuple(found for part in parts for found in part.found),
             np.concatenate([part.error_m for part in parts]),
@@ -81,7 +81,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class DescribedTown:
-    """A town, its places as the models search them, and how many photos are answered at a time."""
+    """A town, its described places, and the number of photos answered at a time."""
 
     town: Town
     references: References
@@ -90,11 +90,11 @@ class DescribedTown:
 
     @property
     def reranks(self) -> bool:
-        """Whether a teacher has its say."""
+        """Whether a teacher re-ranks."""
         return self.models.teacher is not None
 
     def evidence(self, camera_m: Float64Array, heading_deg: float, given: Help) -> Evidence:
-        """What is given beside one photo, whose camera (2,) and heading the evaluation knows."""
+        """The evidence given with one photo, from its true camera position (2,) and true heading."""
         rows = None
         if given.radius_m is not None:
             rows = rows_within(self.references, camera_m, given.radius_m)
@@ -139,14 +139,14 @@ class DescribedTown:
 
 
 def rows_within(references: References, centre_m: Float64Array, radius_m: float) -> Int64Array:
-    """Rows (n,) of the places within a circle around a point (2,); the nearest one if there is none."""
+    """Rows (n,) of the places within a circle around a point (2,); the nearest place if it is empty."""
     apart = np.hypot(*(references.centres_m - centre_m).T)
     within = np.flatnonzero(apart <= radius_m)
     return within if len(within) else np.array([int(apart.argmin())])
 
 
 def _part_around(references: References, camera_m: Float64Array, places: int) -> Int64Array:
-    """Rows of a square part of so many places, the camera (2,) anywhere in its inner half."""
+    """Rows of a square part of ``places`` places; the camera (2,) stands anywhere in its inner half."""
     side_m = float(np.sqrt(places * references.cell_area_m2))
     # The same camera always has the same part.
     random = np.random.default_rng(np.abs(np.round(1000 * camera_m)).astype(np.int64))
@@ -159,7 +159,7 @@ def _part_around(references: References, camera_m: Float64Array, places: int) ->
 
 
 def _rank(found: Answer, row: int) -> int:
-    """How many other tiles are at least as probable as that of a row."""
+    """The number of other tiles that are at least as probable as the tile of one row."""
     at = np.flatnonzero(found.rows == row)
     if not len(at):
         return NOT_RANKED

@@ -1,7 +1,7 @@
-"""A model on a published benchmark: describe its pictures, rank them, say how it was measured.
+"""Measure a model on a published benchmark: describe its pictures, rank them, report the protocol.
 
-Figures and their rules are those of ``core.evaluation.retrieval``. What a model was trained on is
-read from its config, so a model of one data set on another is reported as that.
+The metrics and their rules are those of ``core.evaluation.retrieval``. The model's config names its
+training data, so the report shows when a model of one data set is measured on another.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ TOWNS = "rendered towns"
 
 @dataclass(frozen=True)
 class AerialInput:
-    """Pictures for an aerial branch, their (height, width) in pixels, and in words what they are."""
+    """Pictures for an aerial branch, their (height, width) in pixels, and a description in words."""
 
     images: ImageFiles
     size: Size
@@ -61,15 +61,14 @@ class AerialInput:
 def aerial_input(
     images: ImageFiles, model: TwoBranch, config: Mapping[str, Any], polar_root: Path | None = None
 ) -> AerialInput:
-    """What the aerial branch of a model is to be shown of aerial pictures.
+    """The input of a model's aerial branch.
 
     A polar model gets the published polar pictures of ``polar_root``, or else SAFA's transform
-    computed here; one that learned from rendered towns gets tiles, which it transforms as it then
-    did.
+    computed here. A model trained on rendered towns gets tiles and transforms them itself.
 
     Raises:
-        SettingError: polar pictures for a model that wants none.
-        DataError: a picture has no polar one.
+        SettingError: polar pictures for a model that takes none.
+        DataError: a picture has no polar version.
 
     """
     if not model.polar:
@@ -88,10 +87,10 @@ def aerial_input(
 
 
 def lineage(config: Mapping[str, Any]) -> list[str]:
-    """The data sets whose training parts a model has seen, each once, the latest last.
+    """The data sets that a model was trained on, each once, the latest last.
 
-    Names of ``core.data.benchmarks`` (of the test part where ``convert`` wrote it), or "rendered
-    towns"; empty where nobody says.
+    Names of ``core.data.benchmarks`` (of the test part if ``convert`` wrote it), or "rendered
+    towns"; empty if the config names none.
     """
     training = config.get("training")
     if training:
@@ -101,7 +100,7 @@ def lineage(config: Mapping[str, Any]) -> list[str]:
 
 
 def _stages(record: Mapping[str, Any]) -> list[str]:
-    """Data sets of a training record and of those before it, in order."""
+    """Data sets of a training record and of the records before it, in order."""
     earlier = record.get("earlier")
     if earlier is None:
         earlier = _stages(record["before"]) if record.get("before") else []
@@ -113,12 +112,12 @@ def _stages(record: Mapping[str, Any]) -> list[str]:
 def describe_images(
     describe: Describe, images: ImageFiles, size: Size, device: str = "cpu", batch: int = 32
 ) -> Float32Array:
-    """Descriptors (N, D) float32 of pictures, ``batch`` of them at a time.
+    """Descriptors (N, D) float32 of pictures, ``batch`` pictures at a time.
 
     Args:
         describe: from images (B, 3, H, W) in [0, 1] to unit vectors (B, D).
         images: N pictures.
-        size: (H, W) in pixels that each is stretched to.
+        size: (H, W) in pixels; each picture is stretched to it.
         device: as torch names it.
         batch: B at most.
 
@@ -142,10 +141,10 @@ def describe_images(
 def score_benchmark(
     benchmark: Benchmark, queries: Float32Array, references: Float32Array
 ) -> tuple[dict[str, float], list[str]]:
-    """The figures that a benchmark is reported with, and the rules behind them.
+    """The metrics of a benchmark, and the rules behind them.
 
-    CVACT's test part counts what lies within 5 m, VIGOR adds metres and the hit rate, University-1652
-    adds AP, and a set of classes is asked at 1, 2, 4 and 8.
+    CVACT's test part counts any reference within 5 m. VIGOR adds metres and the hit rate,
+    University-1652 adds AP. Data sets of classes report recall at 1, 2, 4 and 8.
 
     Args:
         benchmark: with Q queries and R references.
@@ -153,7 +152,7 @@ def score_benchmark(
         references: (R, D) unit vectors.
 
     Raises:
-        SettingError: descriptors that are no unit vectors, or not as many as pictures.
+        SettingError: descriptors are not unit vectors, or their number differs from the pictures'.
 
     """
     if benchmark.references is benchmark.queries:
@@ -193,10 +192,10 @@ def evaluate_benchmark(
     device: str = "cpu",
     batch: int = 32,
 ) -> dict[str, Any]:
-    """Measure a model; returns what ``evaluate --benchmark`` reports, without provenance.
+    """Measure a model; returns the report of ``evaluate --benchmark``, without provenance.
 
-    An azimuth model is met at the data set's own heading, north in the middle column: one descriptor
-    for a picture, no search over azimuth shifts.
+    An azimuth model is aligned at the data set's own heading, north in the middle column: one
+    descriptor for each picture, no search over azimuth shifts.
 
     Args:
         model: any two-branch model.
@@ -209,11 +208,11 @@ def evaluate_benchmark(
 
     Raises:
         DataError: a picture cannot be read.
-        SettingError: polar pictures for a model that wants none, or descriptors of a model that
-            diverged.
+        SettingError: polar pictures for a model that takes none, or unusable descriptors of a model
+            that diverged.
 
     """
-    aerial = _answers(benchmark, model, config, polar_root)  # refuses before hours of describing
+    aerial = _answers(benchmark, model, config, polar_root)  # refuse before hours of describing
     model.to(device).eval()
     queries = describe_images(
         model.describe_ground, benchmark.queries, model.ground_size, device, batch
@@ -247,9 +246,9 @@ def evaluate_benchmark(
 def _answers(
     benchmark: Benchmark, model: TwoBranch, config: Mapping[str, Any], polar_root: Path | None
 ) -> AerialInput | None:
-    """What the aerial branch is shown; None where a set of one view answers itself.
+    """The input of the aerial branch; None for a data set with one view only.
 
-    Such a set is described by the ground branch, which may take pictures of any kind.
+    The ground branch describes such a data set.
     """
     if benchmark.references is not benchmark.queries:
         return aerial_input(benchmark.references, model, config, polar_root)

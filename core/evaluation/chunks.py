@@ -1,14 +1,14 @@
 """Similarities of many descriptors, a chunk at a time and exact to the last bit.
 
-A full matrix of 92,802 x 92,802 float32 takes 34 GB, so only one chunk of it ever exists. Chunks
-bring a trap: a matrix product rounds differently in the middle of a chunk and at its edge, so the
-same two descriptors get similarities that differ in the last bit, and ties come and go with the
-chunk size, the BLAS library and the number of threads.
+A full matrix of 92,802 x 92,802 float32 takes 34 GB, so only one chunk exists at a time. Chunks have
+a trap: a matrix product rounds differently in the middle of a chunk and at its edge. The same two
+descriptors then get similarities that differ in the last bit. Ties would depend on the chunk size,
+the BLAS library and the number of threads.
 
-Therefore descriptors are first rounded to multiples of 2^-26 (7e-9 at most; a float32 product
-errs by some 1e-7). Products of two such numbers are multiples of 2^-52, and for unit vectors no
-partial sum exceeds 1, so float64 adds them without any rounding, in any order. Equal descriptors
-then tie exactly, and no rank depends on how the work was cut.
+Therefore descriptors are first rounded to multiples of 2^-26 (a change of at most 7e-9; a float32
+product has an error of about 1e-7). Products of two such numbers are multiples of 2^-52, and for unit
+vectors no partial sum exceeds 1. So float64 adds them without rounding, in any order. Equal
+descriptors tie exactly, and no rank depends on the chunks.
 
 Q queries, R references, D values of a descriptor.
 """
@@ -27,7 +27,7 @@ __all__ = ["CHUNK_MB", "check_descriptors", "pair_similarity", "similarity_chunk
 
 
 CHUNK_MB = 128.0
-"""Working memory in MB (10^6 bytes) unless told otherwise; descriptors come on top."""
+"""Default working memory in MB (10^6 bytes), without the descriptors."""
 
 SCALE = 2.0**26
 CELL_BYTES = 9  # of a chunk: a float64 similarity and the bool of one comparison
@@ -38,7 +38,7 @@ def check_descriptors(queries: FloatArray, references: FloatArray) -> None:
     """Refuse descriptors that are not (Q, D) and (R, D), finite and of length 1.
 
     Raises:
-        SettingError: which side, and which row, is wrong.
+        SettingError: they are wrong; the message names the side and the row.
 
     """
     for name, values in (("Query", queries), ("Reference", references)):
@@ -71,15 +71,15 @@ def _check_lengths(name: str, values: FloatArray) -> None:
 def similarity_chunks(
     queries: FloatArray, references: FloatArray, chunk_mb: float = CHUNK_MB
 ) -> Iterator[tuple[slice, slice, Float64Array]]:
-    """Yield (rows, columns, similarity) until all of the (Q, R) matrix has been seen.
+    """Yield (rows, columns, similarity) for the whole (Q, R) matrix, chunk by chunk.
 
-    ``similarity``: float64, in units of 2^-52, comparable with ``pair_similarity``; it is
-    overwritten by the next chunk, so it must not be kept.
+    ``similarity``: float64, in units of 2^-52, comparable with ``pair_similarity``. The next chunk
+    overwrites it, so do not keep it.
 
     Args:
         queries: (Q, D), checked.
         references: (R, D), checked.
-        chunk_mb: chunk, one comparison and the descriptors in work stay below it together.
+        chunk_mb: upper limit for a chunk, one comparison and the converted descriptors together.
 
     Raises:
         SettingError: chunk_mb is too small for one pair.
@@ -93,7 +93,7 @@ def similarity_chunks(
             answering = _fixed_point(references[columns])
             chunk = buffer[: len(asking) * len(answering)].reshape(len(asking), len(answering))
             np.matmul(asking, answering.T, out=chunk)
-            del answering  # else the next ones would be made beside it
+            del answering  # free the memory before the next chunk is made
             yield rows, columns, chunk
         del asking
 
@@ -107,7 +107,7 @@ def pair_similarity(
 ) -> Float64Array:
     """Similarity (P,) of the pairs (rows[i], columns[i]), in units of 2^-52.
 
-    Equal, bit by bit, to the cells of ``similarity_chunks``, whose arguments it shares.
+    Equal, bit by bit, to the cells of ``similarity_chunks``. The arguments are the same.
 
     Raises:
         SettingError: chunk_mb is too small for one pair.
@@ -115,7 +115,7 @@ def pair_similarity(
     """
     similarity = np.empty(len(rows))
     for part in _slices(len(rows), _pairs_at_once(queries.shape[1], chunk_mb)):
-        # Not bound to names: they would live on beside the next part's.
+        # Not bound to names, which would keep them alive beside the next part's.
         similarity[part] = np.einsum(
             "pd,pd->p",
             _fixed_point(queries[rows[part]]),
@@ -132,14 +132,14 @@ def _fixed_point(descriptors: FloatArray) -> Float64Array:
 
 
 def _chunk_side(size: int, chunk_mb: float) -> int:
-    """Rows and columns n of a chunk: n^2 cells and 2 n descriptors of 8 bytes a value fit in."""
+    """Rows and columns n of a chunk: n^2 cells and 2 n descriptors (8 bytes per value) fit."""
     _pairs_at_once(size, chunk_mb)
     half = 8 * size / CELL_BYTES
     return int(math.sqrt(half * half + chunk_mb * 1e6 / CELL_BYTES) - half)
 
 
 def _pairs_at_once(size: int, chunk_mb: float) -> int:
-    """Pairs that fit in: two descriptors each, as float64 and as the copy they are made from."""
+    """The number of pairs that fit: two descriptors each, as float64 and as the source copy."""
     pair_bytes = 2 * (8 + 8) * size
     if not chunk_mb * 1e6 >= pair_bytes + CELL_BYTES:
         raise SettingError(

@@ -1,11 +1,10 @@
-"""Let a teacher explain photos of a town whose truth is known, and measure the explanations.
+"""Let a teacher explain photos of a town with known truth, and measure the explanations.
 
-A photo is a crop of a panorama that starts at the border of a patch, so that each of its patches is one
-whose truth is known; the panorama's own heading is anything, so the crop's is too. The place of the
-grid nearest to the camera, which is the right answer, is given. The tile is cut as the page cuts it:
-around the position that the pipeline answers in that place. For pointing the pair is aligned at the
-true azimuth shift; the contribution factors of a photo depend on no tile. How far the heading is known
-without being given is measured by itself.
+A photo is a crop of a panorama. It starts at the border of a patch, so the truth of each of its patches
+is known. Its heading is arbitrary, since the panoramas' headings are. The right answer is given: the
+grid place nearest to the camera. The tile is cut as on the page: around the position that the pipeline
+answers in that place. For pointing, the pair is aligned at the true azimuth shift. The contribution
+factors of a photo depend on no tile. The heading error without a given heading is measured separately.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ CHANCE_DEG = 90.0
 
 @dataclass(frozen=True)
 class _Photos:
-    """Q photos with all that is known of them; tiles uint8 (Q, S, S, 3), centres (Q, 2) in metres."""
+    """Q photos with their truth; tiles uint8 (Q, S, S, 3), centres (Q, 2) in metres."""
 
     queries: Queries
     tiles: UInt8Array
@@ -73,7 +72,7 @@ class _Photos:
 
     @property
     def rotations(self) -> Float64Array:
-        """Residual rotations (Q,) of the tiles in bins: what the azimuth shifts lack to whole ones."""
+        """Residual rotations (Q,) of the tiles in bins: azimuth shift minus the nearest whole one."""
         return np.asarray(self.azimuth_shifts - np.rint(self.azimuth_shifts))
 
 
@@ -88,15 +87,15 @@ def explain_town(
     """One row for each field of view: pointing, contribution by class, heading.
 
     Args:
-        described: a town; its teacher, with azimuth bins, explains and refines what the student finds.
-        truth: what the patches of this very town's panoramas show.
+        described: a town. Its teacher, with azimuth bins, explains photos and refines positions.
+        truth: the content of the patches of this town's panoramas.
         fields: bins of the photos, 1 to 32.
         count: photos of each field of view, at most as many as there are panoramas.
         seed: of panoramas, headings and wrong tiles; same seed, same numbers.
 
     Raises:
-        SettingError: a teacher without azimuth bins, which attends to no sectors.
-        WorldError: the truth of another number of panoramas.
+        SettingError: a teacher without azimuth bins. It attends to no sectors.
+        WorldError: the truth has another number of panoramas.
 
     """
     teacher = described.models.teacher
@@ -106,7 +105,7 @@ def explain_town(
             f"Teacher: got {got}, expected one with azimuth bins and {RINGS} rows: its tokens must be "
             "the sectors whose truth is known. Measure such a teacher."
         )
-    with_truth_of(described.town, truth)  # refuses another town's
+    with_truth_of(described.town, truth)  # refuse the truth of another town
     return [_row(described, teacher, truth, bins, count, seed) for bins in fields]
 
 
@@ -136,7 +135,7 @@ def _photos(
     column = start * BINS // town.panoramas.shape[2]
     queries = cut_queries(town, bins, chosen, column * (town.panoramas.shape[2] // BINS))
     columns = (column[:, None] + np.arange(bins)) % BINS
-    # The tiles of all panoramas: a wrong one must show streets too, as every true one does.
+    # The tiles of all panoramas: a wrong tile must show streets, as every true tile does.
     nearest = np.linalg.norm(town.places[:, None] - grid[None], axis=2).argmin(axis=1)
     centres = _answered_positions(described, teacher, queries, nearest[chosen])
     wrong = _far_from(grid[nearest], chosen, np.random.default_rng((seed, bins, 1)))
@@ -158,9 +157,9 @@ def _photos(
 def _answered_positions(
     described: DescribedTown, teacher: GeoSSK, queries: Queries, rows: Int64Array
 ) -> Float64Array:
-    """Where (Q, 2) student and teacher put the cameras in places that are given by their grid rows.
+    """Camera positions (Q, 2) that student and teacher estimate in places given by their grid rows.
 
-    The steps of the pipeline, but that only the place and its neighbours are searched.
+    The steps are those of the pipeline, but only the place and its neighbours are searched.
     """
     references, student = described.references, described.models.student
     bins = queries.bins if student.bins else None
@@ -179,7 +178,7 @@ def _answered_positions(
 
 
 def _far_from(centres: Float64Array, chosen: Int64Array, random: np.random.Generator) -> Int64Array:
-    """For each chosen place another one whose tile has no part in common; the farthest if none."""
+    """For each chosen place another place with a disjoint tile; the farthest one if there is none."""
     found = []
     for own in chosen:
         apart = np.abs(centres - centres[own]).max(axis=1)
@@ -190,7 +189,7 @@ def _far_from(centres: Float64Array, chosen: Int64Array, random: np.random.Gener
 
 @dataclass(frozen=True)
 class _Explained:
-    """What the teacher attends to in one photo: attention (N, M), factors (N,), headings in degrees."""
+    """A teacher's explanation of one photo: attention (N, M), factors (N,), headings in degrees."""
 
     attention: Float32Array
     wrong_tile: Float32Array
@@ -210,7 +209,7 @@ def _explained(
     each = [
         _explain(teacher, photos, i, shifts) for i in tqdm(range(len(shifts)), title, leave=False)
     ]
-    # Everything as it lies from tiles that are rotated: distances are the same.
+    # In the frame of the rotated tiles everything is rotated; distances stay the same.
     headings_deg = queries.heading_deg - photos.rotations * BIN_DEG
     looks = Looks(
         attention=np.stack([one.attention for one in each]),
@@ -260,14 +259,14 @@ def _explain(
         attention=_attention(teacher, ground, tile, shift),
         wrong_tile=_attention(teacher, ground, wrong, shift),
         phi=teacher.factors(ground, north_up)[0][0].numpy(),
-        # A learned bias knows the azimuth shift of a pair; averaged over all of them, none is given away.
+        # A learned bias depends on a pair's azimuth shift; the average over all shifts reveals none.
         heading_deg=heading_from_attention(every.cpu().float().numpy()),
         helped_deg=helped_deg,
     )
 
 
 def _attention(teacher: GeoSSK, ground: Tensor, tile: Tensor, azimuth_shift: float) -> Float32Array:
-    """Attention (N, M) from ground to a tile that is aligned at an azimuth shift, heads averaged."""
+    """Attention (N, M) from ground to a tile aligned at an azimuth shift, averaged over heads."""
     rotation = tile.new_tensor([residual_rotation(azimuth_shift)])
     whole = torch.tensor([round(azimuth_shift) % BINS])
     attention = teacher.attention(ground, teacher.aerial_tokens(tile, rotation), whole)
@@ -276,9 +275,7 @@ def _attention(teacher: GeoSSK, ground: Tensor, tile: Tensor, azimuth_shift: flo
 
 @torch.inference_mode()
 def _student_shifts(student: TwoBranch, photos: _Photos) -> Float64Array:
-    """Azimuth shifts (Q,) in bins, refined, that the student finds for the true pairs; nan: a global
-    one.
-    """
+    """The student's refined azimuth shifts (Q,) of the true pairs, in bins; nan if it is global."""
     if student.bins is None:
         return np.full(len(photos.tiles), np.nan)
     found = []

@@ -1,8 +1,8 @@
-"""Are explanations true? Attention and contribution factors beside what each patch really shows.
+"""Are explanations true? Compare attention and contribution factors with the content of each patch.
 
-The demo world knows for every patch of a panorama which class it shows and where that lies, so an
-explanation is measured instead of admired: pointing error, contribution by class, heading error
-(docs/geossk.md section 7). Arrays in, figures out; no model here.
+The demo world records the class and the place of the content of every patch of a panorama. So
+explanations can be measured: pointing error, contribution by class, heading error
+(docs/geossk.md section 7). Arrays in, metrics out; no model here.
 
 Axes: Q photos of n azimuth bins, N = 4 n patches (row by row from the top), M = 128 sectors of a
 tile (``core.explain.pair.sector_offsets_m``). Distances in metres, in the plan.
@@ -43,17 +43,17 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "sky": ("sky",),
     "other": ("water", "rail", "fence", "furniture"),
 }
-"""Classes of a world that are told as one; a name that stands nowhere counts as other."""
+"""Classes of a world that are reported as one group. A class in no group counts as other."""
 
 
 @dataclass(frozen=True)
 class Looks:
-    """Q photos, each met with its true tile at its true azimuth shift, and the truth about their patches.
+    """Q photos, aligned with their true tiles at the true azimuth shifts, and their patches' truth.
 
     Attributes:
         attention: (Q, N, M), ground to aerial, rows summing to 1.
-        wrong_tile: (Q, N, M), the same photos at the same azimuth shifts met with a tile of another
-            place: what remains of attention when there is nothing to be found.
+        wrong_tile: (Q, N, M), the same photos at the same azimuth shifts, aligned with a tile of
+            another place: the attention when there is nothing to find.
         phi: (Q, N), contribution factors, summing to 1 over a photo.
         groups: (Q, N), index into the names of ``GROUPS``.
         offsets_m: (Q, N, 2), where the content lies, east and north of the tile's centre; nan: sky.
@@ -85,7 +85,7 @@ def _length(vectors: FloatArray) -> FloatArray:
 
 
 def expected_error(attention: FloatArray, offsets_m: FloatArray, side_m: float) -> FloatArray:
-    """Distance (..., N) from the expected place under attention (..., N, M) to the true one."""
+    """Distance (..., N) from the expected place under attention (..., N, M) to the true place."""
     return _length(attention @ sector_offsets_m(side_m).astype(np.float64) - offsets_m)
 
 
@@ -97,7 +97,7 @@ def _sector_distance(offsets_m: FloatArray, side_m: float) -> FloatArray:
 def strongest_error(attention: FloatArray, offsets_m: FloatArray, side_m: float) -> FloatArray:
     """Distance (..., N) from the centre of the strongest sector to the true place.
 
-    Ties count against attention: of equally strong sectors the farthest is taken.
+    Ties count against attention: of equally strong sectors the farthest counts.
     """
     strongest = attention >= attention.max(axis=-1, keepdims=True)
     distance = _sector_distance(offsets_m, side_m)
@@ -105,10 +105,10 @@ def strongest_error(attention: FloatArray, offsets_m: FloatArray, side_m: float)
 
 
 def _bearing_error(looks: Looks, inside: BoolArray) -> FloatArray:
-    """Error (Q, N) of who knows each patch's azimuth and how far its row of patches looks on average.
+    """Error (Q, N) of a guess from each patch's true azimuth and the mean distance of its row.
 
-    The average distance of a row is taken from the truth of these very patches, which favours
-    this guess: attention has to beat what geometry knows without a look at the tile.
+    The mean distance of a row comes from the truth of the same patches, which favours this guess.
+    It is the geometric baseline: it never uses the tile.
     """
     columns = looks.azimuth_deg.shape[1]
     rows = np.repeat(np.arange(RINGS), columns)
@@ -122,9 +122,9 @@ def _bearing_error(looks: Looks, inside: BoolArray) -> FloatArray:
 
 
 def _guesses(looks: Looks, side_m: float, inside: BoolArray) -> dict[str, FloatArray]:
-    """Errors (Q, N) of attention and of what it must beat, by name; nan where there is no truth."""
+    """Errors (Q, N) of attention and of its baselines, by name; nan where there is no truth."""
     truth = looks.offsets_m
-    # Floats as exact as the tile is symmetric: an even share then points at its very centre.
+    # In float64 uniform attention points exactly at the centre of the symmetric tile.
     even = np.full(looks.attention.shape[-1], 1.0 / looks.attention.shape[-1])
     distance = _sector_distance(truth, side_m)
     return {
@@ -144,8 +144,8 @@ def _guesses(looks: Looks, side_m: float, inside: BoolArray) -> dict[str, FloatA
 def _mean_and_error(values: FloatArray, chosen: BoolArray) -> tuple[float, float | None]:
     """Mean over chosen patches (Q, N), and its standard error with photos as the sampling unit.
 
-    Patches of one photo are alike, so the error is that of a ratio of sums over photos (Cochran,
-    "Sampling Techniques", section 6.3); None for fewer than two photos.
+    Patches of one photo are correlated, so the error is that of a ratio of sums over photos (Cochran,
+    "Sampling Techniques", section 6.3). None for fewer than two photos.
     """
     values = np.where(chosen, values, 0.0)
     counts = chosen.sum(axis=1)
@@ -158,10 +158,10 @@ def _mean_and_error(values: FloatArray, chosen: BoolArray) -> tuple[float, float
 
 
 def pointing_metrics(looks: Looks, side_m: float) -> list[Row]:
-    """Median and mean error of attention and of every guess beside it, all over the same patches.
+    """Median and mean error of attention and of every baseline, all over the same patches.
 
-    The patches are those whose content lies inside the circle of the tile's polar view. Without
-    one there are no figures: None. ``side_m``: side of the tile.
+    The patches are those whose content lies inside the circle of the tile's polar view. The metrics
+    are None without such a patch. ``side_m``: side of the tile.
     """
     inside = looks.inside(side_m)
     rows: list[Row] = []
@@ -176,11 +176,11 @@ def pointing_metrics(looks: Looks, side_m: float) -> list[Row]:
 
 
 def class_metrics(looks: Looks, side_m: float) -> list[Row]:
-    """For each group of classes its contribution, N * phi (1 is the even share), and its pointing.
+    """For each group of classes: its contribution N * phi (1 is the even share), and its pointing.
 
-    ``beside_row``: the same less the mean of all patches of the same row of the canvas. Sky is
-    high and road is low, so a bare mean may only say where a class lies; this does not.
-    Patches and photos are counted; a group that is nowhere has None for figures.
+    ``beside_row``: the contribution minus the mean of all patches in the same row of the canvas. Sky
+    is high and road is low, so a plain mean may only reflect the height; this difference does not.
+    Patches and photos are counted. The metrics of a group without patches are None.
     """
     share = looks.phi * looks.phi.shape[1]
     by_row = share.reshape(len(share), RINGS, -1)
@@ -209,7 +209,7 @@ def class_metrics(looks: Looks, side_m: float) -> list[Row]:
 def heading_metrics(truth_deg: FloatArray, found_deg: Mapping[str, FloatArray]) -> list[Row]:
     """Median error and share within one bin (11.25 degrees) of headings (Q,) by their source.
 
-    ``truth_deg``: (Q,). A guess that knows nothing has a median of 90 degrees.
+    ``truth_deg``: (Q,). A random guess has a median of 90 degrees.
     """
     rows: list[Row] = []
     for source, headings in found_deg.items():

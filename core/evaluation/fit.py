@@ -27,15 +27,15 @@ __all__ = ["FITTED_BINS", "Rankings", "fit_calibration", "fit_view", "gather"]
 
 FITTED_BINS = (32, 24, 16, 12, 10, 8, 6, 5)
 TOLERATED = 0.015
-"""Share of the photos of other towns, without help, that a confident match lets pass."""
+"""Share of the photos of other towns, without help, that may count as confident matches."""
 MISSED = 0.01
-"""Share of right answers that may fall below a threshold which is raised further than that asks for."""
+"""Share of right answers that may fall below a threshold which is raised further than needed."""
 SURE = 0.95
-"""No threshold is raised beyond this probability for the sake of photos that were not in the fit."""
+"""A threshold is raised no further than this for the sake of photos that were not in the fit."""
 ABOUT_OUTSIDE = 0.3
-"""How much a statement about being outside counts beside one about the first place."""
+"""Weight of a statement about being outside; a statement about the first place has weight 1."""
 IN_RADIUS = 0.9
-"""Share of the cameras within the radius of the answered position, where the place is right."""
+"""Share of the cameras within the radius around the answered position, if the place is right."""
 FITTED_CASES: Mapping[str, tuple[Help, float]] = {
     "no help": (NO_HELP, 1.0),
     "compass": (Help(heading_known=True), 0.3),
@@ -44,18 +44,19 @@ FITTED_CASES: Mapping[str, tuple[Help, float]] = {
     "1,000 places": (Help(places=1000), 0.2),
     "100 places": (Help(places=100), 0.2),
 }
-"""What is known beside the photos of a fit, and the share of the photos that are asked so."""
+"""The help given with the photos of a fit, and the share of the photos that get it."""
 
 
 @dataclass(frozen=True)
 class Rankings:
-    """Rankings of Q photos of one width, beside the truth.
+    """Rankings of Q photos of one width, and the truth.
 
     similarities (Q, K), -inf where a ranking is shorter; teacher (Q, T), nan where it scored fewer;
     centres (Q, K, 2) of the places and positions (Q, K, 2) that the student estimates in them, metres;
-    searched (Q,) places; heading_known (Q,); camera (Q, 2), nan for a photo from outside; town (Q,), of
-    another town; plain (Q,), without help. The teacher refined one position of each, before anybody knows
-    which place will be first: refined_at (Q,), -1 for none, and refined (Q, 2).
+    searched (Q,), number of places; heading_known (Q,); camera (Q, 2), nan for a photo from outside;
+    town (Q,), True for a photo of another town; plain (Q,), True without help. The teacher refined one
+    position of each photo, before the first place is decided: refined_at (Q,), -1 for none, refined (Q,
+    2).
     """
 
     similarities: Float64Array
@@ -72,7 +73,7 @@ class Rankings:
 
     @classmethod
     def joined(cls, parts: Sequence[Rankings]) -> Rankings:
-        """One after another."""
+        """Concatenate several sets of rankings."""
         names = [field.name for field in fields(cls)]
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
@@ -97,7 +98,7 @@ class Rankings:
 def gather(
     home: DescribedTown, queries: Queries, given: Help = NO_HELP, kind: str = "own"
 ) -> Rankings:
-    """Rank photos of one width, of the town itself ("own"), of another ("town") or of none ("drawn")."""
+    """Rank photos of one width: of the town ("own"), of another town ("town") or of none ("drawn")."""
 
     def one(at: int) -> tuple[object, ...]:
         return _ranked(home, queries, at, given)
@@ -125,7 +126,7 @@ def gather(
 
 
 def _ranked(home: DescribedTown, queries: Queries, at: int, given: Help) -> tuple[object, ...]:
-    """Similarities, scores, centres, positions, places searched, what was refined, and to where."""
+    """Similarities, scores, centres, positions, number of places, refined index and position."""
     references, models, view = home.references, home.models, queries.views[at]
     evidence = home.evidence(queries.places[at], float(queries.heading_deg[at]), given)
     ranking = rank(references, models, view, evidence)
@@ -154,7 +155,7 @@ def _padded(values: np.ndarray, length: int, filling: float) -> Float64Array:
 
 
 def fit_view(rankings: Rankings, bins: int, paired: bool) -> ViewCalibration:
-    """One width: how tiles are ordered, how sure that is, and what counts as a match."""
+    """Fit one width: the order of the tiles, the probabilities, and the threshold of a match."""
     scores = _filled(rankings) if paired else np.zeros_like(rankings.similarities)
     share = _teacher_share(rankings, scores) if paired else 0.0
     pools = _Pools.of(rankings, share, scores)
@@ -198,7 +199,7 @@ def _threshold(right: Float64Array, others: Float64Array) -> float:
 
 
 def _filled(rankings: Rankings) -> Float64Array:
-    """Teacher's scores (Q, K), tiles it has not scored having the lowest it gave."""
+    """Teacher's scores (Q, K); tiles without a score get the lowest score given."""
     lowest = np.nanmin(rankings.teacher, axis=1, keepdims=True)
     scores = np.repeat(lowest, rankings.similarities.shape[1], axis=1)
     scored = rankings.teacher.shape[1]
@@ -207,12 +208,12 @@ def _filled(rankings: Rankings) -> Float64Array:
 
 
 def _teacher_share(rankings: Rankings, teacher: Float64Array) -> float:
-    """How much the teacher's score counts beside the student's similarity.
+    """The weight of the teacher's score; the student's similarity has weight 1.
 
-    What leaves the right tiles least often without a share of the softmax over the ranking: the mean
-    square of what they lack. By likelihood a few photos of which the teacher is wrong and sure would
-    decide it; their number, not their degree, is what matters to the order. A weak pull to counting
-    alike and to a sharpness of 20 keeps both finite where every photo is right.
+    It minimises the mean square of 1 minus the right tiles' share of the softmax over the ranking.
+    Likelihood would let a few photos decide on which the teacher is confidently wrong. For the order,
+    the number of such photos matters, not the degree. A weak prior on equal weights and on a sharpness
+    of 20 keeps both finite if every photo is right.
     """
     kept = rankings.correct.any(axis=1)
     right = rankings.correct[kept]
@@ -242,12 +243,12 @@ class _First:
 
 @dataclass(frozen=True)
 class _Pools:
-    """What the distribution of Q photos is made of, for one weight of the teacher.
+    """The parts of the distribution of Q photos, for one weight of the teacher.
 
     logits (Q, K) of sharpness 1, -inf where a ranking is shorter; tail (Q,), the mean of their last
-    quarter; groups (Q, K), which of the distinct places each tile belongs to; leaders (Q, K), the best
-    tile of each place; log_others (Q,) and log_searched (Q,), of the places that are not in the ranking
-    and of all; heading_known (Q,).
+    quarter; groups (Q, K), the distinct place of each tile; leaders (Q, K), the best tile of each
+    place; log_others (Q,), log of the number of places outside the ranking; log_searched (Q,), log of
+    the number of all places; heading_known (Q,).
     """
 
     logits: Float64Array
@@ -260,7 +261,7 @@ class _Pools:
 
     @classmethod
     def of(cls, rankings: Rankings, share: float, scores: Float64Array) -> _Pools:
-        """The pools of rankings, the teacher's scores (Q, K) counting ``share`` times a similarity."""
+        """The pools of rankings; the teacher's scores (Q, K) count ``share`` times a similarity."""
         usable = np.isfinite(rankings.similarities)
         counts = usable.sum(axis=1)
         pool = np.where(usable, rankings.similarities, 0) + share * scores
@@ -282,7 +283,7 @@ class _Pools:
     def firsts(
         self, sharp: float, rest: float, outside: float, growth: float, compass: float
     ) -> _First:
-        """First places, as ``ViewCalibration.distribution`` and the pipeline have them."""
+        """First places, computed as in ``ViewCalibration.distribution`` and the pipeline."""
         others = self.log_others + sharp * self.tail + rest
         away = outside + growth * self.log_searched + compass * self.heading_known
         together = np.concatenate([sharp * self.logits, others[:, None], away[:, None]], axis=1)
@@ -296,11 +297,11 @@ class _Pools:
 
 
 def _truest(rankings: Rankings, pools: _Pools, bins: int, share: float) -> ViewCalibration:
-    """The sharpness and the numbers of rest and outside that make what is stated most likely.
+    """Fit the sharpness and the numbers of rest and outside by maximum likelihood.
 
-    Stated are two things: how probable the first place is, which comes true where it is right, and how
-    probable it is that the photo is from outside. A weak pull keeps the numbers where few photos say
-    anything. Searched without derivatives, from two starts: which place is first changes in jumps.
+    Two statements are scored: the probability that the first place is right, and the probability that
+    the photo is from outside. A weak prior keeps numbers stable if few photos affect them. The search
+    uses no derivatives and starts twice, because the first place changes in jumps.
     """
     at, inside, weight = np.arange(len(pools.tail)), rankings.inside, rankings.weights()
     correct = rankings.correct
@@ -336,7 +337,7 @@ def _truest(rankings: Rankings, pools: _Pools, bins: int, share: float) -> ViewC
 
 
 def _radius(errors_m: Float64Array) -> float | None:
-    """Within which ``IN_RADIUS`` of the cameras stood."""
+    """The radius that holds a share ``IN_RADIUS`` of the cameras."""
     return float(np.quantile(errors_m, IN_RADIUS)) if len(errors_m) else None
 
 
@@ -350,14 +351,14 @@ def fit_calibration(
 ) -> tuple[Calibration, Calibration | None]:
     """Calibration of the student alone, and with the teacher re-ranking.
 
-    Views up to 10 bins are photo frames (``town_queries``). Each town is asked its own photos, as many of
-    the others and of ``other_towns``, and pictures that show no street.
+    Views up to 10 bins are photo frames (``town_queries``). Each town is searched for its own photos,
+    for as many photos of the other towns and of ``other_towns``, and for pictures that show no street.
 
     Args:
         towns: validation towns, described, all by the same models; never a test town.
-        other_towns: more towns of photos from outside, of another style for instance.
+        other_towns: more towns for photos from outside, of another style for instance.
         count: queries per town and width without help; fewer with help (``FITTED_CASES``).
-        seed: of the queries; not the one of the evaluation.
+        seed: of the queries; use another one than in the evaluation.
         bins: widths to fit.
         done: called with each width and its rankings.
 

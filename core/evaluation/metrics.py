@@ -1,8 +1,8 @@
 """Ranks, recalls, distances: numpy in, numbers out.
 
-A rank is the number of references at least as good as the true one, itself excluded; 0 is best.
-**Ties count against the model**: with the strict comparison of the published code a collapsed model,
-which gives one descriptor to every picture, would score 100 %; here it scores 0.
+A rank is the number of other references that are at least as good as the true one; 0 is best.
+**Ties count against the model.** A collapsed model gives one descriptor to every picture. With the
+strict comparison of the published code it would score 100 %; here it scores 0.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def recall_at(ranks: Int64Array, k: int) -> float:
-    """Share of queries whose truth has rank < k, in [0, 1]."""
+    """Share of queries whose true reference has rank < k, in [0, 1]."""
     return float(np.mean(ranks < k))
 
 
@@ -52,8 +52,8 @@ def standard_error(share: float, count: int) -> float:
 
 @dataclass(frozen=True)
 class ReliabilityPoint:
-    """Answers of one bin of confidence: their mean confidence, their share right, both in [0, 1],
-    how many they are, and which share of all answers' weight they carry.
+    """Answers of one bin of confidence: mean confidence and share right, both in [0, 1], their number,
+    and their share of the total weight.
     """
 
     confidence: float
@@ -65,7 +65,7 @@ class ReliabilityPoint:
 def reliability_points(
     confidence: FloatArray, correct: BoolArray, bins: int = 10, weights: FloatArray | None = None
 ) -> list[ReliabilityPoint]:
-    """What was right of what was said with each confidence, in equal-width bins; none for empty ones.
+    """Share right by confidence, in equal-width bins; empty bins are left out.
 
     confidence, correct, weights: (Q,); confidence in [0, 1]; equal weights by default.
     """
@@ -105,8 +105,8 @@ def calibration_error_by_chance(
 ) -> float:
     """Mean calibration error (Q,) of these confidences if each were exactly true.
 
-    A bin of n answers misses its confidence by some 1 / sqrt(n) by luck alone, so the error is never
-    0; only what lies above this level speaks against the confidences.
+    A bin of n answers misses its confidence by about 1 / sqrt(n) by chance, so the error is never 0.
+    Only an error above this level is evidence against the confidences.
     """
     stated = np.asarray(confidence, np.float64)
     drawn = random.random((draws, len(stated))) < stated
@@ -131,9 +131,9 @@ def accuracy_at_coverage(
     coverage: FloatArray,
     weights: FloatArray | None = None,
 ) -> FloatArray:
-    """Share right (C,) if only the surest answers are given, up to each coverage (C,) in (0, 1].
+    """Share right (C,) if only the most confident answers are given, at each coverage (C,) in (0, 1].
 
-    Answers of one confidence stand for their mean: which of them is given first is chance. The
+    Answers of equal confidence count with their mean, since their order is arbitrary. This is the
     selective accuracy of Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks",
     NeurIPS 2017. Other arguments as for ``reliability_points``.
     """
@@ -148,10 +148,10 @@ def accuracy_at_coverage(
 def area_under_coverage(
     confidence: FloatArray, correct: BoolArray, weights: FloatArray | None = None
 ) -> float:
-    """Mean of ``accuracy_at_coverage`` over all coverages, in [0, 1]: what knowing oneself is worth.
+    """Mean of ``accuracy_at_coverage`` over all coverages, in [0, 1]: how useful the confidence is.
 
-    Confidence that says nothing gives the share right; a perfect order more, since it leaves the
-    wrong answers for last.
+    Uninformative confidence gives the share right. A perfect order gives more, since the wrong answers
+    come last.
     """
     middles = (np.arange(1000) + 0.5) / 1000
     return float(accuracy_at_coverage(confidence, correct, middles, weights).mean())
@@ -161,22 +161,22 @@ def auroc(positive: FloatArray, negative: FloatArray) -> float:
     """Probability that a positive has a higher score than a negative; a tie counts one half.
 
     positive: (P,), negative: (N,). From the sum of the positives' ranks (Mann and Whitney, 1947).
-    nan where one of them is empty.
+    nan if one of them is empty.
     """
     if not len(positive) or not len(negative):
         return float("nan")
     scores = np.concatenate([positive, negative])
     _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = counts.cumsum() - (counts - 1) / 2  # of ties the mean, from 1
+    ranks = counts.cumsum() - (counts - 1) / 2  # mean rank for ties, counted from 1
     above = ranks[place][: len(positive)].sum() - len(positive) * (len(positive) + 1) / 2
     return float(above / (len(positive) * len(negative)))
 
 
 def auroc_standard_error(area: float, positives: int, negatives: int) -> float:
-    """Standard error of an AUROC of so many positives and negatives, all of them independent.
+    """Standard error of an AUROC for given numbers of independent positives and negatives.
 
     Hanley and McNeil, "The Meaning and Use of the Area under a ROC Curve", Radiology 1982,
-    equation 1. It is 0 at an area of 1, where it says too little.
+    equation 1. It is 0 at an area of 1, which is too small.
     """
     both, twice = area / (2 - area), 2 * area**2 / (1 + area)
     spread = area * (1 - area)

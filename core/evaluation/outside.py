@@ -1,8 +1,8 @@
 """Photos that were not taken in the searched imagery, of several kinds.
 
-A calibration and a test of trust need them: other rendered towns (of the same style and of another one),
-pictures that show no street, and rooms. The pictures come inside ordinary Python packages; textures and
-rooms are drawn here. No photo of a real street is among them.
+The calibration and the test of trust need them: photos of other rendered towns (of the same style and
+of another one), pictures that show no street, and rooms. The pictures come with ordinary Python
+packages; textures and rooms are drawn here. No photo of a real street is among them.
 
 Q views of n azimuth bins, uint8 (Q, 128, 16 n, 3).
 """
@@ -42,12 +42,12 @@ PACKAGE_PICTURES: Mapping[str, tuple[str, ...]] = {
         )
     ),
 }
-"""Sample pictures by the package that carries them: people, animals, things, skies, textures, maps of
+"""Sample pictures by the package that contains them: people, animals, things, skies, textures, maps of
 cells, printed pages, a tower; no street."""
 
 
 def package_pictures() -> list[Path]:
-    """The sample pictures of those packages that are installed."""
+    """The sample pictures of the installed packages."""
     found = []
     for package, names in PACKAGE_PICTURES.items():
         spec = find_spec(package)
@@ -57,7 +57,7 @@ def package_pictures() -> list[Path]:
 
 
 def _picture(bins: int, random: Random) -> UInt8Array:
-    """A part of a sample picture, as a photo or a panorama of so many bins."""
+    """A part of a sample picture, as a photo or a panorama of ``bins`` bins."""
     path = random.choice([str(path) for path in package_pictures()])
     with Image.open(path) as opened:
         picture = opened.convert("RGB")
@@ -70,13 +70,13 @@ def _picture(bins: int, random: Random) -> UInt8Array:
         part = part[:, ::-1]
     fov_deg = bins * BIN_DEG
     is_wide = fov_deg > 120
-    if is_wide:  # as a strip all around: the picture and its mirror image
+    if is_wide:  # a full circle: the picture and its mirror image
         part = np.concatenate([part, part[:, ::-1]], axis=1)
     return ground_canvas(np.ascontiguousarray(part), fov_deg, is_wide, bins=BINS).image
 
 
 def _texture(bins: int, random: Random) -> UInt8Array:
-    """Coloured noise of several scales, or a checkerboard; no two alike."""
+    """Coloured noise of several scales, or a checkerboard; every one is different."""
     columns = bins * HEIGHT * 4 // BINS
     image = np.zeros((HEIGHT, columns, 3)) + random.uniform(40, 215, 3)
     for block in (32, 16, 8, 4, 2):
@@ -138,14 +138,14 @@ DRAWN_KINDS: Mapping[str, Callable[[int, Random], UInt8Array]] = {
 
 
 def drawn_kinds() -> list[str]:
-    """Kinds that can be drawn here, sorted: sample pictures need a package that carries some."""
+    """Kinds that are available, sorted; sample pictures need an installed package with some."""
     return sorted(kind for kind in DRAWN_KINDS if kind != SAMPLE_PICTURE or package_pictures())
 
 
 def drawn_views(kind: str, bins: int, count: int, seed: int) -> UInt8Array:
-    """So many views of one kind and width; the same seed gives the same views.
+    """``count`` views of one kind and width; the same seed gives the same views.
 
-    Sample pictures are chosen from the packages that are installed, see ``drawn_kinds``.
+    Sample pictures come from the installed packages, see ``drawn_kinds``.
     """
     random = np.random.default_rng((seed, bins, sorted(DRAWN_KINDS).index(kind)))
     return np.stack([DRAWN_KINDS[kind](bins, random) for _ in range(count)])

@@ -1,4 +1,4 @@
-"""Photos of a town whose places and headings are known: crops of its panoramas, and perspective photos.
+"""Photos of a town with known places and headings: crops of its panoramas, and perspective photos.
 
 Q queries of one width, n azimuth bins.
 """
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 FRAMED_BINS = 10
-"""Views up to so many bins are also evaluated as photo frames, as visitors' photos are."""
+"""Views up to this many bins are also evaluated as photo frames, like visitors' photos."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Queries:
 
 
 def draw_crops(town: Town, bins: int, count: int, seed: int) -> tuple[Int64Array, Int64Array]:
-    """Which panoramas (Q,) are used, and at which pixel column (Q,) of each the crop starts."""
+    """The panoramas (Q,) to use, and the first pixel column (Q,) of each crop."""
     random = np.random.default_rng((seed, bins))
     chosen = np.sort(random.permutation(len(town.places))[:count])
     return chosen, random.integers(0, town.panoramas.shape[2], len(chosen))
 
 
 def cut_queries(town: Town, bins: int, chosen: Int64Array, start: Int64Array) -> Queries:
-    """Crops of ``bins`` whole bins of the panoramas (Q,), each from its pixel column (Q,) on."""
+    """Crops of ``bins`` whole bins of the panoramas (Q,), each starting at its pixel column (Q,)."""
     width = town.panoramas.shape[2]
     span = bins * width // BINS
     columns = (start[:, None] + np.arange(span)) % width
@@ -61,8 +61,8 @@ def cut_queries(town: Town, bins: int, chosen: Int64Array, start: Int64Array) ->
 def crop_queries(town: Town, bins: int, count: int, seed: int) -> Queries:
     """One crop of ``bins`` whole bins of each of ``count`` panoramas, at a random heading.
 
-    The crop starts anywhere (to the pixel), so its heading is unknown to the model and to the grid
-    of bins. Same seed, same queries.
+    The crop starts at any pixel column, so its heading is unknown and not aligned with the bins.
+    Same seed, same queries.
     """
     return cut_queries(town, bins, *draw_crops(town, bins, count, seed))
 

@@ -1,11 +1,11 @@
-"""Ranks of right answers for each query, and how far its first place is, from descriptors.
+"""Rank of the right answers of each query, and distance to its first place, from descriptors.
 
-The one rule of ``core.evaluation.metrics`` holds: 0 is best and **ties count against the model**,
-so among equal similarities wrong answers stand before right ones. Nothing here holds more of the
-similarity matrix than one chunk (``core.evaluation.chunks``).
+The rule is that of ``core.evaluation.metrics``: 0 is best and **ties count against the model**.
+Among equal similarities wrong answers come before right ones. At most one chunk of the similarity
+matrix is in memory (``core.evaluation.chunks``).
 
-``positives`` and ``ignored`` are one list of reference indices per query, of any lengths; a
-positive counts as found, an ignored reference counts neither as right nor as wrong.
+``positives`` and ``ignored`` hold one list of reference indices per query, of any length. A
+positive counts as found. An ignored reference counts neither as right nor as wrong.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Distance = Callable[[Float64Array, Float64Array], Float64Array]
 
 @dataclass(frozen=True)
 class TruthRanks:
-    """Ranks (Q,) of the true reference: ``among_all``, and ``without_ignored`` ones."""
+    """Ranks (Q,) of the true reference: ``among_all``, and ``without_ignored`` references."""
 
     among_all: Int64Array
     without_ignored: Int64Array
@@ -66,7 +66,7 @@ def truth_ranks(
         chunk_mb: working memory in MB (10^6 bytes).
 
     Raises:
-        SettingError: descriptors, lists or memory are not as said here.
+        SettingError: descriptors, lists or memory are not as described here.
 
     """
     case = _Case(queries, references, positives, ignored, chunk_mb)
@@ -87,10 +87,10 @@ def best_ranks(
     ignored: Lists | None = None,
     chunk_mb: float = CHUNK_MB,
 ) -> Int64Array:
-    """Rank (Q,) of each query's best positive: how many wrong references are at least as good.
+    """Rank (Q,) of each query's best positive: the number of wrong references at least as good.
 
-    Wrong is what is neither positive nor ignored. Arguments and errors as for ``truth_ranks``; the
-    order of positives does not matter.
+    A reference is wrong if it is neither positive nor ignored. Arguments and errors as for
+    ``truth_ranks``; the order of positives does not matter.
     """
     case = _Case(queries, references, positives, ignored, chunk_mb)
     right, aside = case.similarity(case.positives), case.similarity(case.ignored)
@@ -109,9 +109,9 @@ def positive_places(
     ignored: Lists | None = None,
     chunk_mb: float = CHUNK_MB,
 ) -> list[Int64Array]:
-    """Places of all positives of each query in its ranking, ascending, 0 the first.
+    """Places of all positives of each query in its ranking, ascending; 0 is the first place.
 
-    Ignored references have no place; wrong ones stand before positives as good as they. Arguments
+    Ignored references have no place. Wrong references come before equally good positives. Arguments
     and errors as for ``truth_ranks``; the order of positives does not matter.
     """
     case = _Case(queries, references, positives, ignored, chunk_mb)
@@ -141,18 +141,18 @@ def first_place_errors_m(
     distance: Distance,
     chunk_mb: float = CHUNK_MB,
 ) -> Float64Array:
-    """Metres (Q,) from each query to its first place; of tied first places, to the farthest.
+    """Metres (Q,) from each query to its first place; if first places tie, to the farthest.
 
     Args:
         queries: (Q, D) unit vectors.
         references: (R, D) unit vectors.
-        query_places: (Q, 2), as ``distance`` wants them.
+        query_places: (Q, 2), in the form that ``distance`` takes.
         reference_places: (R, 2), likewise.
         distance: metres from one place to others.
         chunk_mb: working memory in MB (10^6 bytes).
 
     Raises:
-        SettingError: descriptors, places or memory are not as said here.
+        SettingError: descriptors, places or memory are not as described here.
 
     """
     check_descriptors(queries, references)
@@ -177,7 +177,7 @@ def check_places(
     """Refuse places that are not (Q, 2) and (R, 2) finite numbers.
 
     Raises:
-        SettingError: which of the two is wrong.
+        SettingError: one of them is wrong; the message names it.
 
     """
     for name, places, count in (
@@ -201,7 +201,7 @@ class _Flat:
 
 
 class _Case:
-    """Checked descriptors and lists, and the counting that all ranks are made of."""
+    """Checked descriptors and lists, and the count on which all ranks are based."""
 
     def __init__(
         self,
@@ -234,9 +234,9 @@ class _Case:
         )
 
     def at_least(self, thresholds: Float64Array, starts: Int64Array) -> Int64Array:
-        """How many of all R references are at least as similar as each threshold, (P,).
+        """The number of references, of all R, that are at least as similar as each threshold, (P,).
 
-        Query q owns thresholds starts[q]:starts[q + 1].
+        The thresholds of query q are starts[q]:starts[q + 1].
         """
         counts = np.zeros(len(thresholds), dtype=np.int64)
         lengths = np.diff(starts)
@@ -244,7 +244,7 @@ class _Case:
             for turn in range(int(lengths[rows].max())):
                 asking = np.flatnonzero(lengths[rows] > turn)
                 places = starts[rows][asking] + turn
-                bar = np.full((len(chunk), 1), np.inf)  # not asked any more: nothing reaches it
+                bar = np.full((len(chunk), 1), np.inf)  # no threshold left: nothing reaches it
                 bar[asking, 0] = thresholds[places]
                 counts[places] += (chunk >= bar).sum(axis=1)[asking]
         return counts
@@ -275,7 +275,7 @@ def _flatten(name: str, lists: Lists, queries: int, references: int) -> _Flat:
 
 
 def _check_apart(positives: _Flat, ignored: _Flat, references: int) -> None:
-    """Refuse a reference that is listed twice for one query, as either."""
+    """Refuse a reference that is listed twice for one query, in one list or in both."""
     rows = np.concatenate([positives.rows, ignored.rows])
     columns = np.concatenate([positives.columns, ignored.columns])
     cells = np.sort(rows * references + columns)

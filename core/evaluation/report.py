@@ -1,10 +1,9 @@
 """One town, one model, one table: located within r metres at every field of view.
 
-Every photo is answered by the pipeline that answers visitors, and the position that it answers is
-compared with the camera. A query is a crop of a panorama at a random heading; a row of view "photo" keeps
-of that crop what a level 4:3 photo of its field of view would show. Every row carries its chance level.
-Nothing here is ever tuned on a test town.
-``core.results.reports.TownRow`` lists what a row holds.
+The pipeline of the page answers every photo. Its position is compared with the true camera. A
+query is a crop of a panorama at a random heading. In rows of view "photo" only the part of the crop
+remains that a level 4:3 photo of its field of view would show. Every row has its chance level. Nothing
+here is tuned on a test town. ``core.results.reports.TownRow`` lists the values of a row.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class Setting:
-    """What a row knows: bins of view, crop or photo frame, heading, radius around the camera."""
+    """The setting of a row: bins of view, crop or photo frame, heading, radius around the camera."""
 
     bins: int
     view: str = "crop"
@@ -58,14 +57,14 @@ class Setting:
 
     @property
     def help(self) -> Help:
-        """What is given beside the photo."""
+        """The help given with the photo."""
         return Help(self.heading_known, self.radius_m)
 
 
 def settings_for(fields: Sequence[int] = FIELDS_OF_VIEW) -> list[Setting]:
-    """All rows of a report: every field of view without help, with a compass, a radius, and both.
+    """The settings of a report: every field of view without help, with a compass, a radius, and both.
 
-    Views of up to ``FRAMED_BINS`` (112.5 degrees) come as photo frames too, without help and with both.
+    Views up to ``FRAMED_BINS`` (112.5 degrees) also come as photo frames, without help and with both.
     """
     rows = [
         Setting(bins, "crop", known, radius)
@@ -79,7 +78,7 @@ def settings_for(fields: Sequence[int] = FIELDS_OF_VIEW) -> list[Setting]:
 
 
 def _metrics(answers: Answers, heading_known: bool) -> Row:
-    """Everything a row says of its answers."""
+    """All metrics of a row, from its answers."""
     error, count = answers.error_m, len(answers)
     metrics: Row = {f"hit@{k}": recall_at(answers.rank, k) for k in (1, 5, 10)}
     metrics |= {f"within_{metres}_m": share_within(error, metres) for metres in (10, 25, 50)}
@@ -89,7 +88,7 @@ def _metrics(answers: Answers, heading_known: bool) -> Row:
     near = error[error <= RIGHT_M]
     metrics["median_position_error_m"] = float(np.median(near)) if len(near) else None
     metrics["position_error_90_m"] = float(np.quantile(near, 0.9)) if len(near) else None
-    # Nothing to say if the heading is known, or if the model knows none.
+    # No heading error if the heading is given, or if the model estimates none.
     metrics["median_heading_error_deg"] = None
     wrong = answers.heading_error_deg
     if not heading_known and not np.isnan(wrong).any():
@@ -102,7 +101,7 @@ def _metrics(answers: Answers, heading_known: bool) -> Row:
 
 
 def _within_of_first(answers: Answers, places: Float64Array, count: int = 5) -> float:
-    """Share of photos with one of the first places within ``RIGHT_M`` of the camera."""
+    """Share of photos with at least one of the first places within ``RIGHT_M`` of the camera."""
     nearest = [
         min(float(np.hypot(*(place.position_m - camera))) for place in one.places[:count])
         for one, camera in zip(answers.found, places, strict=True)
@@ -146,13 +145,13 @@ def town_rows(
     count: int = 600,
     seed: int = 0,
 ) -> list[Row]:
-    """All rows of one town, for each setting one of every way it is answered.
+    """All rows of one town: one for each setting and each way of answering.
 
-    A known heading is no help to a global student: it has no such rows.
+    A global student cannot use a known heading, so it has no such rows.
 
     Args:
-        towns: the town with its student alone, and with the teacher that re-ranks if there is one.
-        settings: the rows wanted; ``settings_for()`` by default.
+        towns: the town with the student alone, and with the re-ranking teacher if there is one.
+        settings: of the rows; ``settings_for()`` by default.
         count: queries of each width, at most as many as there are panoramas.
         seed: of the queries.
 
@@ -166,10 +165,10 @@ def town_rows(
 
 
 def photo_rows(towns: Sequence[DescribedTown], photos: PhotoQueries) -> list[Row]:
-    """How many perspective photos are placed, everywhere and within ``NEAR_M`` of the camera.
+    """Share of located perspective photos, searched everywhere and within ``NEAR_M`` of the camera.
 
-    Asked as visitors ask theirs: a field of view from EXIF, a camera that was not level, a frame that is
-    no whole number of bins. ``towns``: as for ``town_rows``.
+    The photos are like a visitor's: the field of view comes from EXIF, the camera was not level, the
+    frame is not a whole number of bins. ``towns``: as for ``town_rows``.
     """
     queries = photo_queries(photos)
     return [
@@ -201,7 +200,7 @@ def evaluate_town(
     seed: int = 0,
     viewpoints: int = VIEWPOINTS,
 ) -> list[Row]:
-    """Describe a town and give its rows, for models that nothing was fitted for yet.
+    """Describe a town and return its rows, for models without a calibration.
 
     A teacher's score counts as much as the student's similarity. See ``town_rows``.
     """

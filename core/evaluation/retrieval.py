@@ -1,9 +1,8 @@
-"""What the benchmarks report, from descriptors: recalls, hit rate, AP, metres.
+"""The benchmarks' metrics, from descriptors: recalls, hit rate, AP, metres.
 
-Each figure carries its protocol as text, since published code differs in it. Ties count against
-the model throughout, and working memory is bounded (``core.evaluation.ranks``). A view that is
-searched under several azimuth shifts has no single descriptor and is measured by
-``core.evaluation.descriptors`` instead.
+Each metric comes with its protocol as text, since published codes differ. Ties count against the
+model, and working memory is bounded (``core.evaluation.ranks``). A view that is searched under
+several azimuth shifts has no single descriptor; ``core.evaluation.answers`` measures such views.
 
 Q queries, R references, D values of a descriptor.
 """
@@ -50,11 +49,11 @@ CLASS_RECALLS = (1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures and how they were measured.
+    """Metrics and how they were measured.
 
     Attributes:
         values: by name; shares in [0, 1], names ending in ``_m`` in metres.
-        protocol: what counted as found, the k of 1 %, and what happened to ties.
+        protocol: what counts as found, the k of 1 %, and the treatment of ties.
         queries: Q.
         references: R.
 
@@ -75,9 +74,9 @@ def score_truth(
 ) -> Scores:
     """R@1, 5, 10 and 1 % of the one true reference, and the hit rate (CVUSA, CVACT_val, VIGOR).
 
-    The hit rate (VIGOR: Zhu et al., CVPR 2021) is the share of queries whose true
-    reference is first once the ignored ones, VIGOR's semi-positives, are left out; in R@K they
-    count as wrong. It is given where ``ignored`` is.
+    The hit rate (VIGOR: Zhu et al., CVPR 2021) is the share of queries whose true reference is
+    first after the ignored references (VIGOR's semi-positives) are left out. In R@K they count as
+    wrong. The hit rate is present if ``ignored`` is given.
 
     Args:
         queries: (Q, D) unit vectors.
@@ -87,7 +86,7 @@ def score_truth(
         chunk_mb: working memory in MB (10^6 bytes), descriptors not counted.
 
     Raises:
-        SettingError: descriptors, lists or memory are not as said here.
+        SettingError: descriptors, lists or memory are not as described here.
 
     """
     ranks = truth_ranks(queries, references, positives, ignored, chunk_mb)
@@ -126,12 +125,12 @@ def score_positives(
 def average_precision(places: Int64Array) -> float:
     """Average precision in (0, 1] of one query as University-1652 publishes it.
 
-    Each positive adds a trapezoid of width 1 / P between the precision just before it and the one
-    at it; before the first place precision is 1. (evaluate_gpu.py of layumi/University1652-Baseline;
-    Zheng et al., ACM MM 2020.) A step-wise AP would be lower.
+    Each positive adds a trapezoid of width 1 / P between the precision just before it and the
+    precision at it; before the first place precision is 1. (evaluate_gpu.py of
+    layumi/University1652-Baseline; Zheng et al., ACM MM 2020.) A step-wise AP would be lower.
 
     Args:
-        places: (P,) places of the positives in the ranking, ascending, 0 the first.
+        places: (P,) places of the positives in the ranking, ascending; 0 is the first place.
 
     """
     before = np.arange(len(places))
@@ -148,21 +147,21 @@ def score_within(
     radius_m: float = 5.0,
     chunk_mb: float = CHUNK_MB,
 ) -> Scores:
-    """R@1, 5, 10 and 1 % where any reference near the query counts as found (CVACT_test).
+    """R@1, 5, 10 and 1 % if any reference near the query counts as found (CVACT_test).
 
-    Liu & Li, "Lending Orientation to Neural Networks", CVPR 2019; its RecallGeo.m takes 5 m of UTM,
-    the border included.
+    Liu & Li, "Lending Orientation to Neural Networks", CVPR 2019; its RecallGeo.m uses 5 m in UTM,
+    border included.
 
     Args:
         queries: (Q, D) unit vectors.
         references: (R, D) unit vectors.
         query_xy_m: (Q, 2) metres east and north.
         reference_xy_m: (R, 2) metres in the same plane.
-        radius_m: how near a reference must be.
+        radius_m: greatest distance of a found reference.
         chunk_mb: working memory in MB (10^6 bytes), descriptors not counted.
 
     Raises:
-        SettingError: descriptors, places or memory are not as said here, or a query has no
+        SettingError: descriptors, places or memory are not as described here, or a query has no
             reference within the radius.
 
     """
@@ -184,10 +183,10 @@ def score_within(
 def score_classes(
     descriptors: FloatArray, labels: Int64Array, chunk_mb: float = CHUNK_MB
 ) -> Scores:
-    """R@1, 2, 4 and 8 where each picture is sought among all others (CUB-200, Cars-196, SOP).
+    """R@1, 2, 4 and 8 of each picture as a query among all others (CUB-200, Cars-196, SOP).
 
-    A query is found where another picture of its class is; it is itself no answer. (Oh Song et al.,
-    "Deep Metric Learning via Lifted Structured Feature Embedding", CVPR 2016.)
+    Any other picture of the query's class counts as found; the query itself is left out. (Oh Song et
+    al., "Deep Metric Learning via Lifted Structured Feature Embedding", CVPR 2016.)
 
     Args:
         descriptors: (N, D) unit vectors.
@@ -195,7 +194,7 @@ def score_classes(
         chunk_mb: working memory in MB (10^6 bytes), descriptors not counted.
 
     Raises:
-        SettingError: descriptors, labels or memory are not as said here.
+        SettingError: descriptors, labels or memory are not as described here.
 
     """
     positives = _others_of_class(labels, len(descriptors))
@@ -220,14 +219,14 @@ def score_metres(
     Args:
         queries: (Q, D) unit vectors.
         references: (R, D) unit vectors.
-        query_places: (Q, 2), as ``distance`` wants them.
+        query_places: (Q, 2), in the form that ``distance`` takes.
         reference_places: (R, 2), likewise.
         distance: ``plane_metres`` or ``earth_metres``.
-        radii_m: radii of ``within_<radius>_m``, their borders included.
+        radii_m: radii of ``within_<radius>_m``, borders included.
         chunk_mb: working memory in MB (10^6 bytes), descriptors not counted.
 
     Raises:
-        SettingError: descriptors, places or memory are not as said here.
+        SettingError: descriptors, places or memory are not as described here.
 
     """
     errors = first_place_errors_m(
@@ -248,7 +247,7 @@ def plane_metres(place: Float64Array, places: Float64Array) -> Float64Array:
 def earth_metres(place: Float64Array, places: Float64Array) -> Float64Array:
     """Geodesic distances (n,) in metres on WGS 84, from (2,) to (n, 2) latitude and longitude.
 
-    Degrees. For galleries of several cities, which no plane holds.
+    Latitude and longitude in degrees. For galleries of several cities, too far apart for one plane.
     """
     lat_deg, lon_deg = np.broadcast_to(place, places.shape).T
     return np.asarray(EARTH.inv(lon_deg, lat_deg, places[:, 1], places[:, 0])[2])

@@ -1,7 +1,7 @@
-"""A rendered town as what is searched: described in memory, exactly as a gallery of it would be.
+"""A rendered town as references: described in memory, exactly as in a gallery of it.
 
 ``TownReferences`` cuts the same pixels, describes them in the same batches and rounds the descriptors to
-the same 8 bits as ``gallery build``; so an answer about a town is the answer about its gallery.
+the same 8 bits as ``gallery build``. So answers about a town equal the answers about its gallery.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from core.models.two_branch import TwoBranch
 __all__ = ["GALLERY_PIXELS", "TownImagery", "TownReferences", "references_of"]
 
 GALLERY_PIXELS = 256
-"""Pixels of a tile of a gallery: a town is loaded with as many to be answered as its gallery is."""
+"""Pixels of a gallery's tile; a town must be loaded with as many to give its gallery's answers."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TownImagery:
 
     @property
     def bounds(self) -> Bounds:
-        """The box of the whole picture."""
+        """The bounding box of the whole picture."""
         half = self.town.size_m / 2
         return Bounds(-half, -half, half, half)
 
@@ -92,11 +92,11 @@ class TownReferences:
         """Describe all places of a town.
 
         Args:
-            town: with its picture; as a gallery of it where tiles have 256 pixels.
+            town: with its picture; equal to a gallery of it if tiles have 256 pixels.
             student: in evaluation mode.
             viewpoints: S, of each place: 1, 4 or 9.
             device: where the student runs.
-            change: what is done to tiles uint8 (B, S, S, 3) before they are described.
+            change: applied to tiles uint8 (B, S, S, 3) before they are described.
 
         """
         settings = _settings(town, viewpoints)
@@ -124,7 +124,7 @@ class TownReferences:
 
     @property
     def cell_area_m2(self) -> float:
-        """Area that one place of the grid stands for, square metres."""
+        """Area of one grid cell, square metres."""
         return self.settings.step_m**2
 
     def tiles_at(self, points_m: Float64Array) -> UInt8Array:
@@ -137,7 +137,7 @@ class TownReferences:
         )
 
     def inside(self, points_m: Float64Array) -> Float64Array:
-        """Points (..., 2) moved to between the outermost places."""
+        """Points (..., 2), moved to the nearest position between the outermost places."""
         return np.clip(points_m, *self._extent)
 
 
@@ -149,8 +149,8 @@ def references_of(
     viewpoints: int = VIEWPOINTS,
     device: str = "cpu",
 ) -> References:
-    """What is searched in a world folder: its own gallery if the student made it, else the town
-    described.
+    """The references of a world folder: its own gallery if this student described it, else the town
+    described in memory.
 
     Args:
         folder: of the world.

@@ -1,10 +1,10 @@
-"""Can the probabilities be trusted? Measured on test towns, which they were never fitted on.
+"""Can the probabilities be trusted? Measured on test towns, which were not used for fitting.
 
-An answer is a distribution over places, the rest of the imagery, and outside of it. A town's own photos
-are asked of its places, where the first place is right or wrong, and photos that were not taken there
-(``core.evaluation.outside``), for which none is right. The calibration assumes a mixture of the two
-(``OUTSIDE_SHARE``), so it is judged by that mixture and, as what most visitors would see, by the own
-photos alone. Nothing here moves a number of the calibration.
+An answer is a distribution over places, the rest of the imagery, and outside of it. A town is searched
+for its own photos, where the first place is right or wrong. It is also searched for photos from outside
+(``core.evaluation.outside``), for which no place is right. The calibration assumes a mixture of the two
+(``OUTSIDE_SHARE``), so it is judged by that mixture. It is also judged by the own photos alone, the
+usual case of a visitor. Nothing here changes the calibration.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 OUTSIDE_SHARE = 0.1
-"""Share of all photos that are taken to be from outside the searched imagery."""
+"""Assumed share of photos from outside the searched imagery."""
 MEASURED_BINS = (32, 16, 10, 8, 6)
 """Widths: 360, 180, 112.5, 90 and 67.5 degrees; the last three as photo frames."""
 CASES: Mapping[str, Help] = {
@@ -56,7 +56,7 @@ CASES: Mapping[str, Help] = {
     "1,000 places": Help(places=1000),
     "100 places": Help(places=100),
 }
-"""What is known beside the photo, or how small the gallery is."""
+"""Help given with the photo, or the size of the gallery."""
 COVERAGES = tuple(share / 10 for share in range(1, 11))
 AREAS = (0.5, 0.9)
 
@@ -65,12 +65,12 @@ Metrics = dict[str, object]
 
 @dataclass(frozen=True)
 class Stated:
-    """What was stated about Q photos, and what was true.
+    """The statements about Q photos, and the truth.
 
-    confidence: (Q,) probability of the first place. outside: (Q,) of being outside. right: bool (Q,), the
-    first place is. confident: bool (Q,), said to be a match. kind: (Q,) where each photo is from, "own"
-    for the searched town. held: bool (Q, 2), whether the areas of 50 and 90 % hold the camera;
-    drawn: bool (Q, 2), whether there is such an area.
+    confidence: (Q,) probability of the first place. outside: (Q,) probability of being outside.
+    right: bool (Q,), whether the first place is right. confident: bool (Q,), whether it is called a
+    match. kind: (Q,) origin of each photo, "own" for the searched town. held: bool (Q, 2), whether the
+    areas of 50 and 90 % contain the camera; drawn: bool (Q, 2), whether there is such an area.
     """
 
     confidence: Float64Array
@@ -83,7 +83,7 @@ class Stated:
 
     @classmethod
     def joined(cls, parts: Sequence[Stated]) -> Stated:
-        """One after another."""
+        """Concatenate several sets of statements."""
         arrays = ("confidence", "outside", "right", "confident", "held", "drawn")
         values = {name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
         return cls(kind=tuple(kind for part in parts for kind in part.kind), **values)
@@ -94,7 +94,7 @@ class Stated:
         return np.array([kind == "own" for kind in self.kind])
 
     def weights(self) -> Float64Array:
-        """Weights (Q,): 1 of own photos; those from outside have ``OUTSIDE_SHARE`` of all."""
+        """Weights (Q,): 1 for own photos; photos from outside have ``OUTSIDE_SHARE`` of the total."""
         own, outside = int(self.own.sum()), int((~self.own).sum())
         each = OUTSIDE_SHARE / (1 - OUTSIDE_SHARE) * own / max(outside, 1)
         return np.where(self.own, 1.0, each)
@@ -103,10 +103,10 @@ class Stated:
 def outside_queries(
     home: Town, towns: Sequence[Town], bins: int, count: int, seed: int
 ) -> dict[str, Queries]:
-    """About ``count`` photos of one width by kind: of other towns, and of what is no street.
+    """About ``count`` photos of one width by kind: of other towns, and pictures without a street.
 
-    Half of them are of other towns. Their places are points of the searched town, drawn by lot: where a
-    visitor wrongly takes them to be.
+    Half of them are of other towns. Their places are random points of the searched town: the place
+    where a visitor wrongly assumes the photo to be.
     """
     random = np.random.default_rng((seed, bins, 7))
 
@@ -125,7 +125,7 @@ def outside_queries(
 
 
 def state(home: DescribedTown, queries: Queries, given: Help, kind: str = "own") -> Stated:
-    """What the pipeline states about photos of one width, of the searched town or of another kind."""
+    """The pipeline's statements about photos of one width, of the searched town or of another kind."""
     answers = home.answers(queries, given)
     own = kind == "own"
     cells = [
@@ -149,7 +149,7 @@ def _total(found: Answer) -> float:
 
 
 def _cells_before(home: DescribedTown, found: Answer, camera_m: Float64Array) -> float:
-    """Probability of the cells that come before that of the camera; 1 where it is not among them."""
+    """Probability of the cells before the camera's cell; 1 if the camera's cell is not among them."""
     apart = np.hypot(*(home.references.centres_m[found.rows] - camera_m).T)
     at = int(apart.argmin())
     if apart[at] > np.sqrt(home.references.cell_area_m2 / 2) + 1e-6:
@@ -162,14 +162,14 @@ def trust_row(stated: Stated, case: str, fov_deg: float | None, seed: int = 0) -
     """All numbers of one case and width, or (``fov_deg`` None) of all widths together.
 
     Shares are in 0..1. ``own``: the town's own photos. ``mixture``: these and the photos from outside,
-    weighted to ``OUTSIDE_SHARE`` of all. AUROC counts every photo once; None where there is nothing to
-    tell apart. ``areas``: of the own photos with such an area, the share whose camera lies in it.
+    weighted to ``OUTSIDE_SHARE`` of all. AUROC counts every photo once; None if one class is empty.
+    ``areas``: of the own photos with such an area, the share whose camera lies in it.
 
     Args:
         stated: with own photos and photos from outside.
-        case: what stands in the row, a name of ``CASES``.
-        fov_deg: likewise.
-        seed: of the draws that say how large a calibration error luck alone makes.
+        case: of the row, a name of ``CASES``.
+        fov_deg: of the row.
+        seed: of the draws that estimate the calibration error by chance.
 
     """
     own, right, said = stated.own, stated.right, stated.confidence
@@ -265,15 +265,15 @@ def measure_trust(
     bins: Sequence[int] = MEASURED_BINS,
     cases: Mapping[str, Help] = CASES,
 ) -> list[Metrics]:
-    """A row for each case and width, and after those of a case one for all its widths.
+    """A row for each case and width; the last row of a case is for all its widths.
 
     Args:
-        home: a test town, as it is answered.
-        other_towns: towns whose photos are from outside.
+        home: a described test town.
+        other_towns: towns for photos from outside.
         count: own photos of each width, at most one of each panorama; about as many from outside.
         seed: of the views.
         bins: widths.
-        cases: what is known beside the photo.
+        cases: the help given with the photo.
 
     """
     rows = []

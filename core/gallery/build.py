@@ -1,9 +1,9 @@
-"""Build a gallery folder from aerial imagery: cut, describe, index; stoppable at any moment.
+"""Build a gallery folder from aerial imagery: cut, describe, index. A build can be stopped at any time.
 
 The work is a list of chunks of grid points. Each finished chunk is one file in the journal folder. A
-build that was killed goes on with the first missing chunk, in the same batches, and ends with the same
-bytes. At the end the files are moved into place, the manifest after everything it vouches for: a
-folder without a manifest is no gallery.
+killed build continues with the first missing chunk, in the same batches, and ends with the same bytes.
+At the end the files are moved into place, the manifest last. A folder without a manifest is not a
+gallery.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 COPIED_BYTES = 200 * 1024 * 1024
-"""Imagery up to this size is copied into the gallery; larger is referred to."""
+"""Imagery up to this size is copied into the gallery; larger imagery is referred to by its path."""
 
 Describe = Callable[[UInt8Array], Float32Array]
 Progress = Callable[[int, int], None]
@@ -59,7 +59,7 @@ class GallerySettings:
     """The geometry of a gallery, lengths in metres.
 
     ``min_coverage``: a tile with a smaller share of seen imagery is skipped, in (0, 1].
-    ``viewpoints``: from how many points of its grid cell a place is described: 1, 4 or 9.
+    ``viewpoints``: number of points of its grid cell from which a place is described: 1, 4 or 9.
     """
 
     tile_side_m: float = 76.8
@@ -97,7 +97,7 @@ class GallerySettings:
 
 @dataclass(frozen=True)
 class SkippedTile:
-    """A grid point that became no reference; ``coverage``: share of its tile that is seen."""
+    """A grid point without a reference; ``coverage``: seen share of its tile."""
 
     tile_id: str
     lat_deg: float
@@ -107,7 +107,7 @@ class SkippedTile:
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did. ``resumed``: chunks taken over from an earlier, unfinished build."""
+    """Summary of a build. ``resumed``: number of chunks taken over from an unfinished build."""
 
     path: Path
     tiles: int
@@ -129,9 +129,9 @@ def build_gallery(
     """Describe the places of aerial imagery and write them as a gallery folder.
 
     Args:
-        source: a georeferenced raster, a world folder with ``aerial.tif``, or whatever else a
+        source: a georeferenced raster, a world folder with ``aerial.tif``, or another path that a
             kind of ``core.imagery.registry`` accepts.
-        out: the gallery's folder; may be the world folder itself. Other files in it are left alone.
+        out: the gallery's folder; may be the world folder itself. Other files in it stay unchanged.
         describe: tiles uint8 (B, pixels, pixels, 3) -> unit descriptors float (B, D), B at most 64.
         model_id: name of the model, for people.
         model_hash: ``core.checkpoints.model_hash`` of its folder.
@@ -139,9 +139,9 @@ def build_gallery(
         on_progress: called with (grid points done, grid points) after each chunk.
 
     Raises:
-        RasterError: the imagery cannot be read, or no tile of it is seen enough.
+        RasterError: the imagery cannot be read, or no tile reaches the smallest coverage.
         GalleryError: the model's descriptors are unusable, ``out`` holds other imagery, or another
-            build is at work in it.
+            build is running in it.
 
     """
     with folder_lock(Path(out), GalleryError, f"Gallery {out}"):
@@ -185,7 +185,7 @@ def _build(
 
 @dataclass(frozen=True)
 class _Descriptors:
-    """The descriptors of a finished journal, chunk by chunk, as often as needed."""
+    """The descriptors of a finished journal, chunk by chunk; can be iterated several times."""
 
     journal: Journal
     plan: Plan
@@ -204,7 +204,7 @@ def _describe_all(
     settings: GallerySettings,
     on_progress: Progress | None,
 ) -> int:
-    """Do the chunks that are missing; returns how many were there already."""
+    """Describe the missing chunks; returns the number of chunks that existed already."""
     resumed = 0
     for number, points in enumerate(plan.chunks()):
         if journal.read(number, len(points)) is None:
@@ -221,13 +221,13 @@ def plan_places(imagery: TileReader, settings: GallerySettings) -> Plan:
     box, half = imagery.bounds, settings.tile_side_m / 2
 
     def inset(low: float, high: float) -> tuple[float, float]:
-        # Imagery smaller than one tile still has its middle; coverage decides about it.
+        # Imagery smaller than one tile keeps its middle point; the coverage decides.
         middle = (low + high) / 2
         return min(low + half, middle), max(high - half, middle)
 
     (west, east), (south, north) = inset(box.west_m, box.east_m), inset(box.south_m, box.north_m)
     centres = grid_centres(west, south, east, north, settings.step_m)
-    # On whole pixels, so that imagery in the same frame and resolution is cut, not resampled.
+    # On whole pixels: imagery in the same frame and resolution is then cut, not resampled.
     centres = np.round(np.round(centres / settings.gsd_m) * settings.gsd_m, 4) + 0.0
     columns = len(np.unique(centres[:, 0]))
     ids = tuple(f"r{i // columns:04d}c{i % columns:04d}" for i in range(len(centres)))
@@ -237,7 +237,7 @@ def plan_places(imagery: TileReader, settings: GallerySettings) -> Plan:
 def _fingerprint(
     imagery: ImagerySource, model_id: str, model_hash: str, settings: GallerySettings
 ) -> str:
-    """Changes with anything that would change the result."""
+    """A hash that changes with everything that would change the result."""
     parts = [FORMAT, CHUNK_TILES, imagery.fingerprint(), model_id, model_hash, asdict(settings)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -245,7 +245,7 @@ def _fingerprint(
 def describe_places(
     imagery: TileReader, plan: Plan, points: range, describe: Describe, settings: GallerySettings
 ) -> Chunk:
-    """Describe those places of one chunk whose own tiles show enough, from all their viewpoints."""
+    """Describe the places of a chunk with enough coverage, from all their viewpoints."""
     side_m, pixels = settings.tile_side_m, settings.tile_pixels
     coverage, places = [], []
     for centre in plan.centres[points.start : points.stop]:
@@ -257,7 +257,7 @@ def describe_places(
             )
     if not places:
         return Chunk(np.array(coverage), np.empty((0, 0), np.float16))
-    # One viewpoint at a time: the tiles of a place overlap in one picture, stacked they would not.
+    # One viewpoint at a time: a place's tiles are views of one picture; stacking all needs more memory.
     described = []
     for at in range(settings.viewpoints):
         tiles = np.stack([place[at] for place in places])
@@ -267,8 +267,8 @@ def describe_places(
 
 
 def _viewpoints(centre: Float64Array, plan: Plan, settings: GallerySettings) -> Int64Array:
-    """Where a place is described from: (S, 2) whole pixels east and north of its centre."""
-    # Beyond the outermost places one would see beyond the imagery.
+    """Viewpoints of a place: (S, 2) whole pixels east and north of its centre."""
+    # A tile around a point beyond the outermost places would reach beyond the imagery.
     low, high = plan.centres.min(axis=0), plan.centres.max(axis=0)
     viewpoints = centre + cell_viewpoints(settings.viewpoints) * settings.step_m
     return np.rint((np.clip(viewpoints, low, high) - centre) / settings.gsd_m).astype(np.int64)
@@ -280,7 +280,7 @@ def _seen_from(
     viewpoints: Int64Array,
     settings: GallerySettings,
 ) -> list[UInt8Array]:
-    """The tiles around a place's viewpoints, cut from one picture that holds them all."""
+    """The tiles around a place's viewpoints, cut from one picture that contains them all."""
     reach = int(np.abs(viewpoints).max())
     side_m = settings.tile_side_m + 2 * reach * settings.gsd_m
     pixels = settings.tile_pixels + 2 * reach
@@ -292,7 +292,7 @@ def _seen_from(
 
 
 def _unit(descriptors: AnyArray, tiles: int) -> Float16Array:
-    """A model's descriptors of so many tiles, refused if they are no unit vectors."""
+    """A model's descriptors of ``tiles`` tiles; refused unless they are unit vectors."""
     is_matrix = descriptors.ndim == 2 and descriptors.shape[0] == tiles
     lengths = np.linalg.norm(descriptors.astype(np.float64), axis=-1) if is_matrix else np.zeros(1)
     if not is_matrix or not np.allclose(lengths, 1.0, atol=0.01):
@@ -337,7 +337,7 @@ def _write_tiles(
 
 
 def _imagery_target(stored: Reference, out: Path) -> tuple[str, bool]:
-    """(path of the imagery relative to the gallery, whether it is to be copied there)."""
+    """(path of the imagery relative to the gallery, whether to copy it there)."""
     path, copy = stored.path.resolve(), stored.copy_name
     if path.parent == out.resolve():
         return path.name, False
@@ -352,10 +352,10 @@ def _imagery_target(stored: Reference, out: Path) -> tuple[str, bool]:
 
 
 def _is_own_copy(out: Path, copy: str) -> bool:
-    """The folder's imagery was copied there by a build, finished or interrupted at its end."""
+    """Whether a build copied the folder's imagery there, finished or interrupted at its end."""
     if (out / BUILDING).is_dir():
         return not (out / "world.json").exists()
-    try:  # of whatever format: an older gallery is built again in its folder
+    try:  # of any format: an older gallery may be rebuilt in its folder
         known = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["checksums"]
         return copy in known and not (out / "world.json").exists()
     except (OSError, ValueError, KeyError, TypeError):
@@ -409,7 +409,7 @@ def _is_synthetic(world: Path) -> bool:
 
 
 def _move_into_place(files: Path, out: Path, manifest: Manifest) -> None:
-    """The old manifest goes first and the new one comes last: between them there is no gallery."""
+    """Remove the old manifest first and write the new one last: a half-moved folder is no gallery."""
     write_text(files / MANIFEST, manifest.to_json())
     (out / MANIFEST).unlink(missing_ok=True)
     for name in (*manifest.checksums, MANIFEST):

@@ -1,4 +1,4 @@
-"""A student as what a gallery is described by."""
+"""A student as the describing function of a gallery build."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["tile_describer"]
 
 
 def tile_describer(student: TwoBranch, device: str = "cpu") -> Callable[[UInt8Array], Float32Array]:
-    """What ``build_gallery`` needs: tiles uint8 (B, S, S, 3) -> descriptors float32 (B, D)."""
+    """The function for ``build_gallery``: tiles uint8 (B, S, S, 3) -> descriptors float32 (B, D)."""
 
     @torch.inference_mode()
     def describe(tiles: UInt8Array) -> Float32Array:

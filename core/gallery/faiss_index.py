@@ -1,10 +1,10 @@
 """FaissIndex: the descriptors of a gallery, searched by inner product with FAISS.
 
-The usual kind, ``flat-8bit``, keeps every number of a descriptor in 8 bits, between the least and the
-greatest value that this number takes in the gallery. It compares a query with all descriptors, so it
-misses nothing of what is stored, and it is the store of the descriptors themselves. Similarities
-differ from those of unrounded descriptors by some 0.001. For far larger galleries any
-``faiss.index_factory`` string serves, at the price of exactness.
+The default kind, ``flat-8bit``, stores every number of a descriptor in 8 bits, scaled between the least
+and the greatest value of this number in the gallery. It compares a query with all descriptors, so it
+misses none. It is also the only store of the descriptors. Similarities differ from those of unrounded
+descriptors by about 0.001. Far larger galleries can use any ``faiss.index_factory`` string; such an
+index may be inexact.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from core.errors import GalleryError, SettingError
 
 __all__ = ["FLAT_8BIT", "FaissIndex"]
 
-# The stubs that come with FAISS miss the keyword arguments of its selectors and parameters.
+# FAISS's stubs lack the keyword arguments of its selectors and parameters.
 faiss: Any = typed_faiss
 
 FLAT_8BIT = "flat-8bit"
@@ -41,11 +41,11 @@ class FaissIndex:
     def build(cls, chunks: Iterable[AnyArray], kind: str = FLAT_8BIT) -> FaissIndex:
         """Index descriptors that arrive as several arrays (r, D) of floats.
 
-        The chunks are gone through twice. ``kind``: ``flat-8bit``, or a string for
-        ``faiss.index_factory``; kinds that must be trained otherwise see all chunks at once.
+        The chunks are read twice. ``kind``: ``flat-8bit``, or a string for
+        ``faiss.index_factory``. Other kinds that need training load all chunks at once.
 
         Raises:
-            GalleryError: no descriptor at all, or not finite (r, D) of one D.
+            GalleryError: there is no descriptor, or the chunks are not finite (r, D) with one D.
             SettingError: FAISS does not know the kind.
 
         """
@@ -63,7 +63,7 @@ class FaissIndex:
     def open(cls, folder: Path, kind: str = FLAT_8BIT) -> FaissIndex:
         """Map the index file of a folder into memory, read-only.
 
-        FAISS trusts what it parses: check the file against the manifest's checksum first.
+        FAISS parses files without checks: compare the file with the manifest's checksum first.
 
         Raises:
             GalleryError: FAISS cannot read it.
@@ -93,7 +93,7 @@ class FaissIndex:
 
     @property
     def is_exact(self) -> bool:
-        """Every row is compared with."""
+        """Whether every row is compared with the query."""
         return self.kind == FLAT_8BIT
 
     def search(
@@ -108,7 +108,7 @@ class FaissIndex:
         k = min(k, available)
         if k == 0:
             return np.empty((len(wanted), 0), np.float32), np.empty((len(wanted), 0), np.int64)
-        # One more than wanted shows whether a tie is cut in two at the end of the list.
+        # One more than wanted shows whether the end of the list cuts a tie in two.
         parameters = self._parameters(subset)
         found = min(k + 1, available)
         similarities, hits = self._index.search(wanted, found, params=parameters)
@@ -141,10 +141,10 @@ class FaissIndex:
     def _all_at_least(
         self, query: Float32Array, similarity: np.float32, parameters: Any
     ) -> tuple[Float32Array, Int64Array]:
-        """Every row of at least a similarity, best first and then by row.
+        """All rows with at least a given similarity, best first, ties by row.
 
-        FAISS's two kinds of search may differ in the last bit, hence the margin; the order is that
-        of one of them throughout.
+        FAISS's two kinds of search may differ in the last bit, hence the margin. The order always
+        comes from the same one.
         """
         below = float(similarity) - 1e-5
         _, similarities, rows = self._index.range_search(query, below, params=parameters)
@@ -152,7 +152,7 @@ class FaissIndex:
         return similarities[order], rows[order]
 
     def _parameters(self, subset: Int64Array | None) -> Any:
-        """FAISS's search parameters: none, or a bitmap of the rows to look at."""
+        """FAISS's search parameters: none, or a bitmap of the rows to search."""
         if subset is None:
             return None
         chosen = np.zeros(len(self), np.bool_)

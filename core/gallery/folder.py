@@ -1,12 +1,12 @@
 """A gallery is a folder: places of aerial imagery, described by one model, ready to be searched.
 
-    manifest.json    what it is, how it was made, checksums
+    manifest.json    contents, origin, checksums
     tiles.parquet    GeoParquet: a row per tile with id, centre and footprint
-    index.faiss      the descriptors, 8 bits a number, in the order of the tiles; of each tile those
-                     from all its viewpoints, one after another (another engine has other files)
+    index.faiss      the descriptors, 8 bits per number, in the order of the tiles; the descriptors
+                     of a tile's viewpoints are adjacent (another engine has other files)
     aerial.tif       the imagery, or the manifest's relative path to it
 
-The descriptors are stored in the index alone, so no second copy can differ from it;
+Only the index stores the descriptors, so no second copy can differ;
 ``gallery.index.reconstruct`` returns them. A tile's pixels are cut from the imagery when needed: its
 window follows from its centre and the manifest's tile side.
 """
@@ -47,12 +47,12 @@ _COLUMNS = ["tile_id", "east_m", "north_m", "lat_deg", "lon_deg"]
 
 
 def _column(table: Any, name: str) -> Float64Array:
-    """A column as numbers; by way of a list, because pyarrow's own way imports pandas."""
+    """A column as numbers, converted through a list: pyarrow's own conversion imports pandas."""
     return np.array(table[name].to_pylist(), np.float64)
 
 
 class Gallery:
-    """An opened gallery, read-only; threads may share one. Made by ``Gallery.open``.
+    """An opened gallery, read-only; threads may share it. Made by ``Gallery.open``.
 
     ``centres_m``: float64 (R, 2), east and north of each tile's centre in the local frame.
     ``tile_ids``: R names. ``lat_deg``, ``lon_deg``: float64 (R,).
@@ -68,7 +68,7 @@ class Gallery:
         self._extent = self.centres_m.min(axis=0), self.centres_m.max(axis=0)
         self.lat_deg = _column(table, "lat_deg")
         self.lon_deg = _column(table, "lon_deg")
-        # Threads that stay, as each keeps its own handle of the imagery.
+        # Permanent threads, because each keeps its own handle of the imagery.
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="tiles")
 
     @classmethod
@@ -77,11 +77,12 @@ class Gallery:
 
         Args:
             path: the folder.
-            verify: ``fast`` checks the manifest and the checksums of index and tiles, before
-                anything parses them; ``full`` also reads the imagery and every descriptor.
+            verify: ``fast`` checks the manifest and the checksums of index and tiles before they
+                are parsed; ``full`` also reads the imagery and every descriptor.
 
         Raises:
-            GalleryError: no manifest, another format, a file missing or changed since it was built.
+            GalleryError: the manifest is missing or of another format, or a file is missing or has
+                changed since the build.
 
         """
         folder = Path(path)
@@ -162,10 +163,10 @@ class Gallery:
         pixels = self.manifest.tile_pixels
         pixel_m = self.manifest.tile_side_m / pixels
         low, high = points_m.min(axis=0), points_m.max(axis=0)
-        # Whole pixels from the first point: half a pixel beside them the piece would be resampled.
+        # Whole pixels from the first point; half a pixel off, the piece would be resampled.
         middle = low + np.rint((high - low) / 2 / pixel_m) * pixel_m
         east_m, north_m = middle.tolist()
-        # Even, so that the pixels of the piece are those of a tile around its middle.
+        # An even size, so that the piece has the pixel grid of a tile around its middle.
         reach_m = float(np.maximum(high - middle, middle - low).max())
         spread = 2 * math.ceil(reach_m / pixel_m - 1e-6)
         side_m = self.manifest.tile_side_m + spread * pixel_m
@@ -199,7 +200,7 @@ class Gallery:
     def viewpoints_m(self) -> Float64Array:
         """Viewpoints (S, 2) of a place, metres east and north of its centre.
 
-        Those of the first place are the first S rows of ``index``, and so on.
+        The first S rows of ``index`` are the viewpoints of the first place, and so on.
         """
         return cell_viewpoints(self.manifest.viewpoints) * self.manifest.step_m
 
@@ -210,11 +211,11 @@ class Gallery:
 
     @property
     def cell_area_m2(self) -> float:
-        """Area that one place of the grid stands for, square metres."""
+        """Area of one grid cell, square metres."""
         return self.manifest.step_m**2
 
     def inside(self, point_m: Float64Array) -> Float64Array:
-        """Points (..., 2) of the local frame, moved to between the outermost places."""
+        """Points (..., 2) of the local frame, moved between the outermost places."""
         return np.clip(point_m, *self._extent)
 
     def _cut(self, centre_m: Float64Array) -> UInt8Array:
@@ -241,7 +242,7 @@ class Gallery:
         """Rows, int64 (n,), of the tiles whose centres lie in a circle; may be none.
 
         Raises:
-            SettingError: the radius is not positive, or the centre is no place on Earth.
+            SettingError: the radius is not positive, or the centre is not a place on Earth.
 
         """
         centre, radius = area.centre, area.radius_m
@@ -258,7 +259,7 @@ class Gallery:
     def require_model(
         self, model_id: str, model_hash: str, model_path: str | Path | None = None
     ) -> None:
-        """Refuse to search with another model than the one that described the tiles.
+        """Refuse any model but the one that described the tiles.
 
         Args:
             model_id: its name, for the message.
@@ -315,7 +316,7 @@ def _check_file(folder: Path, name: str, manifest: Manifest) -> None:
         got = "" if file_hash(path) == expected else "other bytes"
     if got:
         raise GalleryError(
-            f"Gallery {folder}: got {got} for {name}, expected what the manifest "
-            "vouches for. It is damaged: copy it again, or run: python -m core gallery build "
+            f"Gallery {folder}: got {got} for {name}, expected the one in its "
+            "manifest. It is damaged: copy it again, or run: python -m core gallery build "
             f"{folder / manifest.imagery} --model {manifest.model_id} --out {folder}"
         )

@@ -1,4 +1,4 @@
-"""The index of a gallery: what a search engine must offer, and which engines there are.
+"""The index of a gallery: the interface of a search engine, and the list of engines.
 
 An index holds rows of unit descriptors and finds the most similar ones by inner product. A new engine
 is a class with these methods in a file of its own, and its line in ``ENGINES``.
@@ -19,7 +19,7 @@ __all__ = ["ENGINES", "FLAT_8BIT", "IndexEngine", "TileIndex", "engine_of"]
 
 
 class TileIndex(Protocol):
-    """R rows of descriptors of D numbers each. Searching changes nothing, so threads may share one."""
+    """R rows of descriptors of D numbers each. A search changes nothing, so threads may share it."""
 
     @property
     def size(self) -> int:
@@ -37,15 +37,16 @@ class TileIndex(Protocol):
 
         Args:
             queries: float (Q, D).
-            k: how many, at least 1; no more come back than there are rows to look at.
-            rows: look only at these rows, int (n,); None for all.
+            k: number of results, at least 1; at most the number of searched rows is returned.
+            rows: search only these rows, int (n,); None for all.
 
         Returns:
-            (similarities float32 (Q, K), rows int64 (Q, K)), K = min(k, rows to look at). An engine
-            that is not exact may find fewer and fills up with -inf and row -1.
+            (similarities float32 (Q, K), rows int64 (Q, K)), K = min(k, searched rows). An inexact
+            engine may find fewer and fills the rest with -inf and row -1.
 
         Raises:
-            SettingError: queries of another size or not finite, k below 1, rows outside the index.
+            SettingError: queries have another size or are not finite, k is below 1, or rows are
+                outside the index.
 
         """
         ...  # pragma: no cover
@@ -69,23 +70,23 @@ class IndexEngine(Protocol):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of the files that it keeps in a gallery folder."""
+        """Names of the engine's files in a gallery folder."""
         ...  # pragma: no cover
 
     def build(self, chunks: Iterable[AnyArray], kind: str) -> TileIndex:
         """Index descriptors that arrive as several arrays (r, D) of floats, row by row.
 
-        ``chunks`` can be gone through more than once. ``kind``: what ``--index-kind`` says.
+        ``chunks`` can be iterated several times. ``kind``: the value of ``--index-kind``.
 
         Raises:
-            GalleryError: no descriptor at all, or not finite (r, D) of one D.
-            SettingError: an unknown kind.
+            GalleryError: there is no descriptor, or the chunks are not finite (r, D) with one D.
+            SettingError: the kind is unknown.
 
         """
         ...  # pragma: no cover
 
     def open(self, folder: Path, kind: str) -> TileIndex:
-        """Open the files in a folder, read-only; their checksums have been compared before.
+        """Open the files in a folder, read-only; the caller has checked their checksums.
 
         Raises:
             GalleryError: they cannot be read.
@@ -95,7 +96,7 @@ class IndexEngine(Protocol):
 
 
 ENGINES: dict[str, IndexEngine] = {FLAT_8BIT: FaissIndex}
-"""Engines by the kind of index they build; FAISS also builds every kind that is not named here."""
+"""Engines by kind of index. FAISS also builds every kind that is not named here."""
 
 
 def engine_of(kind: str) -> IndexEngine:

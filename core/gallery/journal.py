@@ -1,6 +1,6 @@
-"""The journal of a gallery build: finished chunks as files, so that a stopped build can go on.
+"""The journal of a gallery build: finished chunks as files, so that a stopped build can continue.
 
-Every file is written under another name and renamed, so a file that is there is whole.
+Every file is written under another name and then renamed, so an existing file is complete.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from core.files import write_text
 __all__ = ["CHUNK_TILES", "Chunk", "Journal", "Plan"]
 
 CHUNK_TILES = 64
-"""Grid points per chunk; also the largest batch a model is given."""
+"""Grid points per chunk; also the largest batch for a model."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Coverage (n,) of a chunk's grid points, and float16 (kept, D) of those described."""
+    """Coverage (n,) of a chunk's grid points, and descriptors float16 (kept, D) of the kept points."""
 
     coverage: Float64Array
     descriptors: Float16Array
@@ -55,7 +55,7 @@ class Journal:
 
     @classmethod
     def open(cls, folder: Path, fingerprint: str) -> Journal:
-        """Go on with a journal of the same build; throw away one of another."""
+        """Continue the journal of the same build; delete the journal of another build."""
         about = folder / "build.json"
         try:
             same = json.loads(about.read_text(encoding="utf-8"))["fingerprint"] == fingerprint
@@ -69,7 +69,7 @@ class Journal:
         return cls(folder)
 
     def read(self, number: int, points: int) -> Chunk | None:
-        """A finished chunk, or None where it is missing or was cut off by a power failure."""
+        """A finished chunk, or None if it is missing or was cut off by a power failure."""
         try:
             with (
                 self._file(number).open("rb") as file,
@@ -81,7 +81,7 @@ class Journal:
         return chunk if len(chunk.coverage) == points else None
 
     def write(self, number: int, chunk: Chunk) -> None:
-        """Keep a finished chunk."""
+        """Store a finished chunk."""
         beside = self._file(number).with_suffix(".part")
         with beside.open("wb") as file:
             np.savez(file, coverage=chunk.coverage, descriptors=chunk.descriptors)

@@ -1,4 +1,4 @@
-"""The manifest of a gallery folder: what it holds, how it was made, and checksums of its files."""
+"""The manifest of a gallery folder: its contents, its origin, and checksums of its files."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ BUILDING = ".building"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What ``manifest.json`` says; readable as attributes and as ``manifest["tiles"]``.
+    """The content of ``manifest.json``; readable as attributes and as ``manifest["tiles"]``.
 
     Lengths in metres, angles in degrees. ``imagery``: path of the imagery, relative to the gallery;
-    ``imagery_bytes``: its size. ``index_kind``: decides the engine and so the files of the index.
-    ``viewpoints``: descriptors of a place (``core.gallery.viewpoints``).
+    ``imagery_bytes``: its size. ``index_kind``: selects the engine and so the files of the index.
+    ``viewpoints``: number of descriptors per place (``core.gallery.viewpoints``).
     ``model_hash``: of the model folder that described the tiles. ``checksums``: SHA-256 by file.
     ``synthetic``: the imagery is of a rendered world.
     """
@@ -71,8 +71,8 @@ class Manifest:
         """The manifest of a gallery folder.
 
         Raises:
-            GalleryError: there is none, it is damaged, of another format, or points at imagery by
-                anything but a relative path.
+            GalleryError: it is missing, damaged or of another format, or its path of the imagery is
+                not relative.
 
         """
         path = folder / MANIFEST
@@ -81,7 +81,7 @@ class Manifest:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise GalleryError(_damaged_sentence(folder, "text that is no JSON")) from error
+            raise GalleryError(_damaged_sentence(folder, "text that is not JSON")) from error
         if not isinstance(values, dict) or "format" not in values:
             raise GalleryError(_damaged_sentence(folder, "no format version"))
         if values["format"] != FORMAT:

@@ -1,8 +1,8 @@
-"""Viewpoints: a place of the grid is described as seen from several points of its cell.
+"""Viewpoints: a place of the grid is described from several points of its cell.
 
 A camera stands anywhere in a cell of 19.2 m, and a few metres change the direction and distance of
-everything near it. So a gallery holds descriptors of the tiles around the middles of each cell's four
-quarters instead of one around its centre. A place is scored by all of them; the answer is still one
+everything near it. So a gallery has four descriptors per place: of the tiles around the middles of the
+cell's quarters, instead of one around its centre. All of them score the place; the answer is still one
 place of the grid.
 
 Numpy only; S is the number of viewpoints.
@@ -18,13 +18,13 @@ from core.errors import SettingError
 __all__ = ["COUNTS", "SHARPNESS", "VIEWPOINTS", "cell_viewpoints", "over_viewpoints"]
 
 VIEWPOINTS = 4
-"""How many a place has: the middles of its cell's quarters, 9.6 m apart on the usual grid."""
+"""Default number per place: the middles of its cell's quarters, 9.6 m apart on the usual grid."""
 COUNTS = (1, 4, 9)
-"""How many it may have: the centre alone, the middles of quarters, of ninths."""
+"""Allowed numbers: the centre alone, the middles of quarters, the middles of ninths."""
 SHARPNESS = 20.0
-"""How much more a better viewpoint counts than a worse one, both for the choice of the place and for
-the position of the camera in it. Chosen on validation towns: a smaller value finds the nearest place
-more often, a larger one a place within 25 m."""
+"""Sharpness of the weights of viewpoints, for the choice of the place and for the camera position in
+it. Chosen on validation towns: a smaller value finds the nearest place more often, a larger value finds
+a place within 25 m more often."""
 
 
 def cell_viewpoints(count: int = VIEWPOINTS) -> Float64Array:
@@ -33,7 +33,7 @@ def cell_viewpoints(count: int = VIEWPOINTS) -> Float64Array:
     The middles of its equal parts, row by row from the north-west.
 
     Raises:
-        SettingError: a count that is not 1, 4 or 9.
+        SettingError: the count is not 1, 4 or 9.
 
     """
     if count not in COUNTS:
@@ -49,10 +49,10 @@ def cell_viewpoints(count: int = VIEWPOINTS) -> Float64Array:
 def over_viewpoints(scores: AnyArray) -> AnyArray:
     """Scores (..., S) of viewpoints to scores of places (...).
 
-    The logarithm of the mean exponential: each viewpoint is taken to be equally likely.
+    The logarithm of the mean exponential: all viewpoints are equally likely.
     """
     best = scores.max(axis=-1, keepdims=True)
-    # Relative to the best, so that nothing overflows and a place at -inf stays there.
+    # Relative to the best: nothing overflows, and a place at -inf stays at -inf.
     beside = np.subtract(scores, best, out=np.zeros_like(scores), where=np.isfinite(best))
     mean = np.exp(SHARPNESS * beside).mean(axis=-1)
     places: AnyArray = best[..., 0] + np.log(mean) / SHARPNESS

@@ -1,1 +1,1 @@
-"""Aerial imagery: where it comes from and how tiles are cut from it."""
+"""Aerial imagery: its sources, and cutting tiles from it."""

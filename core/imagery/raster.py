@@ -1,10 +1,10 @@
 """Aerial imagery by window: rasters in any coordinate system, cut into tiles of a local metric frame.
 
-A raster is never read whole. Every tile is warped from the window it needs, with the raster's own
-overviews where they serve; a tile that lies on whole pixels of a plain raster is read without a warp.
-A pixel counts as seen if it is not transparent, not no-data and not pure black (the usual filling
-where no mask was written). Eight-bit bands are taken as they are; deeper ones are scaled so that the
-2nd to 98th percentile of a thumbnail of the scene becomes 0 to 255.
+A raster is never read whole. Every tile is warped from the window it needs, using the raster's
+overviews if they help. A tile on whole pixels of a plain raster is read without a warp. A pixel counts
+as seen if it is not transparent, not no-data and not pure black (the usual fill value without a mask).
+Eight-bit bands stay unchanged. Deeper bands are scaled so that the 2nd to 98th percentile of a
+thumbnail of the scene becomes 0 to 255.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from core.records import Place
 __all__ = ["RasterSource"]
 
 _BLACK = 2
-"""A pixel whose every band is at most this counts as unseen; JPEG blurs black by a step or two."""
+"""A pixel counts as unseen if no band exceeds this value; JPEG changes black by one or two."""
 _THUMBNAIL = 512
 _WEB_MERCATOR = "EPSG:3857"
 _WORLD_RASTER = "aerial.tif"
-"""The raster of a world folder, and of a gallery that holds a copy."""
+"""The raster's name in a world folder, and in a gallery with a copy."""
 _WHOLE_PX = 1e-6
-"""A tile lies on whole pixels if no edge is further off than this, in pixels."""
+"""A tile lies on whole pixels if no edge deviates by more than this, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Bands:
 
 @dataclass(frozen=True)
 class _Grid:
-    """The pixels of a raster that lies in the frame already, north up, every pixel seen."""
+    """The pixel grid of a raster that is in the frame already: north up, every pixel seen."""
 
     west_m: float
     north_m: float
@@ -65,7 +65,7 @@ class _Grid:
     rows: int
 
     def window(self, west_m: float, north_m: float, side_m: float, pixels: int) -> Window | None:
-        """The pixels of a square with this corner; None unless it lies on whole pixels."""
+        """The pixel window of a square with this corner; None unless it lies on whole pixels."""
         left, top = (west_m - self.west_m) / self.pixel_m, (self.north_m - north_m) / self.pixel_m
         edges = (left, top, left + side_m / self.pixel_m)
         off = max(abs(edge - round(edge)) for edge in edges)
@@ -90,32 +90,32 @@ class RasterSource:
         self.frame = frame
         self.bounds = bounds
         self.gsd_m = gsd_m
-        """Metres per pixel of the raster itself, about."""
+        """Approximate metres per pixel of the raster."""
         self._bands = bands
         self._grid = grid
-        # A rasterio dataset must not be used by two threads, so every thread opens its own.
+        # Two threads must not use one rasterio dataset, so every thread opens its own.
         self._local = threading.local()
 
     @staticmethod
     def accepts(path: Path) -> bool:
-        """Any file (GDAL decides on opening), and a world folder for the raster in it."""
+        """Accept any file (GDAL decides on opening), and a world folder for the raster in it."""
         return not path.is_dir() or (path / _WORLD_RASTER).is_file()
 
     @classmethod
     def open(
         cls, path: str | Path, frame: LocalFrame | None = None, is_known: bool = False
     ) -> RasterSource:
-        """Open a GeoTIFF, COG, VRT or whatever GDAL reads as one georeferenced picture.
+        """Open a GeoTIFF, COG, VRT or any file that GDAL reads as one georeferenced picture.
 
         Args:
             path: a file on this machine, or a world folder with ``aerial.tif``.
-            frame: the frame to see it in; by default the raster's own where that is azimuthal
-                equidistant already, else one around its centre.
-            is_known: it was opened before and found to hold a picture, so do not check that again.
+            frame: the local frame; by default the raster's own if that is azimuthal equidistant,
+                else one around its centre.
+            is_known: an earlier opening found a picture in it, so skip that check.
 
         Raises:
-            RasterError: no such file, unreadable, without coordinate system or position, of a kind
-                of bands that cannot be shown, or without any picture in it.
+            RasterError: the file is missing, unreadable, without coordinate system or position, has
+                unsupported bands, or is empty.
 
         """
         path = Path(path)
@@ -171,7 +171,7 @@ class RasterSource:
         return np.dstack([image, alpha]), (bounds[0], bounds[1], bounds[2], bounds[3])
 
     def fingerprint(self) -> str:
-        """Name, size and time of change of the file."""
+        """Name, size and modification time of the file."""
         state = self.path.stat()
         return f"{self.path.name} {state.st_size} {state.st_mtime_ns}"
 
@@ -189,7 +189,7 @@ class RasterSource:
 
     @contextmanager
     def _dataset(self) -> Iterator[Any]:
-        """A handle of the calling thread; whatever GDAL cannot do inside becomes a RasterError."""
+        """The calling thread's handle; a GDAL error inside becomes a RasterError."""
         try:
             if getattr(self._local, "dataset", None) is None:
                 self._local.dataset = rasterio.open(self.path)
@@ -203,7 +203,7 @@ class RasterSource:
     def _warped(
         self, crs: str, transform: Any, width: int, height: int
     ) -> tuple[UInt8Array, BoolArray]:
-        """RGB (height, width, 3) and where it is seen, in another system and geometry."""
+        """RGB (height, width, 3) and its mask of seen pixels, in another system and geometry."""
         bands = self._bands
         with self._dataset() as dataset:
             has_alpha = ColorInterp.alpha in dataset.colorinterp
@@ -214,7 +214,7 @@ class RasterSource:
                 "width": width,
                 "height": height,
                 "resampling": Resampling.nearest if nearest else Resampling.bilinear,
-                # Alpha and no-data are followed by themselves; a plain raster is given an alpha.
+                # The warp respects alpha and no-data by itself; a plain raster gets an alpha band.
                 "add_alpha": not has_alpha and dataset.nodata is None,
             }
             with WarpedVRT(dataset, **options) as warped:
@@ -223,7 +223,7 @@ class RasterSource:
         return _without_black(_as_rgb(values, bands), seen)
 
     def _cut(self, window: Window) -> tuple[UInt8Array, BoolArray]:
-        """RGB of a window of the raster and where it is seen; beyond the raster nothing is."""
+        """RGB of a window and its mask of seen pixels; pixels beyond the raster are unseen."""
         assert self._grid is not None
         left, right = np.clip(
             [window.col_off, window.col_off + window.width], 0, self._grid.columns
@@ -244,7 +244,7 @@ class RasterSource:
 
 
 def _without_black(image: UInt8Array, seen: BoolArray) -> tuple[UInt8Array, BoolArray]:
-    """Black pixels become unseen, and unseen pixels black."""
+    """Mark black pixels as unseen, and make unseen pixels black."""
     red, green, blue = image[..., 0], image[..., 1], image[..., 2]
     seen &= np.maximum(np.maximum(red, green), blue) > _BLACK  # 30 times faster than max(axis=2)
     if not seen.all():
@@ -253,7 +253,7 @@ def _without_black(image: UInt8Array, seen: BoolArray) -> tuple[UInt8Array, Bool
 
 
 def _is_flat(image: UInt8Array) -> bool:
-    """Whether all pixels have one colour; for most pictures the first row decides."""
+    """Whether all pixels have one colour; for most pictures the first row is enough."""
     colour = image[0, 0]
     return bool((image[0] == colour).all()) and bool((image == colour).all())
 
@@ -299,7 +299,7 @@ def _own_frame(dataset: Any) -> LocalFrame:
             "Raster: got a position outside its own coordinate system, expected a place on Earth. "
             "Check its coordinate system with gdalinfo."
         )
-    # Six decimals are a decimetre: the origin can be read, typed and written without loss.
+    # Six decimals are a decimetre; the origin can then be written and read without loss.
     return LocalFrame(Place(round(lat, 6), round(lon, 6)))
 
 
@@ -311,20 +311,20 @@ def _grid_of(dataset: Any, frame: LocalFrame, bands: _Bands) -> _Grid | None:
     is_plain = bands.palette is None and set(dataset.dtypes) == {"uint8"}
     if not is_upright or not is_plain or set(masks) != {MaskFlags.all_valid}:
         return None
-    # Not equal names: the same system may be written in several ways.
+    # Compare by meaning, not by name: the same system can be written in several ways.
     if CRS.from_wkt(dataset.crs.to_wkt()) != frame.crs:
         return None
     return _Grid(transform.c, transform.f, transform.a, dataset.width, dataset.height)
 
 
 def _bounds_in(dataset: Any, frame: LocalFrame) -> Bounds:
-    # A tenth of a millimetre: what projections lose must not decide how many tiles fit in.
+    # A tenth of a millimetre: rounding in projections must not change the number of tiles.
     west, south, east, north = (round(edge, 4) for edge in _box_around(dataset, frame.crs))
     return Bounds(west, south, east, north)
 
 
 def _box_around(dataset: Any, crs: CRS) -> tuple[float, float, float, float]:
-    """West, south, east, north in ``crs``; the raster's sides are followed, not only its corners."""
+    """West, south, east, north in ``crs``, from points along all sides, not only the corners."""
     share = np.linspace(0.0, 1.0, 22)
     zero, one = np.zeros_like(share), np.ones_like(share)
     columns = np.concatenate([share, one, share, zero]) * dataset.width
@@ -342,7 +342,7 @@ def _box_around(dataset: Any, crs: CRS) -> tuple[float, float, float, float]:
 
 
 def _bands_of(dataset: Any, name: str, is_known: bool) -> _Bands:
-    """Choose the bands to show and how to scale them; refuse a scene with nothing in it."""
+    """Choose the bands to show and their scaling; refuse an empty scene."""
     roles = list(dataset.colorinterp)
     colours = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
     palette = None
@@ -370,7 +370,7 @@ def _bands_of(dataset: Any, name: str, is_known: bool) -> _Bands:
 def _scaled(
     dataset: Any, name: str, indexes: tuple[int, ...], palette: UInt8Array | None
 ) -> _Bands:
-    """Look at a thumbnail: is there anything, and what range do deep bands fill?"""
+    """From a thumbnail, refuse an empty picture and find the value range of deep bands."""
     shrink = max(1.0, max(dataset.width, dataset.height) / _THUMBNAIL)
     shape = (max(1, round(dataset.height / shrink)), max(1, round(dataset.width / shrink)))
     values = dataset.read(indexes, out_shape=(len(indexes), *shape)).astype(np.float64)

@@ -12,7 +12,7 @@ from core.imagery.source import ImageryKind, ImagerySource
 __all__ = ["KINDS", "open_imagery"]
 
 KINDS: tuple[ImageryKind, ...] = (RasterSource,)
-"""The first kind that accepts a path opens it. RasterSource is the last, as it accepts any file."""
+"""The first kind that accepts a path opens it. RasterSource comes last, because it accepts any file."""
 
 
 def open_imagery(

@@ -1,7 +1,7 @@
-"""What a gallery needs of aerial imagery, whatever holds it: ``ImagerySource``.
+"""The interface of aerial imagery for a gallery: ``ImagerySource``.
 
-A source is one file or folder on this machine, seen in a local metric frame. A new kind of source is
-a class with these methods in a file of its own, and its line in ``core.imagery.registry``.
+A source is one file or folder on this machine, in a local metric frame. A new kind of source is a
+class with these methods in a file of its own, and its line in ``core.imagery.registry``.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Reference:
-    """Where the imagery is stored, so that a gallery finds it again.
+    """Where the imagery is stored, so that a gallery can find it.
 
-    ``path``: the file or folder. ``copy_name``: the name of a copy inside a gallery folder; None where
-    a copy of this one file would lack something, such as the files that a VRT names.
+    ``path``: the file or folder. ``copy_name``: the name of a copy inside a gallery folder; None if a
+    copy of this one file would be incomplete, as for a VRT, which names other files.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class Reference:
 
 
 class TileReader(Protocol):
-    """What describing places needs: how far the imagery reaches, and its pixels."""
+    """The part of a source that describes places: the extent of the imagery, and its pixels."""
 
     @property
     def bounds(self) -> Bounds:
@@ -59,7 +59,7 @@ class TileReader(Protocol):
 
         Returns:
             (uint8 (pixels, pixels, 3) RGB, coverage): unseen pixels are black; the coverage is the
-            share of seen pixels in [0, 1], and 0 for a square of one single colour.
+            share of seen pixels in [0, 1], and 0 for a square of one colour.
 
         Raises:
             RasterError: the imagery vanished or is damaged there.
@@ -69,16 +69,16 @@ class TileReader(Protocol):
 
 
 class ImagerySource(TileReader, Protocol):
-    """Opened aerial imagery in a local metric frame. Threads may share one."""
+    """Opened aerial imagery in a local metric frame. Threads may share it."""
 
     @property
     def frame(self) -> LocalFrame:
-        """The frame whose metres all methods take and return."""
+        """The local frame; all methods take and return its metres."""
         ...  # pragma: no cover
 
     @property
     def gsd_m(self) -> float:
-        """Metres per pixel of the imagery itself, about."""
+        """Approximate metres per pixel of the imagery."""
         ...  # pragma: no cover
 
     def overview(self, max_side: int) -> tuple[UInt8Array, tuple[float, float, float, float]]:
@@ -88,8 +88,8 @@ class ImagerySource(TileReader, Protocol):
             max_side: longest side of the result, pixels.
 
         Returns:
-            (uint8 (H, W, 4) RGBA in web Mercator, transparent where nothing is seen; (west, south,
-            east, north) in degrees).
+            (uint8 (H, W, 4) RGBA in web Mercator, unseen pixels transparent; (west, south, east,
+            north) in degrees).
 
         Raises:
             RasterError: the imagery vanished or is damaged.
@@ -98,7 +98,7 @@ class ImagerySource(TileReader, Protocol):
         ...  # pragma: no cover
 
     def fingerprint(self) -> str:
-        """A text that differs whenever the pixels may differ; an unfinished build goes on by it."""
+        """A text that differs if the pixels may differ; before continuing, a build compares it."""
         ...  # pragma: no cover
 
     def reference(self) -> Reference:
@@ -110,7 +110,7 @@ class ImageryKind(Protocol):
     """A kind of source, as the registry holds it: the class itself."""
 
     def accepts(self, path: Path) -> bool:
-        """Whether a file or folder looks like this kind; cheap, nothing is decoded."""
+        """Whether a file or folder looks like this kind; fast, without decoding."""
         ...  # pragma: no cover
 
     def open(
@@ -120,18 +120,18 @@ class ImageryKind(Protocol):
 
         Args:
             path: the file or folder.
-            frame: the frame to see it in; None: one that suits the imagery.
-            is_known: it was opened before, so a search for an empty picture is not needed.
+            frame: the local frame; None: one that suits the imagery.
+            is_known: it was opened before, so skip the check for an empty picture.
 
         Raises:
-            RasterError: it is missing, unreadable, without a position, or shows nothing.
+            RasterError: it is missing, unreadable, without a position, or empty.
 
         """
         ...  # pragma: no cover
 
 
 def stored_bytes(path: Path) -> int | None:
-    """The size of a file, or of all files below a folder; None where there is neither."""
+    """The size of a file, or of all files below a folder; None if there is neither."""
     if path.is_dir():
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return path.stat().st_size if path.is_file() else None

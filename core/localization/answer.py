@@ -1,7 +1,7 @@
-"""The one way to an answer: a canvas and what is searched in, a distribution over places out.
+"""Answer a photo: a canvas and references in, a distribution over places out.
 
 ``answer`` serves the page, the command line, the API and every measurement on rendered towns. It works in
-metres; ``core.localization.localizer`` turns degrees into metres and back.
+metres; ``core.localization.localizer`` converts degrees to metres and back.
 
 K tiles in a ranking; metres east and north of the references' origin.
 """
@@ -45,10 +45,10 @@ Lap = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known beside the photo. It conditions the distribution; None where nothing is known.
+    """What is known beside the photo. It conditions the distribution; None means unknown.
 
-    ``heading_deg``: of the photo's centre, clockwise from north. ``rows``: int64 (n,) rows of the places
-    that may be the photo's, in ascending order, at least one.
+    ``heading_deg``: of the photo's centre, clockwise from north. ``rows``: int64 (n,) rows of the
+    possible places, in ascending order, at least one.
     """
 
     heading_deg: float | None = None
@@ -60,7 +60,7 @@ NOTHING_KNOWN = Evidence()
 
 @dataclass(frozen=True)
 class Models:
-    """A student, the teacher that re-ranks for it if any, and their calibration; in evaluation mode."""
+    """A student, its re-ranking teacher if any, and their calibration; in evaluation mode."""
 
     student: TwoBranch
     teacher: GeoSSK | None = None
@@ -77,10 +77,10 @@ class Models:
 class FoundPlace:
     """One distinct place of an answer.
 
-    ``row``: of its best tile. ``position_m``: (2,) where the camera probably stood. ``radius_m``: nine of
-    ten cameras stood within it on validation towns, where the place was right; None if not measured.
+    ``row``: of its best tile. ``position_m``: (2,) estimated camera position. ``radius_m``: on
+    validation towns nine of ten cameras stood within it, if the place was right; None if not measured.
     ``probability``: that the camera stood there, neighbouring tiles included. ``teacher_score``: cosine,
-    None where the teacher did not look. ``azimuth_shift``: bins in [0, 32), None where nobody knows it.
+    None if the teacher gave none. ``azimuth_shift``: bins in [0, 32), None if unknown.
     """
 
     row: int
@@ -95,12 +95,12 @@ class FoundPlace:
 
 @dataclass(frozen=True)
 class Answer:
-    """A distribution over distinct places, best first, the rest of what was searched, and outside of it.
+    """A distribution over distinct places (best first), the rest of the imagery, and outside of it.
 
     All probabilities sum to 1. ``confident``: the first place reaches the calibration's threshold.
-    ``rows``: int64 (K,) rows of the tiles behind it, best first, and ``tile_probabilities``: (K,) what
-    each adds to its place. ``area_50_m2``, ``area_90_m2``: the smallest areas, in cells of the grid,
-    that hold so much of the probability; None where all tiles together hold less.
+    ``rows``: int64 (K,) rows of the ranked tiles, best first. ``tile_probabilities``: (K,) the share
+    that each tile adds to its place. ``area_50_m2``, ``area_90_m2``: the smallest areas of whole grid
+    cells with 50 and 90 % of the probability; None if all tiles together have less.
     """
 
     places: tuple[FoundPlace, ...]
@@ -119,7 +119,7 @@ class Answer:
 
 
 def _no_lap(_step: str) -> None:
-    """Nobody measures time."""
+    """Measure no time."""
 
 
 def answer(
@@ -129,11 +129,11 @@ def answer(
     evidence: Evidence = NOTHING_KNOWN,
     lap: Lap = _no_lap,
 ) -> Answer:
-    """Where the photo on a canvas was taken.
+    """Find where the photo on a canvas was taken.
 
     Args:
-        references: what is searched.
-        models: described the references (the student), and re-rank.
+        references: the places to search.
+        models: the student that described the references, and the teacher that re-ranks.
         canvas: uint8 (h, w, 3) of whole azimuth bins.
         evidence: what is known beside the photo.
         lap: called with the name of each step as it ends.
@@ -150,7 +150,7 @@ def rank(
     evidence: Evidence = NOTHING_KNOWN,
     lap: Lap = _no_lap,
 ) -> Ranking:
-    """The tiles that resemble the photo, the first of them scored by the teacher if there is one."""
+    """The tiles most similar to the photo; the teacher, if any, scores the first of them."""
     student, device = models.student, models.device
     descriptor = describe_view(student, canvas, device)
     lap("describe")
@@ -236,7 +236,7 @@ def _refined(
     place: FoundPlace,
     view: ViewCalibration,
 ) -> FoundPlace:
-    """The place with the camera where the teacher puts it."""
+    """The place with the camera position that the teacher refines."""
     assert models.teacher is not None
     assert place.azimuth_shift is not None
     shift, estimate = place.azimuth_shift, place.position_m
@@ -246,7 +246,7 @@ def _refined(
 
 
 def _area(found: Distribution, share: float, cell_area_m2: float) -> float | None:
-    """The smallest area in square metres whose cells hold a share of the probability."""
+    """The smallest area in square metres whose cells have the given share of the probability."""
     held = np.cumsum(np.sort(found.tiles)[::-1])
     if not len(held) or held[-1] < share:
         return None

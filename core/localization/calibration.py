@@ -1,26 +1,26 @@
-"""How sure an answer is: one distribution over tiles, the rest of the imagery, and outside of it.
+"""An answer's probabilities: one distribution over tiles, the rest of the imagery, and outside of it.
 
-Read as Bayes' rule. A tile with similarity s and teacher score t has the logit
+It follows Bayes' rule. A tile with similarity s and teacher score t has the logit
 
     l = student * s + teacher * t,
 
-the logarithm of how much better the photo fits there than anywhere. The rest of the imagery is the N - K
-places that are not among the K tiles of the ranking. They fit no better than the last of these:
+the log of the likelihood ratio of this tile and an arbitrary place. The rest of the imagery is the
+N - K places that are not among the K tiles of the ranking. They fit no better than the last of these:
 
     l_rest = log(N - K) + (mean logit of the last quarter of the ranking) + rest.
 
-And a photo may have been taken outside of what was searched; the more places, the better the best of them
-fits by chance, and the less a known heading leaves to chance:
+The photo may also be from outside the searched imagery. With more places, the best of them fits better
+by chance. A known heading leaves less to chance:
 
-    l_outside = outside + growth * log(N) + compass * (1 where the heading is known).
+    l_outside = outside + growth * log(N) + compass * (1 if the heading is known).
 
-The softmax of all of them is the distribution. What is known beside the photo conditions it: a circle
-makes N smaller, a known heading leaves one azimuth shift. All numbers are fitted together on validation
-towns (``core.evaluation.fit``), for views of each width.
+The softmax of all logits is the distribution. Evidence beside the photo conditions it: a circle makes N
+smaller, a known heading leaves one azimuth shift. All numbers are fitted together on validation towns
+(``core.evaluation.fit``), for views of each width.
 
-Narrow photos from outside can fit some place as well as an own photo fits its own. So an answer is a
-confident match only where its first place reaches ``threshold``, which hardly any photo of another town
-does; it is no match where the first place is no more likely than everything else together.
+A narrow photo from outside can fit some place as well as an own photo fits its true place. So an answer
+is a confident match only if its first place reaches ``threshold``; hardly any photo of another town
+does. It is no match if the first place is no more likely than everything else together.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from core.errors import SettingError
 __all__ = ["LIKELY", "Calibration", "Distribution", "ViewCalibration"]
 
 LIKELY = 0.5
-"""From here on the first place is more likely than everything else together."""
+"""Above this probability the first place is more likely than everything else together."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Distribution:
 
 @dataclass(frozen=True)
 class ViewCalibration:
-    """Fitted numbers for views of ``bins`` azimuth bins. ``teacher`` is 0 where none re-ranks.
+    """Fitted numbers for views of ``bins`` azimuth bins. ``teacher`` is 0 without a teacher.
 
     ``rest``, ``outside``, ``growth``, ``compass``: see the module. ``threshold``: smallest probability
-    of a confident match. ``radius_m``: nine of ten cameras stood within it of the position that the
-    student estimates, where the place was right; ``refined_radius_m``: likewise of the position that
-    the teacher refined, None without one. ``located``: share of the validation towns' own photos whose
-    first place was right.
+    of a confident match. ``radius_m``: if the place was right, nine of ten cameras stood within this
+    distance of the student's position. ``refined_radius_m``: the same for the position refined by the
+    teacher, None without a teacher. ``located``: share of the validation towns' own photos whose first
+    place was right.
     """
 
     bins: int
@@ -73,10 +73,10 @@ class ViewCalibration:
     located: float | None = None
 
     def logits(self, similarities: FloatArray, teacher_scores: FloatArray) -> Float64Array:
-        """Logits (K,) of tiles in the student's order, of which the teacher scored the first T.
+        """Logits (K,) of tiles in the student's order; the teacher scored the first T.
 
-        Tiles it has not scored count as if they had the lowest score given, so that none of them can
-        come before one of the first T by the teacher's word alone.
+        The other tiles get the lowest score given. So the teacher's scores alone can move none of
+        them before one of the first T.
         """
         student = self.student * np.asarray(similarities, np.float64)
         scored = np.asarray(teacher_scores, np.float64)
@@ -92,8 +92,8 @@ class ViewCalibration:
 
         Args:
             logits: (K,) of the tiles of a ranking, see ``logits``.
-            searched: N, places that were searched.
-            heading_known: whether only one azimuth shift was.
+            searched: N, number of searched places.
+            heading_known: whether only one azimuth shift was searched.
 
         """
         others = searched - len(logits)
@@ -111,10 +111,10 @@ UNFITTED = ViewCalibration(bins=32, student=20.0)
 
 @dataclass(frozen=True)
 class Calibration:
-    """What validation towns say of a model's scores; stands in a model's config.json.
+    """A model's calibration, fitted on validation towns and stored in the model's config.json.
 
-    ``views``: one entry for each width that was fitted, by bins; others take the nearest.
-    ``viewpoints``: from how many each place was described, if anything was fitted.
+    ``views``: one entry for each fitted width, by bins; other widths take the nearest.
+    ``viewpoints``: number of viewpoints per place in the fit, if anything was fitted.
     """
 
     views: tuple[ViewCalibration, ...] = (UNFITTED,)
@@ -122,10 +122,10 @@ class Calibration:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Calibration:
-        """From the ``calibration`` part of a model's configuration; empty gives the unfitted one.
+        """From the ``calibration`` part of a model's config; an empty part gives the unfitted one.
 
         Raises:
-            SettingError: it is of another version of the program, or damaged.
+            SettingError: it is from another version of the program, or damaged.
 
         """
         if not config:
@@ -144,5 +144,5 @@ class Calibration:
         return asdict(self)
 
     def at(self, bins: int) -> ViewCalibration:
-        """The fitted view nearest in width to one of so many azimuth bins."""
+        """The fitted view nearest in width to ``bins`` azimuth bins."""
         return min(self.views, key=lambda view: abs(view.bins - bins))

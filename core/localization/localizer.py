@@ -1,7 +1,7 @@
-"""A street photo in, a Prediction out: the façade that page, command line and API talk to.
+"""A street photo in, a Prediction out: the façade for the page, the command line and the API.
 
-Degrees become metres here and metres degrees; the answer itself is ``core.localization.answer``'s.
-Everything loaded is read-only, so one Localizer serves many threads.
+It converts degrees to metres and back; ``core.localization.answer`` computes the answer. Everything
+loaded is read-only, so one Localizer serves many threads.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Localizer:
         describing, config = load_student(student)
         reranking: GeoSSK | None = None
         if teacher is not None:
-            # The calibration of the two together stands with the teacher.
+            # The teacher's folder holds the calibration of the two together.
             reranking, config = load_teacher(teacher)
             require_calibrated_for(teacher, config, student)
         opened = Gallery.open(gallery)
@@ -93,18 +93,18 @@ class Localizer:
         near: SearchArea | None = None,
         top_k: int = 10,
     ) -> Prediction:
-        """Where a photo may have been taken.
+        """Find where a photo may have been taken.
 
         Args:
             photo: a path, bytes, uint8 array (H, W, 3), Pillow image, or an opened Photo.
-            fov_deg: horizontal field of view in degrees, where the photo's own is not to be used.
-            heading_deg: direction of the photo's centre, degrees clockwise from north, where known.
+            fov_deg: horizontal field of view in degrees; replaces the photo's own value.
+            heading_deg: direction of the photo's centre, degrees clockwise from north, if known.
             near: where to search; everywhere by default.
-            top_k: how many places to return at most, 1 to 100.
+            top_k: largest number of places to return, 1 to 100.
 
         Returns:
-            Distinct places, best first, and how probable each is; timings are wall-clock
-            milliseconds, "total" of all.
+            Distinct places, best first, each with its probability; timings in wall-clock
+            milliseconds, "total" for all steps.
 
         Raises:
             PhotoError: the photo cannot be used.
@@ -146,20 +146,20 @@ class Localizer:
         fov_deg: float | None = None,
         camera: Place | None = None,
     ) -> Explanation:
-        """What the teacher attends to in a photo and one tile.
+        """Explain a pair: what the teacher attends to in a photo and one tile.
 
         Args:
             photo: as for ``locate``.
             row: gallery row of the tile (``Candidate.row``).
-            azimuth_shift: at which to align the pair (``Candidate.azimuth_shift``); by default the
-                best one for the tile.
-            fov_deg: as for ``locate``; give the same, else the canvas differs.
-            camera: where to cut the tile (``Candidate.camera``), so that things lie where they are
-                seen; by default around the place of the row, as the gallery has it.
+            azimuth_shift: aligns the pair (``Candidate.azimuth_shift``); by default the best one for
+                the tile.
+            fov_deg: give the same as to ``locate``, else the canvas differs.
+            camera: centre of the tile (``Candidate.camera``), so that directions in the tile match the
+                photo; by default the centre of the gallery's place.
 
         Raises:
             PhotoError: the photo cannot be used.
-            SettingError: there is no teacher, a global one, or no such row.
+            SettingError: there is no teacher, the teacher is global, or there is no such row.
 
         """
         teacher = self.models.teacher
@@ -187,14 +187,14 @@ class Localizer:
         if fitted is None or fitted == own:
             return ()
         note = (
-            f"How sure is said was fitted with places described from {fitted} viewpoints, this gallery "
-            f"has {own} of each: take it as rough."
+            f"The probabilities were fitted with places described from {fitted} viewpoints, this gallery "
+            f"has {own} of each: they are rough."
         )
         return (note,)
 
     @property
     def explains(self) -> bool:
-        """Whether there is a teacher that ``explain`` can ask: one with azimuth bins."""
+        """Whether there is a teacher for ``explain``: one with azimuth bins."""
         return self.models.refines
 
     def view(
@@ -215,7 +215,7 @@ class Localizer:
     def _evidence(
         self, heading: float | None, near: SearchArea | None
     ) -> tuple[Evidence, tuple[str, ...]]:
-        """What the visitor knows, and a note on how much is searched."""
+        """The evidence that the visitor gave, and a note on the searched area."""
         if near is None:
             return Evidence(heading), ()
         rows = self.gallery.rows_within(near)
@@ -246,7 +246,7 @@ class Localizer:
 
 
 def teacher_beside(student: str | Path) -> Path | None:
-    """The folder ``teacher`` beside a student's folder, which re-ranks where none is named."""
+    """The folder ``teacher`` beside a student's folder: the default for re-ranking."""
     beside = Path(student).parent / "teacher"
     is_one = beside.is_dir() and beside.resolve() != Path(student).resolve()
     return beside if is_one else None
@@ -255,7 +255,7 @@ def teacher_beside(student: str | Path) -> Path | None:
 def teacher_for(
     student: str | Path, named: str | Path | None = None, rerank: bool = True
 ) -> Path | None:
-    """The teacher's folder that re-ranks for a student: the one named, else the one beside it."""
+    """The teacher's folder for a student: the named one, else the one beside the student."""
     if not rerank:
         return None
     return teacher_beside(student) if named is None else Path(named)

@@ -1,8 +1,7 @@
 """Predictions as records and files: JSON, GeoJSON, CSV, GeoPackage.
 
-Every file holds one row or feature per candidate, so a folder of photos becomes one table; where
-several photos share a file, the column ``photo`` tells them apart: ``locate`` writes each photo's
-path there, as it was typed.
+Every file holds one row or feature per candidate, so a folder of photos becomes one table. The column
+``photo`` tells the photos apart: ``locate`` writes each photo's path there, as it was typed.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ COLUMNS = (
 
 
 def prediction_record(prediction: Prediction) -> dict[str, Any]:
-    """The JSON object that ``locate --json`` prints and the page's API answers, ready to dump.
+    """The JSON object of ``locate --json`` and of the page's API, ready to dump.
 
     Degrees to 7 decimals (a centimetre), headings to 2, cosines to 6, areas in whole square metres.
     Probabilities to 9: those of all candidates, the rest and outside sum to 1 within a millionth.
@@ -50,7 +49,7 @@ def prediction_record(prediction: Prediction) -> dict[str, Any]:
 
 
 def _prediction_fields(prediction: Prediction) -> dict[str, Any]:
-    """What is said of the photo as a whole."""
+    """The fields about the photo as a whole."""
     return {
         "photo": prediction.photo,
         "fov_deg": _rounded(prediction.fov_deg, 2),
@@ -93,7 +92,7 @@ def candidate_rows(predictions: Sequence[Prediction]) -> Rows:
 
 
 def percent(share: float) -> str:
-    """A probability in [0, 1] as a percentage that never claims certainty."""
+    """A probability in [0, 1] as a percentage, never 0 or 100."""
     if share < 0.001:
         return "< 0.1 %"
     if share < 0.1:
@@ -102,7 +101,7 @@ def percent(share: float) -> str:
 
 
 def check_output(path: Path) -> None:
-    """Refuse a path that cannot be written before any work is done.
+    """Before any work is done, refuse a path that cannot be written.
 
     Raises:
         SettingError: an ending other than those in ``FORMATS``, or a folder that does not exist.
@@ -121,7 +120,7 @@ def check_output(path: Path) -> None:
 
 
 def write_predictions(path: str | Path, predictions: Sequence[Prediction]) -> None:
-    """Write all candidates to one file; its ending chooses the format. An old file is replaced.
+    """Write all candidates to one file; its ending selects the format. An old file is replaced.
 
     Points are WGS 84; GeoJSON puts longitude first (RFC 7946). The GeoPackage has one layer,
     ``candidates``.
@@ -132,7 +131,7 @@ def write_predictions(path: str | Path, predictions: Sequence[Prediction]) -> No
     """
     path = Path(path)
     check_output(path)
-    # Written beside and renamed: a killed run leaves the old file, never half a new one.
+    # Write a temporary file and rename it: a killed run leaves the old file, never half a new one.
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         FORMATS[path.suffix.lower()](partial, candidate_rows(predictions))

@@ -1,4 +1,4 @@
-"""The tiles that resemble a photo: the student searches, the teacher re-ranks.
+"""Rank the tiles by similarity to a photo: the student searches, the teacher re-ranks.
 
 K tiles in a ranking, T <= K of them scored by the teacher, n azimuth bins in the photo's canvas, S
 viewpoints of a place.
@@ -25,9 +25,9 @@ from core.polar import shift_from_heading, to_batch
 __all__ = ["POOL", "RERANKED", "Ranking", "describe_view", "rank_tiles", "rerank"]
 
 POOL = 128
-"""Tiles in a ranking: those that share the probability of an answer."""
+"""Tiles in a ranking; they share the probability of an answer."""
 RERANKED = 20
-"""How many of the student's first tiles the teacher scores."""
+"""Number of the student's first tiles that the teacher scores."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Ranking:
         rows: int64 (K,) rows of the places, each once.
         similarities: float32 (K,) of the student.
         teacher_scores: float32 (T,) of the first T tiles; none before ``rerank``.
-        azimuth_shifts: float32 (K,) in [0, 32); nan where the student has no azimuth.
+        azimuth_shifts: float32 (K,) in [0, 32); nan for a global student.
         viewpoint_similarities: float32 (K, S) of each place's viewpoints.
-        searched: how many places were searched.
+        searched: number of searched places.
 
     """
 
@@ -70,12 +70,12 @@ def rank_tiles(
     """The k best tiles for a photo, by the student.
 
     Args:
-        references: what is searched.
+        references: the places to search.
         descriptor: of the photo, see ``describe_view``.
         n_bins: azimuth bins of its canvas; None for a global student.
-        heading_deg: of the photo's centre, where known: only that azimuth shift is tried.
+        heading_deg: of the photo's centre, if known: only that azimuth shift is tried.
         rows: rows of the places to search; all by default.
-        k: how many tiles at most.
+        k: largest number of tiles.
 
     """
     index, viewpoints = references.index, len(references.viewpoints_m)
@@ -112,15 +112,15 @@ def rerank(
 ) -> Ranking:
     """The ranking with the teacher's scores of its first T tiles; their order stays the student's.
 
-    Every tile is aligned at the student's azimuth shift. A global student has none: then an azimuth
-    teacher finds its own, or takes the one of a known heading.
+    Every tile is aligned at the student's azimuth shift. A global student has none. Then an azimuth
+    teacher finds the shift itself, or takes the shift of a known heading.
 
     Args:
         ranking: of the student.
         teacher: in evaluation mode.
         canvas: uint8 (h, w, 3) of whole azimuth bins.
         tiles: uint8 (T, S, S, 3), cut around the estimated positions in the first T places.
-        heading_deg: of the photo's centre, where known.
+        heading_deg: of the photo's centre, if known.
         device: where the teacher is.
 
     """

@@ -1,8 +1,8 @@
-"""What is searched: the places of one area, described by one student.
+"""References: the places of one area, described by one student.
 
-A gallery folder is one implementation (``core.gallery.folder.Gallery``), a rendered town that is
-described in memory another (``core.evaluation.towns.TownReferences``). Everything is in metres east and
-north of one origin; degrees exist only at the border (``core.localization.localizer``).
+There are two implementations: a gallery folder (``core.gallery.folder.Gallery``) and a rendered town
+described in memory (``core.evaluation.towns.TownReferences``). Everything is in metres east and north
+of one origin; only ``core.localization.localizer`` uses degrees.
 
 R places, S viewpoints of each.
 """
@@ -18,11 +18,11 @@ __all__ = ["References"]
 
 
 class References(Protocol):
-    """Places to search, and the imagery around them. Read-only: threads may share one."""
+    """Places to search, and the imagery around them. Read-only: threads may share an object."""
 
     @property
     def index(self) -> InnerProductIndex:
-        """The descriptors of all viewpoints (R * S, D), those of a place one after another."""
+        """The descriptors of all viewpoints (R * S, D); the S rows of a place are adjacent."""
         ...  # pragma: no cover
 
     @property
@@ -42,7 +42,7 @@ class References(Protocol):
 
     @property
     def cell_area_m2(self) -> float:
-        """Area that one place of the grid stands for."""
+        """Area of one grid cell."""
         ...  # pragma: no cover
 
     def tiles_at(self, points_m: Float64Array) -> UInt8Array:
@@ -50,5 +50,5 @@ class References(Protocol):
         ...  # pragma: no cover
 
     def inside(self, points_m: Float64Array) -> Float64Array:
-        """Points (..., 2) moved to between the outermost places, where whole tiles can be cut."""
+        """Points (..., 2), moved between the outermost places, where whole tiles can be cut."""
         ...  # pragma: no cover

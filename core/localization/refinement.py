@@ -1,9 +1,9 @@
-"""Where the camera stood within the place that was found.
+"""Estimate where the camera stood within the found place.
 
-A gallery's places lie 19.2 m apart, so the centre of the right one is some 8 m from a camera. The best
-place's neighbours score too, and every place scores from several viewpoints: the mean of all these
-points, weighted by their scores, lies much nearer. The teacher can halve what is left: it scores the
-tile around that point and around four points beside it.
+A gallery's places lie 19.2 m apart, so the centre of the right place is about 8 m from the camera. The
+neighbours of the best place have scores too, one for each viewpoint. The mean of all these points,
+weighted by their scores, is much nearer to the camera. The teacher can halve the remaining error: it
+scores the tile around that point and the tiles around four points beside it.
 
 K places with S viewpoints each; metres east and north.
 """
@@ -25,18 +25,18 @@ from core.polar import to_batch
 __all__ = ["REACH", "STRIDE_M", "estimated_position", "refine_position", "weighted_position"]
 
 REACH = 0.375
-"""Sides of a tile from the best place within which others have a say: on the usual grid the eight
-around it. Twice as far was no better on a validation town."""
+"""Places within this distance of the best place count, in sides of a tile: on the usual grid the eight
+around it. Twice the distance was no better on a validation town."""
 STRIDE_M = 4.0
-"""Distance of the points beside the estimate: on a validation town better than 2 and 3 m, and four of
-them as good as eight."""
+"""Distance of the points beside the estimate, metres. On a validation town it was better than 2 and 3
+m, and four points were as good as eight."""
 STEPS = np.array([(0.0, 0.0), (1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)])
 TEACHER_SHARPNESS = 30.0
-"""How much a better score of the teacher counts more than a worse one; chosen there too."""
+"""Sharpness of the weights of the teacher's scores; chosen on the same town."""
 
 
 def estimated_position(references: References, ranking: Ranking, at: int) -> Float64Array:
-    """Where (2,) the student puts the camera in the place at one position of its ranking.
+    """The student's camera position (2,) in the place at one position of its ranking.
 
     The mean of the viewpoints of that place and of its neighbours, each weighted by
     exp(SHARPNESS * similarity), moved to where a whole tile can be cut.
@@ -58,14 +58,14 @@ def refine_position(
     estimate_m: Float64Array,
     device: str = "cpu",
 ) -> Float64Array:
-    """Where (2,) the teacher puts the camera, from the student's estimate (2,).
+    """The teacher's camera position (2,), starting from the student's estimate (2,).
 
     Args:
         references: with the imagery.
         teacher: with azimuth bins, in evaluation mode.
         canvas: uint8 (h, w, 3) of whole azimuth bins.
-        azimuth_shift: at which the place was found, in [0, 32).
-        estimate_m: from where to step aside.
+        azimuth_shift: of the found place, in [0, 32).
+        estimate_m: the student's estimate.
         device: where the teacher is.
 
     """

@@ -1,12 +1,13 @@
-"""Search a gallery under every azimuth shift: a photo's azimuth bins are laid at each heading in turn.
+"""Search a gallery under every azimuth shift of the photo's azimuth bins.
 
 An azimuth descriptor keeps ``bins`` equal sectors of the horizon (Shi et al., "Where Am I Looking
-At? Joint Location and Orientation Estimation by Cross-View Matching", CVPR 2020). A query of n bins
-laid at azimuth shift r fills the sectors r .. r + n - 1 (mod bins) of an otherwise empty descriptor, so a
-plain inner-product index answers for one heading, and the best over all azimuth shifts answers for all.
+At? Joint Location and Orientation Estimation by Cross-View Matching", CVPR 2020). At azimuth shift r, a
+query of n bins fills the sectors r .. r + n - 1 (mod bins) of an otherwise zero descriptor. So a plain
+inner-product index searches one heading; the best over all azimuth shifts covers all headings.
 
-A place is described from several viewpoints (``core.gallery.viewpoints``), whose descriptors lie one
-after another in the index; it is found at each one's own best azimuth shift and scores by all of them.
+A place is described from several viewpoints (``core.gallery.viewpoints``). Their descriptors are
+adjacent in the index. Each viewpoint has its own best azimuth shift; the place's score combines all
+viewpoints.
 
 Numpy only; D is the size of one bin, Q the number of queries, K the number of azimuth shifts, S the
 number of viewpoints of a place.
@@ -35,14 +36,14 @@ __all__ = [
 
 
 class InnerProductIndex(Protocol):
-    """What a search needs of an index (core.gallery.index.TileIndex has it)."""
+    """The part of an index that a search needs (``core.gallery.index.TileIndex`` has it)."""
 
     def search(
         self, queries: Float32Array, k: int, rows: Int64Array | None = None
     ) -> tuple[Float32Array, Int64Array]:
         """The best k of all (or the given) rows, best first: similarities and rows (Q, K).
 
-        Fewer columns where there are fewer rows; row -1 where an inexact index found none.
+        Fewer columns if there are fewer rows; row -1 if an inexact index found none.
         """
         ...  # pragma: no cover
 
@@ -53,13 +54,13 @@ class InnerProductIndex(Protocol):
 
 @dataclass(frozen=True)
 class ShiftMatches:
-    """The best places of Q queries, best first; where fewer than k exist, row -1 and -inf.
+    """The best places of Q queries, best first; filled with row -1 and -inf if fewer than k exist.
 
     Attributes:
         similarities: float32 (Q, k), at most 1 for unit descriptors.
         rows: int64 (Q, k), gallery rows, each at most once per query.
-        azimuth_shifts: float32 (Q, k), in [0, bins): the azimuth shift with the best similarity of the
-            best viewpoint, refined between whole azimuth shifts where all azimuth shifts were searched.
+        azimuth_shifts: float32 (Q, k), in [0, bins): the best azimuth shift of the best viewpoint,
+            refined between whole shifts if all shifts were searched.
         viewpoint_similarities: float32 (Q, k, S), the similarities of the viewpoints, each at its best
             azimuth shift.
 
@@ -77,12 +78,12 @@ def shift_queries(
     bins: int = BINS,
     azimuth_shifts: npt.ArrayLike | None = None,
 ) -> Float32Array:
-    """Lay a query at each azimuth shift: (n_bins * D,) becomes float32 (K, bins * D), ready to search.
+    """Place a query at each azimuth shift: (n_bins * D,) becomes float32 (K, bins * D).
 
     Bins without a view are zero. The factor sqrt(bins / n_bins) makes the inner product with a
     tile descriptor (every bin of length sqrt(1 / bins)) at most 1 for a unit query. Azimuth shifts (K,)
-    are all whole ones by default; between whole azimuth shifts the two nearest are mixed linearly, which
-    mixes their similarities linearly.
+    are all whole shifts by default. A fractional shift is a linear mix of the two nearest whole shifts,
+    so its similarity is too.
 
     Raises:
         SettingError: the descriptor does not divide into n_bins bins, or n_bins is not 1..bins.
@@ -126,16 +127,15 @@ def search_all_shifts(
         index: inner-product index over tile descriptors of bins * D values.
         descriptors: (Q, n_bins * D) or one (n_bins * D,), unit length.
         n_bins: azimuth bins the queries cover.
-        k: number of places wanted; every place appears once, at its best azimuth shift.
+        k: number of places; every place appears once, at its best azimuth shift.
         rows: gallery rows to search, or None for all.
-        azimuth_shifts: azimuth shifts (K,) to try, or (Q, K) where they differ by query (a known
-            heading is one azimuth shift, possibly between whole ones), or None for all whole azimuth
-            shifts with the azimuth shift refined.
+        azimuth_shifts: (K,) shifts to try, or (Q, K) if they differ by query (a known heading is one
+            shift, possibly fractional), or None for all whole shifts and a refined result.
         bins: azimuth bins of a tile descriptor.
         viewpoints: S, descriptors of a place in the index.
 
     Raises:
-        SettingError: sizes that do not fit (see shift_queries).
+        SettingError: sizes do not fit (see ``shift_queries``).
 
     """
     queries = np.atleast_2d(np.asarray(descriptors, dtype=np.float32))
@@ -155,15 +155,15 @@ def search_places(
     viewpoints: int = 1,
     rows: Int64Array | None = None,
 ) -> tuple[Int64Array, Float32Array]:
-    """At least the k places whose best viewpoint is most like the best of some queries.
+    """At least the k places whose best viewpoint is most similar to any of the queries.
 
-    Up to twice as many come back: of places that are nearly as good, the one with several good
-    viewpoints may be the better one.
+    Up to twice as many are returned: among nearly equal places, one with several good viewpoints may
+    be better.
 
     Args:
-        index: over R * S descriptors, those of a place one after another.
-        queries: (K, size), one photo laid in K ways.
-        k: how many places; of a smaller gallery, or an index that is not exact, fewer.
+        index: over R * S descriptors; the S rows of a place are adjacent.
+        queries: (K, size), one photo at K azimuth shifts.
+        k: number of places; a smaller gallery or an inexact index gives fewer.
         viewpoints: S.
         rows: gallery rows to search, or None for all.
 
@@ -173,7 +173,7 @@ def search_places(
     """
     each = np.arange(viewpoints)
     allowed = None if rows is None else (rows[:, None] * viewpoints + each).ravel()
-    # A place among the k best is, with its best viewpoint, among the k * S best of one query.
+    # The best viewpoint of each of the k best places is among the k * S best rows of one query.
     found, found_rows = index.search(queries, k * viewpoints, allowed)
     known = found_rows >= 0
     places, where = np.unique(found_rows[known] // viewpoints, return_inverse=True)
@@ -198,8 +198,8 @@ def _in_order(
     k: int,
     bins: int,
 ) -> tuple[Float32Array, Int64Array, Float32Array, Float32Array]:
-    """Similarities, rows, azimuth shifts and viewpoints of places with these curves (n, S, K), best
-    first; ties go by row. Filled up to k.
+    """Similarities, rows, azimuth shifts and viewpoints of places, best first, from their curves
+    (n, S, K). Ties are in the order of rows. Filled up to k.
     """
     viewpoint_similarities = curves.max(axis=2)
     similarities = over_viewpoints(viewpoint_similarities)

@@ -1,4 +1,4 @@
-"""A street photo: opened, what its file says, and the canvas that a model sees."""
+"""A street photo: opening it, its metadata, and the canvas for a model."""
 
 from core.photos.opening import Photo, open_photo
 

@@ -1,11 +1,11 @@
-"""The ground canvas: the one form in which every street picture reaches a model.
+"""The ground canvas: the common form of all street pictures for the models.
 
 Axes. Columns are azimuth, growing to the right (clockwise seen from above); the centre of the
 canvas, between its two middle columns, is the photo's heading. Rows are elevation, from +45 degrees
 at the upper edge to -45 at the lower one; the horizon lies between the two middle rows. At the
 default 512 x 128 every pixel is 0.703 degrees in both directions, and 16 columns are one of the 32
-azimuth bins. A picture narrower than 360 degrees gets a narrower canvas of as many whole bins as come
-nearest to it, centred on its own centre; what it does not show of them is mid-grey.
+azimuth bins. A picture narrower than 360 degrees gets a narrower canvas: the number of whole bins
+nearest to its width, with the same centre. The part that the picture does not show is mid-grey.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _OVERSAMPLING = 2
 class GroundCanvas:
     """A street picture on the canvas.
 
-    ``image``: uint8 (H, n_bins * columns per bin, 3). ``n_bins``: azimuth bins, the
-    outermost perhaps not shown whole.
+    ``image``: uint8 (H, n_bins * columns per bin, 3). ``n_bins``: azimuth bins; the picture may
+    cover the outermost ones only in part.
     ``fov_deg``: n_bins * bin width. ``mask``: bool (H, W), True where the picture shows something.
     """
 
@@ -46,7 +46,7 @@ def checked_fov(value: object) -> float:
     """A typed field of view as degrees in [5, 360].
 
     Raises:
-        SettingError: it is no number (text, None, nan) or outside the range.
+        SettingError: it is not a number (text, None, nan) or outside the range.
 
     """
     try:
@@ -69,10 +69,10 @@ def ground_canvas(
     size: tuple[int, int] = (128, 512),
     horizon: float = 0.5,
 ) -> GroundCanvas:
-    """Reproject a picture onto the ground canvas, as wide as the whole bins nearest to its own width.
+    """Reproject a picture onto the ground canvas, with the number of whole bins nearest to its width.
 
-    A photo is taken as a pinhole camera's that looks level; anything higher or lower than 45
-    degrees is cut. A panorama, and any picture wider than 150 degrees, is taken as
+    A photo is treated as the picture of a level pinhole camera; everything beyond 45 degrees of
+    elevation is cut. A panorama, and any picture wider than 150 degrees, is treated as
     equirectangular: columns are equal angles, rows have the same angle per pixel.
 
     Args:
@@ -81,7 +81,7 @@ def ground_canvas(
         is_panorama: the picture is equirectangular.
         bins: azimuth bins of the full circle; they divide ``size[1]``.
         size: height and width of the full canvas, pixels.
-        horizon: where the horizon lies in a panorama, share of its height from the top.
+        horizon: height of the horizon in a panorama, as a share of its height from the top.
 
     Raises:
         SettingError: the field of view is outside its range, or bins do not divide the width.
@@ -138,7 +138,7 @@ def _from_equirectangular(
 def _visible(
     start: float, length: float, limit: int, count: int
 ) -> tuple[tuple[float, float], int, int]:
-    """Of ``count`` cells over [start, start + length], those wholly inside [0, limit].
+    """The cells, of ``count`` over [start, start + length], that lie wholly inside [0, limit].
 
     Returns ((first edge, last edge) in source pixels, first cell, number of cells).
     """
@@ -159,7 +159,7 @@ def _from_pinhole(
     image = _shrunk(image, 2 * tangent * columns / math.radians(covered_deg))
     height, width = image.shape[:2]
     focal = width / 2 / tangent
-    # Shrinking rounds height and width to whole pixels, each in its own way.
+    # Shrinking rounds height and width separately to whole pixels.
     focal_y = focal * height / (width * aspect)
     azimuth = np.radians(((np.arange(columns) + 0.5) / columns - 0.5) * covered_deg)
     elevation = np.radians((0.5 - (np.arange(rows) + 0.5) / rows) * 2 * ELEVATION_DEG)

@@ -1,6 +1,6 @@
-"""What a picture file says about itself: EXIF and GPano XMP, read with distrust.
+"""The metadata of a picture file: EXIF and GPano XMP, read without trust.
 
-Every value may be missing, impossible or written by an enemy; whatever makes no sense becomes None.
+Every value may be missing, impossible or malicious; a value that makes no sense becomes None.
 Sources: Exif 2.32 (CIPA DC-008), Google's Photo Sphere XMP metadata (namespace GPano).
 """
 
@@ -28,11 +28,11 @@ __all__ = [
 ]
 
 GPANO_VALUE = r"GPano:(\w+)(?:\s*=\s*[\"']|\s*>)\s*([^\"'<]{1,64})"
-"""A pattern for one value of GPano: an attribute's or an element's name, and what it says."""
+"""A pattern for one value of GPano: the name of an attribute or element, and its value."""
 MIN_FOV_DEG = 5.0
 MAX_FOV_DEG = 360.0
 MAX_PINHOLE_DEG = 150.0
-"""Wider than this no picture is a pinhole's: its columns are taken as equal angles."""
+"""A wider picture is not from a pinhole camera: its columns are treated as equal angles."""
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _MAX_XMP_BYTES = 1_000_000
@@ -40,7 +40,7 @@ _FULL_FRAME_MM = 36.0
 _INCH_MM = {2: 25.4, 3: 10.0}
 """FocalPlaneResolutionUnit: 2 is inches, 3 is centimetres."""
 
-# Width (longer side) of the sensor in mm, for cameras that leave the 35 mm focal length out.
+# Width (longer side) of the sensor in mm, for cameras that omit the 35 mm focal length.
 # Makers' data sheets, to about 5 %; a name matches when the camera's model begins with it.
 _SENSOR_WIDTH_MM = (
     ("hdr-as300", 5.7),
@@ -70,9 +70,9 @@ _SENSOR_WIDTH_MM = (
 
 @dataclass(frozen=True)
 class PanoramaHint:
-    """GPano's word on an equirectangular panorama.
+    """The GPano values of an equirectangular panorama.
 
-    ``fov_deg``: its width, in (0, 360]. ``horizon``: where the horizon lies, as a share of the
+    ``fov_deg``: its width, in (0, 360]. ``horizon``: height of the horizon, as a share of the
     picture's height from the top. ``heading_deg``: of the picture's centre column, or None.
     """
 
@@ -83,7 +83,7 @@ class PanoramaHint:
 
 @dataclass(frozen=True)
 class PhotoMetadata:
-    """What the file says; each value None where it says nothing usable.
+    """The metadata of a file; a value is None if the file has no usable one.
 
     ``focal_35mm``, ``focal_mm``, ``sensor_width_mm``: millimetres, the
     sensor's longer side. ``heading_deg``: clockwise from north. ``heading_is_magnetic``: the
@@ -106,7 +106,7 @@ def read_metadata(image: Image.Image) -> PhotoMetadata:
         main: dict[int, Any] = dict(exif)
         camera: dict[int, Any] = dict(exif.get_ifd(_EXIF_IFD))
         gps: dict[int, Any] = dict(exif.get_ifd(_GPS_IFD))
-    except Exception:  # Pillow's EXIF parser throws whatever a damaged block leads it to
+    except Exception:  # on a damaged block Pillow's EXIF parser may raise anything
         main, camera, gps = {}, {}, {}
     return PhotoMetadata(
         focal_35mm=_within(_number(camera.get(41989)), 1.0, 2000.0),
@@ -120,7 +120,7 @@ def read_metadata(image: Image.Image) -> PhotoMetadata:
 
 
 def read_orientation(image: Image.Image) -> int:
-    """EXIF orientation 1..8 of the pixels as they are now; 1 where the file says nothing usable.
+    """EXIF orientation 1..8 of the decoded pixels; 1 if the file has no usable value.
 
     Call it after decoding: Pillow turns TIFF pictures upright itself and then removes the tag.
     """
@@ -134,11 +134,11 @@ def read_orientation(image: Image.Image) -> int:
 def fov_from_exif(
     metadata: PhotoMetadata, width: int, height: int
 ) -> tuple[float, str] | tuple[None, None]:
-    """Horizontal field of view in degrees, with its source, of an upright picture of that size.
+    """Horizontal field of view in degrees, and its source, of an upright picture of the given size.
 
-    The film frame's 36 mm (or the sensor's width) lie along the picture's longer side, so a
-    portrait photo is as wide as its own aspect says: 24 mm at 3:2, 27 mm at 4:3. (None, None) where
-    EXIF does not say, or says something outside 5..150 degrees.
+    The film frame's 36 mm (or the sensor's width) belong to the picture's longer side. So the width
+    of a portrait photo follows from its aspect: 24 mm at 3:2, 27 mm at 4:3. (None, None) if EXIF has
+    no value, or one outside 5..150 degrees.
     """
     share = width / max(width, height)
     if metadata.focal_35mm is not None:
@@ -189,7 +189,7 @@ def _sensor_width_mm(
     unit_mm = _INCH_MM.get(int(_number(camera.get(41488)) or 2))
     if not per_unit or per_unit <= 0 or unit_mm is None:
         return None
-    # The resolution belongs to the picture as taken, which a later resize leaves in these tags.
+    # The resolution belongs to the original picture; these tags keep its size after a resize.
     taken = [_number(camera.get(tag)) or 0.0 for tag in (40962, 40963)]
     pixels = max(taken) if min(taken) > 0 else float(max(size))
     return _within(pixels / per_unit * unit_mm, 2.0, 60.0)
@@ -226,7 +226,7 @@ def _panorama(image: Image.Image) -> PanoramaHint | None:
         xmp = xmp[:_MAX_XMP_BYTES].decode("utf-8", "replace")
     if not isinstance(xmp, str) or "GPano" not in xmp:
         return None
-    # A pattern, not an XML parser: a packet of entities must not be able to fill the memory.
+    # A pattern instead of an XML parser: a packet of entities could otherwise fill the memory.
     pairs = re.findall(GPANO_VALUE, xmp[:_MAX_XMP_BYTES])
     values = {key: text.strip() for key, text in pairs}
     if values.get("ProjectionType", "equirectangular").lower() != "equirectangular":
@@ -252,7 +252,7 @@ def _panorama_hint(values: dict[str, str], size: tuple[int, int]) -> PanoramaHin
     horizon = (full_height / 2 - top) / cropped_height if cropped_height > 0 else 0.5
     heading = _number(values.get("PoseHeadingDegrees"))
     if heading is not None:
-        # The pose is that of the full panorama's centre; ours is of the cropped picture's.
+        # GPano gives the heading of the full panorama's centre; we want that of the cropped picture.
         left = value("CroppedAreaLeftPixels", (full_width - cropped_width) / 2)
         heading += ((left + cropped_width / 2) / full_width - 0.5) * 360.0
     return PanoramaHint(

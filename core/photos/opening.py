@@ -1,6 +1,6 @@
-"""Open a street picture safely and say what is known of how it was taken.
+"""Open a street picture safely and find its field of view, heading and place.
 
-The field of view comes from, in this order: what the visitor typed (``with_fov``); GPano XMP; the
+The field of view comes from the first of these: the visitor's value (``with_fov``); GPano XMP; the
 shape of a full panorama (2:1, or 4:1 for our own canvases); EXIF 35 mm focal length; EXIF focal
 length with a known sensor; else 65 degrees, marked as a guess. A photo's own place and heading are
 read but never used here.
@@ -42,15 +42,15 @@ __all__ = [
 ]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-"""As Pillow names them; its JPEG reader hands multi-picture files (MPO) on by itself."""
+"""Pillow's names; its JPEG reader also opens multi-picture files (MPO)."""
 MAX_FILE_BYTES = 50 * 1024 * 1024
 MAX_PIXELS = 80_000_000
-"""Below Pillow's own warning threshold, so that its decompression-bomb check stays a second net."""
+"""Below Pillow's own warning threshold, so its decompression-bomb check stays a second protection."""
 MIN_SIDE_PIXELS = 32
 MAX_SIDE_PIXELS = 4096
-"""Longer pictures are shrunk on opening: the canvas is 512 pixels wide."""
+"""Larger pictures are shrunk on opening; the canvas is only 512 pixels wide."""
 BAND_PIXELS = 4_000_000
-"""How much of a picture is converted to RGB at a time."""
+"""The part of a picture that is converted to RGB at a time."""
 GUESSED_FOV_DEG = 65.0
 
 _READABLE = "JPEG, PNG, WebP, TIFF, BMP or GIF"
@@ -63,20 +63,20 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture upright, by EXIF orientation."""
+"""The transformation that makes a picture upright, by EXIF orientation."""
 
 PhotoSource = str | Path | bytes | UInt8Array | Image.Image
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A street picture, upright, with what its file says about it.
+    """A street picture, upright, with the metadata of its file.
 
     ``image``: uint8 (H, W, 3) RGB, longer side at most 4096. ``fov_deg``: horizontal, in [5, 360];
-    ``fov_source``: where it comes from, in words; ``fov_is_guess``: nothing but a usual value.
-    ``place``, ``heading_deg`` (clockwise from north): as the file claims, or None.
+    ``fov_source``: its source, in words; ``fov_is_guess``: it is only a usual value.
+    ``place``, ``heading_deg`` (clockwise from north): from the file, or None.
     ``is_panorama``: equirectangular. ``horizon``: its height in a panorama, share from the top.
-    ``notes``: what a visitor should know, a sentence each.
+    ``notes``: remarks for the visitor, a sentence each.
     """
 
     image: UInt8Array
@@ -102,10 +102,10 @@ def open_photo(source: PhotoSource | None, name: str | None = None) -> Photo:
         source: file path, file contents, uint8 array (H, W), (H, W, 3) or (H, W, 4), or a Pillow
             image. Only the formats listed in ``FORMATS`` are decoded, within ``MAX_FILE_BYTES`` and
             ``MAX_PIXELS``; of an animation only the first frame.
-        name: how to call it; by default the file's name.
+        name: its name in messages; by default the file's name.
 
     Raises:
-        PhotoError: there is no picture, or it is none of the formats, damaged, too large, smaller
+        PhotoError: there is no picture, or it has another format, is damaged, too large, smaller
             than 32 pixels, or empty.
 
     """
@@ -129,13 +129,13 @@ def open_photo(source: PhotoSource | None, name: str | None = None) -> Photo:
 
 
 def with_fov(photo: Photo, fov_deg: object) -> Photo:
-    """The same photo with the field of view that a person typed, in degrees.
+    """The same photo with a typed field of view, in degrees.
 
-    A picture that was a panorama by its shape alone becomes an ordinary photo when what was typed
-    is less than 150 degrees.
+    A picture that is a panorama by its shape alone becomes an ordinary photo if the typed value is
+    less than 150 degrees.
 
     Raises:
-        SettingError: not a number from 5 to 360.
+        SettingError: the value is not a number from 5 to 360.
 
     """
     fov = checked_fov(fov_deg)
@@ -194,7 +194,7 @@ def _opened(content: bytes, label: str) -> Image.Image:
             f"Photo {label}: got something that is no picture, expected {_READABLE}. "
             "Choose another file."
         ) from error
-    except Exception as error:  # a damaged header makes the decoders throw anything
+    except Exception as error:  # on a damaged header the decoders may raise anything
         raise PhotoError(_damaged_sentence(label)) from error
 
 
@@ -226,7 +226,7 @@ def _check_size(picture: Image.Image, label: str) -> None:
 def _decoded(picture: Image.Image, label: str) -> UInt8Array:
     """Pixels of the first frame: upright, uint8 (H, W, 3), at most 4096 on the longer side."""
     try:
-        # JPEG decodes straight to a half, quarter or eighth of its size; other formats ignore it.
+        # JPEG can decode directly to a half, quarter or eighth of its size; other formats ignore this.
         picture.draft(None, (MAX_SIDE_PIXELS, MAX_SIDE_PIXELS))
         picture.load()
         orientation = read_orientation(picture)
@@ -236,15 +236,15 @@ def _decoded(picture: Image.Image, label: str) -> UInt8Array:
         return np.array(Image.fromarray(shrunk).transpose(_UPRIGHT[orientation]), np.uint8)
     except (MemoryError, KeyboardInterrupt):
         raise
-    except Exception as error:  # damaged pixel data makes the decoders throw anything
+    except Exception as error:  # on damaged pixel data the decoders may raise anything
         raise PhotoError(_damaged_sentence(label)) from error
 
 
 def _shrunk(picture: Image.Image) -> UInt8Array:
     """A decoded picture of any mode as uint8 (H, W, 3), at most 4096 on the longer side.
 
-    Band by band, as 80 million pixels of 16 bit or with transparency would take gigabytes if they
-    were converted to RGB before they are shrunk.
+    It is converted band by band: 80 million pixels of 16 bit or with transparency would take
+    gigabytes if they were converted to RGB at once.
     """
     width, height = _shrunk_size(picture.size)
     value_range = _value_range(picture) if _is_deep(picture) else None
@@ -255,7 +255,7 @@ def _shrunk(picture: Image.Image) -> UInt8Array:
         bottom = min(top + rows, height)
         first, last = int(top * step), min(math.ceil(bottom * step), picture.height)
         band = _to_rgb(picture.crop((0, first, picture.width, last)), value_range)
-        # The box may begin and end inside a row of pixels: no seam shows between two bands.
+        # The box may begin and end inside a row of pixels, so there is no seam between two bands.
         box = (0, top * step - first, band.width, min(bottom * step - first, band.height))
         part = band.resize((width, bottom - top), Image.Resampling.BOX, box)
         shrunk[top:bottom] = np.asarray(part)
@@ -270,7 +270,7 @@ def _shrunk_size(size: tuple[int, int]) -> tuple[int, int]:
 def _to_rgb(picture: Image.Image, value_range: tuple[float, float] | None) -> Image.Image:
     """Any Pillow mode as RGB; transparent parts become the canvas's mid-grey.
 
-    ``value_range``: what becomes 0 and 255 in a picture of deep grey.
+    ``value_range``: the values that become 0 and 255 in a picture of deep grey.
     """
     if value_range is not None:
         return _stretched(np.asarray(picture, np.float64), *value_range)
@@ -289,7 +289,7 @@ def _is_deep(picture: Image.Image) -> bool:
 def _value_range(picture: Image.Image) -> tuple[float, float]:
     """The 0.5 and 99.5 percentiles of deep grey, over its finite pixels.
 
-    Cameras fill 10, 12, 14 or 16 of the bits and do not say how many, hence the percentiles.
+    Cameras use 10, 12, 14 or 16 of the bits without recording the number, hence the percentiles.
     """
     kind = np.asarray(picture.crop((0, 0, 1, 1))).dtype
     values, filled = np.empty(picture.width * picture.height, kind), 0
@@ -321,7 +321,7 @@ def _notes(picture: Image.Image, metadata: PhotoMetadata) -> list[str]:
         if is_animated:
             picture.seek(0)
             notes.append("The file holds several pictures; only the first is used.")
-    except Exception:  # counting frames walks through a file that may be damaged further on
+    except Exception:  # counting frames reads the rest of the file, which may be damaged
         pass
     if metadata.heading_deg is not None and metadata.heading_is_magnetic:
         notes.append("Its compass heading is magnetic, which can be some degrees off true north.")
@@ -329,7 +329,7 @@ def _notes(picture: Image.Image, metadata: PhotoMetadata) -> list[str]:
 
 
 def _described(image: UInt8Array, name: str, metadata: PhotoMetadata, notes: list[str]) -> Photo:
-    """Put the field of view to an upright picture, by the order in the module's docstring."""
+    """Add the field of view to an upright picture, in the order of the module's docstring."""
     height, width = image.shape[:2]
     heading, horizon, is_panorama = metadata.heading_deg, 0.5, True
     hint = metadata.panorama
@@ -347,7 +347,7 @@ def _described(image: UInt8Array, name: str, metadata: PhotoMetadata, notes: lis
         fov, source, is_panorama = exif_fov, exif_source, False
     else:
         fov, source, is_panorama = GUESSED_FOV_DEG, "guess", False
-        notes.append("The file does not tell its field of view; 65 degrees is a guess.")
+        notes.append("The file has no field of view; 65 degrees is a guess.")
     return Photo(
         image=image,
         name=name,

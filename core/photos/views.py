@@ -1,9 +1,8 @@
-"""A street view as a model takes it in: the crop alone, or laid in the middle of a full canvas.
+"""A street view as a model's input: the crop alone, or in the middle of a full canvas.
 
-A model of azimuth bins describes the crop as it is. A global model was built for one size: it gets
-the full canvas, the crop in its middle and mid-grey where the view shows nothing. Training,
-evaluation and answers all use these functions, so a model always gets the kind of input it was
-trained on.
+A model with azimuth bins describes the crop as it is. A global model has one input size. It gets the
+full canvas, with the crop in its middle and the rest mid-grey. Training, evaluation and answers all
+use these functions, so a model always gets the kind of input that it was trained on.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def canvas_bins(canvas: AnyArray) -> int:
     """Azimuth bins n of a canvas (h, w, ...): a full canvas is four times as wide as high.
 
     Raises:
-        SettingError: its width is no whole number of bins, or more than a full circle.
+        SettingError: its width is not a whole number of bins, or more than a full circle.
 
     """
     height, width = int(canvas.shape[0]), int(canvas.shape[1])
@@ -63,11 +62,11 @@ def ground_batch(
     Args:
         canvases: uint8 (B, h, w, 3), all of one width of whole bins.
         ground_size: the model's (H, W) of a full canvas in pixels.
-        device: where the input is wanted, as torch names it.
-        whole: fill up to (B, 3, H, W), as a model with a global descriptor takes it.
+        device: of the result, as torch names it.
+        whole: fill up to (B, 3, H, W), for a model with a global descriptor.
 
     Raises:
-        SettingError: canvases that are no whole number of bins wide.
+        SettingError: the canvases' width is not a whole number of bins.
 
     """
     views = to_batch(canvases, view_size(canvases[0], ground_size), device)

@@ -1,1 +1,1 @@
-"""What serves experiments: ablations and variants that no user of the program needs."""
+"""Experiments: ablations and variants. Using the program does not need them."""

@@ -1,8 +1,8 @@
 """GeoSSK's parts one by one, at equal budget: what CIM, CF, SSKD and IKF each contribute.
 
-All arms run the same number of steps. The teachers of a seed see the same batches, and so do its
-students. Teachers start from one student and are judged by their re-ranked rows. Students go on from
-that student, or have fresh weights, and are judged by their own rows.
+All arms run the same number of steps. All teachers of a seed see the same batches, and so do all its
+students. Teachers start from one student and are judged by their re-ranked rows. Students continue
+that student, or start with fresh weights, and are judged by their own rows.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TEACHERS = {
 }
 STUDENTS = {
     "alone": DistillationConfig(relation=0.0, local=0.0, descriptors=0.0),
-    # GeoSSK's abstract names these two parts; descriptors are this project's (DistillationConfig).
+    # GeoSSK's abstract names these two parts; descriptor distillation is ours (DistillationConfig).
     "sskd": DistillationConfig(descriptors=0.0, is_filtered=False),
     "sskd+ikf": DistillationConfig(descriptors=0.0),
     "sskd+descriptors": DistillationConfig(is_filtered=False),
@@ -52,14 +52,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class AblationConfig:
-    """What is compared, and the budget of every arm.
+    """The compared arms, and the budget of each.
 
     ``start``: model folder of the student that all teachers start from. ``teacher``: model folder of
-    a trained teacher for all students; None: three teachers are trained under every seed and
-    compared too, and students learn from the one with CIM and CF. ``fresh``: name of the students'
-    model, which then have fresh weights; None: they go on from ``start``. ``noise``: share of wrong
-    labels in training. ``seeds``: every arm is run under each. ``queries``: per town that is judged
-    on.
+    a trained teacher for all students. None: three teachers are trained for every seed and compared
+    too, and students learn from the one with CIM and CF. ``fresh``: model name for students with
+    fresh weights. None: students continue ``start``. ``noise``: share of wrong labels in training.
+    ``seeds``: every arm runs once for each. ``queries``: per judged town.
     """
 
     start: Path
@@ -73,10 +72,10 @@ class AblationConfig:
     queries: int = 300
 
     def recipe(self, model: ModelSettings, arm: GeoSSKConfig | DistillationConfig) -> Recipe:
-        """How one arm is trained.
+        """The training recipe of one arm.
 
-        A teacher's tiles lie under their views about as exactly as in re-ranking, and it learns from
-        its student's hard negatives, as in ``recipes/town-teacher.toml``.
+        A teacher's pairs are aligned about as exactly as in re-ranking. It learns from its student's
+        hard negatives, as in ``recipes/town-teacher.toml``.
         """
         sampling = SamplingConfig(batch=self.batch, every_crop=False)
         is_teacher = isinstance(arm, GeoSSKConfig)
@@ -104,7 +103,7 @@ def run_ablation(
     Every arm resumes from its own folder under ``folder``.
 
     Raises:
-        CheckpointError: ``start`` is no student, or ``teacher`` no teacher.
+        CheckpointError: ``start`` is not a student, or ``teacher`` is not a teacher.
 
     """
     start, started = load_student(config.start)
@@ -143,7 +142,7 @@ def _rows(
 def _teachers(
     data: TownData, config: AblationConfig, model: ModelSettings, place: Path, seed: int
 ) -> Iterator[tuple[str, Path]]:
-    """Train the teachers of one seed; gives each arm's name and model folder."""
+    """Train the teachers of one seed; returns each arm's name and model folder."""
     for name, switches in TEACHERS.items():
         folders = Folders(place, place / f"run-{name}", place / name, config.start)
         yield name, _train(data, config, config.recipe(model, switches), folders, seed)
@@ -157,10 +156,10 @@ def _students(
     seed: int,
     teacher: Path,
 ) -> Iterator[tuple[str, Path]]:
-    """Train the students of one seed under a teacher; gives each arm's name and model folder."""
+    """Train the students of one seed under a teacher; returns each arm's name and model folder."""
     start: Path | None = config.start
     if config.fresh is not None:
-        # Fresh students have the teacher's values per bin, because they learn its descriptors.
+        # Fresh students get the teacher's descriptor size per bin, because they learn its descriptors.
         base = model_settings(*_base_of(teacher))
         start, model = None, replace(base, name=config.fresh)
     for name, knowledge in STUDENTS.items():
@@ -169,7 +168,7 @@ def _students(
 
 
 def _base_of(teacher: Path) -> tuple[TwoBranch, dict[str, Any]]:
-    """The branches of a teacher and the config that a student's folder would have."""
+    """The branches of a teacher, with the config of a student's folder."""
     loaded, config = load_teacher(teacher)
     base = dict(config["model"]["base"])
     return loaded.base, {"name": base.pop("name"), "model": base}

@@ -1,4 +1,4 @@
-"""Batches with wrong labels: how much a training run suffers from them."""
+"""Batches with wrong labels, to measure their effect on training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["NoisyBatches"]
 class NoisyBatches(TownBatches):
     """Batches of towns in which a share of the views have wrong labels.
 
-    These views are exchanged among each other while their labels stay. ``noise``: their share.
+    These views are exchanged among each other; their labels stay. ``noise``: their share.
     """
 
     def __init__(self, *arguments: Any, noise: float) -> None:
@@ -35,7 +35,7 @@ class NoisyBatches(TownBatches):
 
 
 def _exchanged(views: UInt8Array, share: float, random: np.random.Generator) -> UInt8Array:
-    """The views, about ``share`` of them each replaced by another one of these."""
+    """The views; about ``share`` of them are exchanged among each other."""
     wrong = np.flatnonzero(random.random(len(views)) < share)
     views = views.copy()
     views[wrong] = views[np.roll(wrong, 1)]

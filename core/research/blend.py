@@ -1,7 +1,7 @@
 """The mean of a student's weights before and after a training run.
 
-"Robust fine-tuning of zero-shot models" (Wortsman et al., CVPR 2022): a weighted mean of both keeps
-what was known before and most of what was learned.
+"Robust fine-tuning of zero-shot models" (Wortsman et al., CVPR 2022): a weighted mean keeps the earlier
+skills and most of the new ones.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ __all__ = ["blend_students"]
 
 
 def blend_students(before: Path, trained: Path, share: float, out: Path) -> Path:
-    """Write the model folder of a student between two others.
+    """Write the model folder of the weighted mean of two students.
 
     Args:
         before: model folder that ``trained`` started from.
         trained: model folder of the trained student; its config is kept.
-        share: of the trained weights and statistics, from 0 to 1; the rest are those before.
+        share: weight of ``trained`` in the mean, from 0 to 1, also for batch statistics.
         out: model folder to write.
 
     Raises:
-        CheckpointError: a folder holds no student, or the two are of different models.
+        CheckpointError: a folder holds no student, or the two students are different models.
         SettingError: ``trained`` has no training record.
 
     """
@@ -49,7 +49,7 @@ def blend_students(before: Path, trained: Path, share: float, out: Path) -> Path
 
 
 def _between(old: StateDict, new: StateDict, share: float) -> StateDict:
-    """Weights between two state dicts; whole numbers are the new ones."""
+    """Weighted mean of two state dicts; integer entries are those of the trained one."""
     return {
         name: torch.lerp(old[name].to(value), value, share) if value.is_floating_point() else value
         for name, value in new.items()

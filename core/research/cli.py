@@ -24,7 +24,7 @@ __all__ = ["app", "main"]
 PROGRAM = "python -m core.research"
 
 app = typer.Typer(
-    help="Experiments on Crossview's models; nothing of it is needed to use or train one.",
+    help="Experiments on Crossview's models; not needed to use or train one.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -45,16 +45,16 @@ def ablate(
     worlds: Annotated[Path, typer.Option(help="Folder of training towns.")],
     start: Annotated[Path, typer.Option(help="Model folder of the student all arms start from.")],
     data: Annotated[list[Path], typer.Option(help="World folder to judge on; may be repeated.")],
-    run: Annotated[Path, typer.Option(help="Folder of all arms; a stopped run goes on.")],
+    run: Annotated[Path, typer.Option(help="Folder of all arms; a stopped run is continued.")],
     out: Annotated[Path, typer.Option(help="JSON file to write.")],
     teacher: Annotated[
         Path | None,
-        typer.Option(help="Compare students only, all under the teacher of this folder."),
+        typer.Option(help="Compare students only, all with the teacher in this folder."),
     ] = None,
     fresh: Annotated[
         str | None,
         typer.Option(
-            help="Students are fresh ones of this model; by default they go on from --start."
+            help="Train fresh students of this model; by default students start from --start."
         ),
     ] = None,
     noise: Annotated[

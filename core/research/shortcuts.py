@@ -1,9 +1,9 @@
-"""Would something score well here for a wrong reason? Photos and tiles of which only a part is left.
+"""Does the model use shortcuts? Measure recall when only a part of each photo or tile is kept.
 
-A rendered town knows what each patch of a panorama shows, so a photo can be reduced to its sky, to its
-vehicles, to the bare outline of its sky, or to its colours without their order; a tile to its corners or
-its colours. What is left of the recall says what retrieval lives on. Sky and vehicles differ between the
-two captures of a town by construction, so alone they must find nothing but by their outline.
+The content of each patch of a rendered panorama is known. So a photo can be reduced to its sky, to its
+vehicles, to the outline of its sky, or to its shuffled colours; a tile to its corners or its shuffled
+colours. The remaining recall shows what retrieval relies on. Sky and vehicles differ between the two
+captures of a town by construction. So they must find nothing, except by their outline.
 
 Q photos (Q, h, w, 3) uint8 of the full circle, with the classes (Q, 4, 32) of their patches.
 """
@@ -48,14 +48,14 @@ def _outline(views: UInt8Array, patches: BoolArray) -> UInt8Array:
 
 
 def _shuffled(views: UInt8Array, random: Random) -> UInt8Array:
-    """All pixels of each picture at places drawn by lot."""
+    """All pixels of each picture in random order."""
     flat = views.reshape(len(views), -1, 3)
     order = np.stack([random.permutation(flat.shape[1]) for _ in flat])
     return np.take_along_axis(flat, order[..., None], axis=1).reshape(views.shape)
 
 
 def _shuffled_rows(views: UInt8Array, random: Random) -> UInt8Array:
-    """The pixels of each row of each picture at places drawn by lot: no azimuth is left."""
+    """The pixels of each row of each picture in random order: no azimuth is left."""
     order = np.argsort(random.random(views.shape[:3]), axis=2)
     return np.take_along_axis(views, order[..., None], axis=2)
 
@@ -71,11 +71,11 @@ OF_PHOTOS: Mapping[str, Callable[[UInt8Array, BoolArray, BoolArray, Random], UIn
     "colours only": lambda views, sky, cars, random: _shuffled(views, random),
     "colours of each row only": lambda views, sky, cars, random: _shuffled_rows(views, random),
 }
-"""What is left of photos: of views, where they show sky, where vehicles, and a generator."""
+"""Reductions of photos: functions of views, their sky mask, their vehicle mask, and a generator."""
 
 
 def _corners(tiles: UInt8Array, random: Random) -> UInt8Array:
-    """Only what lies outside the circle of the polar view."""
+    """Keep only the part outside the circle of the polar view."""
     side = tiles.shape[1]
     axis = (np.arange(side) + 0.5) / side * 2 - 1
     outside = np.hypot(axis[:, None], axis[None]) > 1
@@ -86,7 +86,7 @@ OF_TILES: Mapping[str, Callable[[UInt8Array, Random], UInt8Array]] = {
     "corners only": _corners,
     "colours only": _shuffled,
 }
-"""What is left of tiles (n, S, S, 3), photos being whole."""
+"""Reductions of tiles (n, S, S, 3); the photos stay whole."""
 
 
 def _changed(
@@ -103,23 +103,23 @@ def measure_shortcuts(
     seed: int = 0,
     workers: int = 1,
 ) -> list[Row]:
-    """Recall of full panoramas at unknown heading for each thing that is left of photos or tiles.
+    """Recall of full panoramas at unknown heading, for each reduction of photos or tiles.
 
-    Photos that show no vehicle are left out where only vehicles are left.
+    When only vehicles are kept, photos without a vehicle are left out.
 
     Args:
         town: with its imagery.
-        truth: what the patches of this very town's panoramas show.
+        truth: the content of the patches of this town's panoramas.
         models: a student, alone.
         count: panoramas, at most as many as there are.
-        seed: of the panoramas and of every order that is drawn.
+        seed: of the panoramas and of every random order.
         workers: photos answered at a time.
 
     Raises:
-        WorldError: the truth of another number of panoramas.
+        WorldError: the truth has another number of panoramas.
 
     """
-    with_truth_of(town, truth)  # refuses another town's
+    with_truth_of(town, truth)  # refuse the truth of another town
     chosen, _ = draw_crops(town, BINS, count, seed)
     queries = cut_queries(town, BINS, chosen, np.zeros(len(chosen), np.int64))
     names = np.array(truth.class_names)[truth.class_id[chosen]]

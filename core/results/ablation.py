@@ -1,4 +1,4 @@
-"""The part of docs/results.md on GeoSSK's parts, each arm's mean and spread over seeds."""
+"""The section of docs/results.md on GeoSSK's parts: mean and spread of each arm over seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METRICS: dict[str, Callable[[AblationRow], float]] = {
 
 
 def _by_seed(rows: Sequence[AblationRow], metric: Callable[[AblationRow], float]) -> list[float]:
-    """A metric of one arm and view, for each seed the mean over towns."""
+    """A metric of one arm and view: for each seed, the mean over towns."""
     seeds = dict.fromkeys(row.seed for row in rows)
     return [fmean(metric(row) for row in rows if row.seed == seed) for seed in seeds]
 
@@ -29,7 +29,7 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def ablation_section(report: AblationReport) -> str:
-    """One report of ``ablate``."""
+    """The section of one report of ``ablate``."""
     lines = []
     for kind, arm in dict.fromkeys((row.kind, row.arm) for row in report.rows):
         cells = [f"{kind}: {arm}"]
@@ -41,7 +41,7 @@ def ablation_section(report: AblationReport) -> str:
         lines.append(cells)
     head = ["arm", *(f"{fov:g}° {what}" for fov in FIELDS_DEG for what in METRICS)]
     student, noise = report.student, report.noise
-    began = f"are {student} with fresh weights" if student else "go on from that of --start"
+    began = f"are {student} with fresh weights" if student else "continue that of --start"
     wrong = f", {noise:.0%} of the labels wrong" if noise else ""
     title = " and wrong labels" if noise else ""
     subject = f"small students{title}" if student else f"part by part{title}"

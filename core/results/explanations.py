@@ -1,4 +1,4 @@
-"""The report of ``pointing`` for people: four tables, in docs/results.md and at the terminal."""
+"""The report of ``pointing`` as four tables, for docs/results.md and the terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 class _Part(Generic[T]):
     """One table: a line for each row of a part of the report.
 
-    ``cells``: by column title, what a row shows at one field of view; ``reading``: how to read it.
+    ``cells``: by column title, the cell of a row at one field of view; ``reading``: how to read it.
     """
 
     title: str
@@ -58,13 +58,13 @@ POINTING = _Part[PointingRow](
         "median m": lambda row: number(row.median_m),
         "mean m": lambda row: _with_error(row.mean_m, row.standard_error_m),
     },
-    "All errors are over the same patches, those whose content lies inside the circle of the tile's "
-    "polar view. *Attention* and *uniform attention* are the expected place under a row; an even row "
-    "points at the tile's centre, so the two baselines are one. *Another tile*: the same photo aligned "
-    "with a foreign tile at the same azimuth shift, which is what attention does where there is nothing "
-    "to be found. *Own azimuth*: the true azimuth of the patch, at the average distance of its row of "
-    "patches, taken from the truth itself: what geometry can guess without a look at the tile. "
-    "*Nearest sector*: the least error that a whole sector can have.",
+    "All errors are over the same patches: their content lies inside the circle of the tile's polar "
+    "view. *Attention* and *uniform attention*: the expected place under a row of attention; a uniform "
+    "row points at the tile's centre, so these two baselines agree. *Another tile*: the same photo "
+    "aligned with the tile of another place at the same azimuth shift, so there is nothing to find. *Own "
+    "azimuth*: the patch's true azimuth at the mean distance of its row of patches, from the truth "
+    "itself: the geometric guess without the tile. *Nearest sector*: the smallest error that a whole "
+    "sector can have.",
 )
 CONTRIBUTION = _Part[ClassRow](
     "Contribution factor times the number of patches (1: the even share), by class",
@@ -76,8 +76,8 @@ CONTRIBUTION = _Part[ClassRow](
         "CF": lambda row: _with_error(row.contribution, row.contribution_standard_error),
         "beside its row": lambda row: _with_error(row.beside_row, row.beside_row_standard_error),
     },
-    "*Beside its row*: less the mean of all patches in the same row of the canvas, since sky lies "
-    "high and road low. Standard errors have photos as the sampling unit.",
+    "*Beside its row*: minus the mean of all patches in the same row of the canvas, since sky is "
+    "high and road is low. Standard errors have photos as the sampling unit.",
 )
 POINTING_BY_CLASS = _Part[ClassRow](
     "Pointing error by class, median",
@@ -99,9 +99,9 @@ HEADING = _Part[HeadingRow](
         "median °": lambda row: number(row.median_deg),
         "within 11.25° %": lambda row: share(row.within_a_bin),
     },
-    "The student finds its azimuth shift by itself. *Attention alone* is the mean of attention aligned "
-    "at all 32 azimuth shifts, so that none is given. *Another tile at the true azimuth shift*: what the "
-    "given azimuth shift alone yields, where there is nothing to be found.",
+    "The student finds its azimuth shift by itself. *Attention alone*: the mean of attention aligned "
+    "at all 32 azimuth shifts, so none is given. *Another tile at the true azimuth shift*: the result of "
+    "the given azimuth shift alone, since there is nothing to find.",
 )
 PARTS: Sequence[_Part[PointingRow] | _Part[ClassRow] | _Part[HeadingRow]] = (
     POINTING,
@@ -120,7 +120,7 @@ def _counts(report: ExplanationReport) -> str:
 
 
 def explanation_section(report: ExplanationReport) -> str:
-    """The section of docs/results.md: what was measured and how, and its tables."""
+    """The section of docs/results.md: the measurement, its protocol and its tables."""
     groups = "; ".join(f"{name}: {', '.join(parts)}" for name, parts in report.groups.items())
     parts = [
         f"## Are the explanations true? ({report.data})\n",

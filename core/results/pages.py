@@ -1,7 +1,7 @@
 """docs/results.md and the README's table, written from measured JSON alone.
 
 ``make results`` measures and then calls ``write_results``; no number in the two files is typed by
-hand. Between the README's two markers everything is replaced.
+hand. Everything between the README's two markers is replaced.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ START = "<!-- results: written by `make results`, do not edit -->"
 END = "<!-- end of results -->"
 
 SWEEP, TRAINING = "sweep.png", "training.png"
-"""Pictures beside the JSON: the mean of the towns by field of view, the student by training."""
+"""Pictures beside the JSON: the mean of the towns by field of view, and the student by training."""
 
 
 def _beside(picture: Path, page: Path) -> str | None:
-    """A picture's path as a page links it, or None if there is none."""
+    """A picture's path for a link in the page, or None if there is no picture."""
     return Path(os.path.relpath(picture, page.parent)).as_posix() if picture.is_file() else None
 
 
@@ -47,7 +47,7 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
 
     Args:
         folder: JSON files of ``evaluate`` (``town-*.json``; ``training-*.json`` of the student at
-            several times; ``seen-*.json`` of it on towns it was trained on and on others;
+            several times; ``seen-*.json`` of the student on training towns and other towns;
             ``student-*.json`` of other students on one town), ``pointing``
             (``explanations.json``), ``shortcuts``, ``ablate`` (``ablation*.json``), ``bench models``
             (``bench-models.json``) and ``trust`` (``trust-*.json``); pictures beside them.
@@ -55,7 +55,7 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
         readme: Markdown file with the two markers.
 
     Raises:
-        DataError: no JSON, JSON of another form, or no markers.
+        DataError: there is no JSON, the JSON has another form, or the markers are missing.
     """
     folder, page = Path(folder), Path(page)
     reports = read_reports(folder)
@@ -66,9 +66,9 @@ def write_results(folder: str | Path, page: str | Path, readme: str | Path) -> N
         "# Results\n\nWritten by `make results` from the JSON in `docs/results/`; not edited by hand. "
         "All towns are rendered (synthetic); the test towns were never trained or tuned on. "
         "Cells: student / re-ranked by the teacher (chance level), in per cent of queries whose "
-        "answered position lies within 25 m of the camera, by the pipeline that answers visitors. Point: "
-        "how far that position is from the camera, in metres, where it is right (the median, and nine of "
-        "ten within).\n"
+        "answered position lies within 25 m of the camera, by the pipeline of the page. Point: the "
+        "distance from that position to the camera, in metres, if it is right (the median, and the limit "
+        "for nine of ten).\n"
     ]
     if len(towns) > 1:
         parts.append(mean_section(towns, _beside(folder / SWEEP, page)))

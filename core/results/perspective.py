@@ -43,8 +43,8 @@ def perspective_section(reports: Sequence[TownReport]) -> str:
     return (
         "## Perspective photos, as visitors take them\n\nRendered by a pinhole camera along the street, "
         "52 to 108 degrees wide (EXIF gives the focal length to the millimetre), 4:3 or upright 3:4, "
-        "lifted or lowered by up to 3 degrees, which the program is not given. Student / re-ranked, in "
-        "per cent; heading: "
-        f"median error where the place is right. {commands}, {reports[-1].date}.\n\n"
+        "lifted or lowered by up to 3 degrees; the program does not get this tilt. Student / re-ranked, "
+        "in per cent; heading: "
+        f"median error if the place is right. {commands}, {reports[-1].date}.\n\n"
         f"{table(head, lines)}\n"
     )

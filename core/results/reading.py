@@ -1,4 +1,4 @@
-"""Read measured reports from JSON into their classes; refuse what does not fit."""
+"""Read measured reports from JSON into their classes; refuse JSON that does not fit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_reports(folder: Path) -> Reports:
     """Read all reports of a folder.
 
     Raises:
-        DataError: a file is no JSON or does not fit its kind, or there is no file.
+        DataError: a file is not JSON or does not fit its kind, or there is no file.
 
     """
     contents: dict[str, Any] = {}
@@ -65,10 +65,10 @@ def read_reports(folder: Path) -> Reports:
 
 
 def parse_report(kind: type[R], content: Mapping[str, Any], file: str = "report") -> R:
-    """One report from its JSON. ``file``: how an error calls it.
+    """One report from its JSON. ``file``: its name in error messages.
 
     Raises:
-        DataError: a value is missing or of another type than the class says, or there are no rows.
+        DataError: a value is missing or not of the type in the class, or there are no rows.
 
     """
     try:
@@ -89,7 +89,7 @@ _SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
 
 
 def _parse(kind: Any, value: Any, place: str) -> Any:
-    """A value of this type. ``place``: keys that lead to it. Raises ValueError if it is another."""
+    """A value of this type. ``place``: the keys that lead to it. Raises ValueError for another type."""
     if is_dataclass(kind):
         return _parse_object(kind, _checked(value, (Mapping,), place, "an object"), place)
     if get_origin(kind) is UnionType:
@@ -103,7 +103,7 @@ def _parse(kind: Any, value: Any, place: str) -> Any:
         item = get_args(kind)[1]
         return {key: _parse(item, one, f"{place}.{key}") for key, one in values.items()}
     types, expected = _SCALARS[kind]
-    # In Python a truth value is a number too; in a report it is a mistake.
+    # In Python a bool is a number too; in a report that is a mistake.
     if isinstance(value, bool) and kind is not bool:
         raise ValueError(f"{place} = {value!r}, expected {expected}")
     return kind(_checked(value, types, place, expected))

@@ -1,7 +1,7 @@
 """Measured reports as typed rows (``core.results.reading`` reads them from JSON).
 
-A class holds what the pages show of a report; other keys of the JSON are ignored. Shares are in
-[0, 1], distances in metres, angles in degrees; None stands where nothing was measured.
+A class holds the part of a report that the pages show; other keys of the JSON are ignored. Shares
+are in [0, 1], distances in metres, angles in degrees; None means not measured.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ __all__ = [
 
 
 def _named(key: str, **options: Any) -> Any:
-    """A field whose JSON key is no Python name, or another word."""
+    """A field whose JSON key is not a Python name, or differs from the field's name."""
     return field(metadata={"key": key}, **options)
 
 
 class Kind(NamedTuple):
-    """What tells the rows of one town apart: view, what was given, and who ranked."""
+    """The kind of a town's row: view, help, and ranking by student or teacher."""
 
     fov_deg: float
     view: str
@@ -79,7 +79,7 @@ class TownRow:
 
     @property
     def kind(self) -> Kind:
-        """Which of its town's rows this is."""
+        """The kind of this row; it is unique within a town."""
         return Kind(self.fov_deg, self.view, self.heading, self.radius_m, self.reranked)
 
 
@@ -100,7 +100,7 @@ class PhotoRow:
 
 @dataclass(frozen=True, kw_only=True)
 class AblationRow:
-    """One row of ``ablate``: one arm, seed and town (``core.training.ablation``)."""
+    """One row of ``ablate``: one arm, seed and town (``core.research.ablation``)."""
 
     kind: str
     arm: str
@@ -129,7 +129,7 @@ class ContestRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PointingRow:
-    """Distance from where a guess points to where a patch's content lies."""
+    """Distance from the place that a guess points to, to the place of a patch's content."""
 
     guess: str
     median_m: float | None
@@ -176,7 +176,7 @@ class ExplanationRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ShortcutRow:
-    """One row of ``shortcuts``: what was left of photos or tiles (``core.research.shortcuts``)."""
+    """One row of ``shortcuts``, for one reduction of photos or tiles (``core.research.shortcuts``)."""
 
     of: str
     left: str
@@ -190,7 +190,7 @@ class ShortcutRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What every report says of itself. ``file``: its name, "" for one that was just measured.
+    """The part that all reports share. ``file``: its name, "" for a report just measured.
 
     ``protocol``: what counted as found, "" in the oldest reports.
     """
@@ -203,10 +203,10 @@ class Report:
 
     @property
     def caveat(self) -> str:
-        """A sentence where another distance counted than today's: that of the place's centre."""
+        """A sentence for old reports, which measured the distance to the centre of the place."""
         if "answered position" in self.protocol:
             return ""
-        return " Measured before the answered position counted: by the centre of the first place."
+        return " Measured to the centre of the first place, before the answered position counted."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +222,7 @@ class TownReport(Report):
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How a student of ``student-*.json`` was trained; minutes and steps of its last run."""
+    """The training of a student of ``student-*.json``; minutes and steps of its last run."""
 
     name: str
     pooling: str
@@ -242,9 +242,9 @@ class StudentReport(TownReport):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far the student of a ``training-*.json`` was trained, all runs together.
+    """The training of the student of a ``training-*.json``, all runs together.
 
-    ``name`` and ``device``: the oldest reports name neither; they are of convnet-s on a processor.
+    ``name`` and ``device``: missing in the oldest reports, which are of convnet-s on a CPU.
     """
 
     all_steps: int
@@ -264,14 +264,14 @@ class TrainingReport(TownReport):
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """From how many towns a student was trained."""
+    """The number of towns that a student was trained on."""
 
     towns: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeenReport(TownReport):
-    """``seen-*.json``: the student on a town that it was trained on, or on another."""
+    """``seen-*.json``: the student on a town that it was trained on, or on another town."""
 
     model: str
     trained: Learned
@@ -279,7 +279,7 @@ class SeenReport(TownReport):
 
 @dataclass(frozen=True, kw_only=True)
 class AblationReport(Report):
-    """``ablation*.json``. ``student``: the model of fresh students, None if they go on."""
+    """``ablation*.json``. ``student``: the model of fresh students, None if they continue one."""
 
     steps: int
     batch: int
@@ -291,7 +291,7 @@ class AblationReport(Report):
 
 @dataclass(frozen=True, kw_only=True)
 class BenchReport(Report):
-    """``bench-models.json``. ``load``: processes that wanted to run, where that is counted."""
+    """``bench-models.json``. ``load``: load average of the last minute, if the system has it."""
 
     torch: str
     load: float | None

@@ -1,4 +1,4 @@
-"""The student on towns that it was trained on beside others: would more towns help?"""
+"""The student on its training towns and on other towns: would more towns help?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _mean(reports: Sequence[SeenReport], title: str) -> list[str]:
 
 
 def seen_section(reports: Sequence[SeenReport]) -> str:
-    """``seen-*.json``: one student on towns it was trained on and on others, rendered by one recipe."""
+    """``seen-*.json``: one student on its training towns and on others, rendered by one recipe."""
     learned = [report for report in reports if _is_learned(report)]
     others = [report for report in reports if not _is_learned(report)]
     lines = [
@@ -44,11 +44,11 @@ def seen_section(reports: Sequence[SeenReport]) -> str:
     first = reports[0]
     commands = "; ".join(f"`{report.command}`" for report in reports)
     return (
-        f"## Would more towns help?\n\n{first.model} on towns that it learned from "
-        f"({first.trained.towns} in all), with panoramas as queries that it was trained on, but for a "
-        "few, and on validation towns that it never saw, rendered by the same recipe and as large. A "
-        "student that had learned its towns by heart would do better on the first; more towns would then "
-        f"help. In per cent of {first.rows[0].queries} queries within 25 m, {first.rows[0].gallery} "
+        f"## Would more towns help?\n\n{first.model} on towns of its training "
+        f"({first.trained.towns} in all) and on validation towns, rendered by the same recipe and as "
+        "large. On the training towns nearly all queries are training panoramas. A student that had "
+        "memorised its towns would do better on them; then more towns would help. "
+        f"In per cent of {first.rows[0].queries} queries within 25 m, {first.rows[0].gallery} "
         f"places, heading unknown, no help; ± is between towns.{first.caveat} {commands}, {first.date}, "
         f"{first.machine}.\n\n"
         f"{table(['town', 'learned from', *(named(fov, view) for fov, view in LEARNED)], lines)}\n"

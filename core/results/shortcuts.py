@@ -1,4 +1,4 @@
-"""The report of ``shortcuts`` for people: one table, in docs/results.md and at the terminal."""
+"""The report of ``shortcuts`` as one table, for docs/results.md and the terminal."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["shortcut_section", "shortcut_text"]
 
 HEAD = ("what is left", "queries", "hit@1 %", "25 m %", "± s.e.", "chance %")
 READING = (
-    "Everything else is mid-grey, or its pixels lie at places drawn by lot (colours). Ties count against "
-    "the model. Sky, weather, season and vehicles of the two captures of a town are independent; the "
-    "*outline* of a part is the same mask of patches without anything in it, so what a part has beyond "
-    "its outline would be a shortcut. A tile's corners lie outside the circle of the polar view."
+    "Everything else is mid-grey; for colours all pixels are in random order. Ties count against the "
+    "model. Sky, weather, season and vehicles of the two captures of a town are independent. The "
+    "*outline* of a part is the same mask of patches without its content, so anything that a part gains "
+    "beyond its outline would be a shortcut. A tile's corners lie outside the circle of the polar view."
 )
 
 

@@ -9,12 +9,12 @@ __all__ = ["speed_section"]
 
 
 def speed_section(report: BenchReport) -> str:
-    """Encoders beside their transcription: milliseconds, and how many times as fast."""
+    """Encoders compared with their transcription: milliseconds, and the speed-up."""
     return (
-        "## The papers' encoders beside a plain transcription\n\nTurn by turn, same weights, "
-        "the plain one in float32; of work: in processor time, without the waiting; at most: "
-        "what multiply-adds alone would allow, at the speed of a large product or convolution. "
-        f"Processes that wanted to run in the last minute: {report.load}. "
+        "## The papers' encoders beside a plain transcription\n\nTimed in alternation, same weights, "
+        "the transcription in float32. Of work: in processor time, without waiting. At most: the limit "
+        "if only multiply-adds took time, at the speed of a large product or convolution. "
+        f"Load average of the last minute: {report.load}. "
         f"`{report.command}`, {report.date}, {report.machine}, "
         f"torch {report.torch}.\n\n{_table(report)}\n"
     )

@@ -1,4 +1,4 @@
-"""Students of the papers' encoders on a town, side by side: their training and how well they do."""
+"""Students with the papers' encoders on a town, side by side: their training and their metrics."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FIELDS_DEG = (360.0, 180.0, 90.0)
 
 
 def training_record(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a report says of the student it measured, from the config of its model folder."""
+    """A report's record of the student's training, from the config of its model folder."""
     model, trained = config["model"], config.get("training", {})
     runs = [trained]
     while "before" in runs[-1]:
         runs.append(runs[-1]["before"])
-    # Older models hold their sampling inside the loop, and the extra negatives by another name.
+    # Configs of older models have the sampling inside the loop, and another name for extra negatives.
     sampling = trained.get("sampling") or trained.get("loop", {}).get("sampling", {})
     extra = sampling.get("extra_negatives", sampling.get("elsewhere", 0.0))
     return {
@@ -40,25 +40,25 @@ def training_record(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def students_section(reports: Sequence[StudentReport]) -> str:
-    """The part of docs/results.md on ``student-*.json``, each a report of ``evaluate`` on one town."""
+    """The section of docs/results.md on ``student-*.json``: reports of ``evaluate`` on one town."""
     head = ["model", "descriptor", "canvas px", "towns", "steps", "minutes"]
     head += [f"{field:g}° {what}" for field in FIELDS_DEG for what in ("hit@1", "25 m")]
     lines = [_line(report) for report in reports]
     first = reports[0]
     commands = "; ".join(f"`{report.command}`" for report in reports)
     return (
-        "## The papers' encoders as students, with small budgets\n\nTrained on rendered towns for so "
-        "many steps and minutes, which is little. In per cent of "
+        "## The papers' encoders as students, with small budgets\n\nTrained on rendered towns for the "
+        "few steps and minutes below. In per cent of "
         f"{first.rows[0].queries} queries on {first.data}, heading unknown, no help; chance is "
         f"{share(first.rows[0].chance_25_m)} within 25 m. Places described from {_viewpoints(reports)}. "
-        f"The shipped student's numbers stand above.{first.caveat} "
+        f"The shipped student's numbers are above.{first.caveat} "
         f"{commands}, {first.date}, {first.machine}.\n\n"
         f"{table([*head, 'heading °'], lines)}\n"
     )
 
 
 def _viewpoints(reports: Sequence[StudentReport]) -> str:
-    """From how many viewpoints of its cell a place was described."""
+    """The number of viewpoints from which a place was described, in words."""
     counts = sorted({report.viewpoints for report in reports})
     return " or ".join("their centres alone" if one == 1 else f"{one} viewpoints" for one in counts)
 

@@ -8,12 +8,12 @@ __all__ = ["aligned", "number", "share", "table"]
 
 
 def share(value: float | None) -> str:
-    """A share in [0, 1] in per cent; nothing where nothing was measured."""
+    """A share in [0, 1] in per cent; empty if not measured."""
     return "" if value is None else f"{100 * value:.1f}"
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """A number with so many digits; nothing where nothing was measured."""
+    """A number with the given number of digits; empty if not measured."""
     return "" if value is None else f"{value:.{digits}f}"
 
 
@@ -24,7 +24,7 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def aligned(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """The same for a terminal: columns of one width, "-" where nothing was measured."""
+    """The same for a terminal: aligned columns, "-" for a value that was not measured."""
     cells = [list(head), *([cell or "-" for cell in line] for line in lines)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     first = [line[0].ljust(widths[0]) for line in cells]

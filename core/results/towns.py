@@ -1,4 +1,4 @@
-"""Tables of what ``evaluate`` measured on towns: one town, the mean over towns, against training."""
+"""Tables of ``evaluate`` on towns: one town, the mean over towns, and progress with training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HELP = {
     ("known", 200.0): "both",
 }
 LEARNED = ((360.0, "crop"), (180.0, "crop"), (90.0, "crop"), (90.0, "photo"), (67.5, "photo"))
-"""Views, degrees and kind, that the tables of training show."""
+"""Views in the tables of training: degrees and kind."""
 
 
 def _find(rows: Sequence[TownRow], kind: Kind) -> TownRow | None:
@@ -45,7 +45,7 @@ def _views(rows: Sequence[TownRow]) -> list[tuple[float, str]]:
 
 
 def named(fov_deg: float, view: str) -> str:
-    """What a view is called in a table."""
+    """The name of a view in a table."""
     return f"{fov_deg:g}° {'photo frame' if view == 'photo' else 'crop'}"
 
 
@@ -58,7 +58,7 @@ def origin(report: TownReport) -> str:
 
 
 def sweep_table(rows: Sequence[TownRow]) -> str:
-    """Field of view against help, one cell per kind of help: student / re-ranked (chance)."""
+    """A row per field of view, a cell per kind of help: student / re-ranked (chance)."""
     lines = []
     for fov, view in _views(rows):
         cells = [named(fov, view)]
@@ -100,7 +100,7 @@ def town_section(report: TownReport) -> str:
 
 
 def _over(reports: Sequence[TownReport], metric: Metric, kind: Kind) -> list[float]:
-    """One metric of the same row of each town that measured it."""
+    """One metric of the same row of every town that has it."""
     rows = [_find(report.rows, kind) for report in reports]
     found = [metric(row) for row in rows if row is not None]
     return [value for value in found if value is not None]
@@ -141,24 +141,24 @@ def _mean_line(reports: Sequence[TownReport], fov: float, view: str) -> list[str
 
 
 def mean_section(reports: Sequence[TownReport], picture: str | None = None) -> str:
-    """The mean over towns, and how far they differ; ``picture``: the sweep, as the page calls it."""
+    """The mean over towns and their spread; ``picture``: path of the sweep's picture for the page."""
     lines = [_mean_line(reports, fov, view) for fov, view in _views(reports[0].rows)]
     first, *helped = HELP.values()
     head = ["view", first, "± towns", *helped, "hit@1", "heading °", "point m"]
     towns = ", ".join(report.data for report in reports)
     shown = "" if picture is None else f"\n![Located within 25 m by field of view]({picture})\n"
     return (
-        f"## Mean over {len(reports)} test towns\n\nOf the sections below ({towns}), every town "
-        "counting alike. Student / re-ranked by the teacher, in per cent within 25 m; ± towns: "
-        "standard deviation between them. hit@1, heading (median error where the place is right) "
-        f"and point (likewise, in metres) without help.\n{shown}\n{table(head, lines)}\n"
+        f"## Mean over {len(reports)} test towns\n\nMean of the sections below ({towns}), with equal "
+        "weights. Student / re-ranked by the teacher, in per cent within 25 m; ± towns: standard "
+        "deviation between towns. Without help: hit@1, heading (median error if the place is right) "
+        f"and point (the same, in metres).\n{shown}\n{table(head, lines)}\n"
     )
 
 
 def sweep_series(reports: Sequence[TownReport]) -> tuple[list[float], dict[str, list[float]]]:
     """The mean over towns for a picture: fields of view of crops, and shares within 25 m by name.
 
-    nan where nothing was measured. With help: re-ranked.
+    nan if not measured. The series with help are re-ranked.
     """
     fields = [fov for fov, view in _views(reports[0].rows) if view == "crop"]
     series: dict[str, list[float]] = {}
@@ -198,7 +198,7 @@ def located(report: TownReport, fov: float, view: str) -> float:
 
 
 def _device(report: TrainingReport) -> str:
-    """What a student was trained on."""
+    """The device that a student was trained on."""
     return report.trained.device or "cpu"
 
 
@@ -244,12 +244,12 @@ def curve_section(reports: Sequence[TrainingReport], picture: str | None = None)
         "" if picture is None else f"\n![Located within 25 m by minutes of training]({picture})\n"
     )
     return (
-        "## What more training brings\n\nThe student after so many steps and minutes in all, each time "
-        "at the end of a schedule; where one of the two next columns changes, so did the recipe. Minutes "
-        "on a GPU (cuda) are not those of two processor cores, and are not in the picture. Offset: "
-        "up to so many metres a camera stood from the point that its place was described from, in "
-        "training; other tiles: so many for each place of a batch, from anywhere around its places. All "
-        "are judged with four viewpoints of a place, at most 4.8 m from any camera. In per "
+        "## What more training brings\n\nThe student after all its steps and minutes, each time at the "
+        "end of a schedule; a change in the next two columns means another recipe. Minutes on a GPU "
+        "(cuda) differ from those on two processor cores, and are not in the picture. Offset: largest "
+        "distance in training, in metres, from a camera to the point that its place was described from. "
+        "Other tiles: number for each place of a batch, from anywhere around its places. All are "
+        "measured with four viewpoints of a place, at most 4.8 m from any camera. In per "
         f"cent of {first.queries} queries within 25 m on a **validation** town of "
         f"{first.gallery} places, heading unknown, no help.{ordered[-1].caveat} {commands}, "
         f"{ordered[-1].date}, "

@@ -1,4 +1,4 @@
-"""The section of docs/results.md that says whether the probabilities can be trusted."""
+"""The section of docs/results.md on trust: do the probabilities come true?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _view(row: Row) -> str:
 
 
 def _calibrated(rows: Sequence[Row], named: Sequence[str]) -> str:
-    """Own photos beside the mixture: what was said, what was right, and how far they are apart."""
+    """Own photos and the mixture: mean confidence, share right, and calibration error."""
     lines = []
     for row, name in zip(rows, named, strict=True):
         cells = [name]
@@ -33,7 +33,7 @@ def _calibrated(rows: Sequence[Row], named: Sequence[str]) -> str:
 
 
 def _chosen(rows: Sequence[Row], named: Sequence[str]) -> str:
-    """Accuracy of the surest answers, and what the program itself calls a confident match."""
+    """Accuracy of the most confident answers, and of the confident matches."""
     lines = []
     for row, name in zip(rows, named, strict=True):
         own = row["own"]
@@ -70,7 +70,7 @@ def _kinds(row: Row) -> str:
 
 
 def _areas(rows: Sequence[Row], named: Sequence[str]) -> str:
-    """How many cameras the stated areas hold."""
+    """Share of the cameras inside the stated areas."""
     lines = []
     for row, name in zip(rows, named, strict=True):
         cells = [name]
@@ -87,8 +87,8 @@ def trust_section(report: Row, others: Sequence[Row] = (), picture: str | None =
 
     Args:
         report: of the first town, as the command wrote it.
-        others: of further towns, of which only the totals are shown.
-        picture: how the page calls the first report's figure, if there is one.
+        others: reports of further towns; only their totals are shown.
+        picture: path of the first report's figure for the page, if there is one.
 
     """
     rows = report["rows"]
@@ -102,30 +102,31 @@ def trust_section(report: Row, others: Sequence[Row] = (), picture: str | None =
     )
     return (
         "## Can the probabilities be trusted?\n\n"
-        "The probability of the first place, calibrated on validation towns: that the answered position "
-        f"lies within 25 m of the camera. Here {models} on {report['data']}, for each width {own} photos "
-        f"of its own and {outside} from outside: of {', '.join(report['other_towns'])}, sample pictures "
-        "that Python packages carry, textures and rooms, for which no place is right; up to 112.5° as "
-        "photo frames. In the mixture photos from outside weigh "
-        f"{100 * report['outside_share']:g} % of all, as the calibration assumes. A confident match is "
-        "an answer whose first place is more likely than everything else together. "
+        "The probability of the first place is the probability that the answered position lies within "
+        f"25 m of the camera; it is calibrated on validation towns. Here {models} on {report['data']}. "
+        f"For each width {own} own photos of the town and {outside} from outside: of "
+        f"{', '.join(report['other_towns'])}, sample pictures from Python packages, textures and rooms. "
+        "No place is right for them. Views up to 112.5° are photo frames. In the mixture photos from "
+        "outside weigh "
+        f"{100 * report['outside_share']:g} % of all, as the calibration assumes. Confident is an "
+        "answer that reaches its width's threshold (docs/probability.md). "
         f"`{report['command']}`, {report['date']}, {report['machine']}, seed {report['seed']}.\n\n"
         f"{image}"
         "In per cent: mean confidence, share right, and expected calibration error in ten bins (in "
-        "brackets what luck alone would make of it, were every confidence exact). Heading unknown, all "
+        "brackets the error by chance if every confidence were exact). Heading unknown, all "
         f"places:\n\n{_calibrated(plain, widths)}\n\n"
-        "All widths together, by what is known beside the photo and by the size of the gallery:\n\n"
+        "All widths together, by the help given with the photo and by the size of the gallery:\n\n"
         f"{_calibrated(totals, cases)}\n\n"
-        "In per cent, of the town's own photos: right among the surest answers, mean of that over all "
-        "coverages; how many the program calls a confident match, and right of these; last, how many "
-        f"photos from outside it calls so.\n\n{_chosen(plain, widths)}\n\n"
+        "In per cent, of the town's own photos: right among the most confident answers, and its mean "
+        "over all coverages; share of confident matches, and right among these. Last: share of confident "
+        f"matches among photos from outside.\n\n{_chosen(plain, widths)}\n\n"
         f"{_chosen(totals, cases)}\n\n"
         f"By kind, all widths, no help, in per cent:\n\n{_kinds(plain[-1])}\n\n"
-        "How well the probabilities tell photos apart (AUROC ± Hanley and McNeil's standard error, which "
-        "takes photos for independent; 0.5 is chance): own from outside by the probability of being "
+        "How well the probabilities separate photos (AUROC ± Hanley and McNeil's standard error, which "
+        "assumes independent photos; 0.5 is chance): own from outside by the probability of being "
         f"outside, the others by that of the first place.\n\n{_apart(plain, widths)}\n\n"
-        "Cameras within the areas that are said to hold 50 and 90 % of the probability, in per cent of "
-        f"those own photos for which there is such an area:\n\n{_areas(totals, cases)}\n"
+        "Cameras within the areas with 50 and 90 % of the probability, in per cent of the own photos "
+        f"with such an area:\n\n{_areas(totals, cases)}\n"
         + "".join(_other(other) for other in others)
     )
 

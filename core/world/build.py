@@ -40,7 +40,7 @@ __all__ = ["TEST_SEEDS", "TRAIN_SEEDS", "VALIDATION_SEEDS", "TownJob", "build_to
 TRAIN_SEEDS = tuple(range(1000, 1060))
 VALIDATION_SEEDS = (2000, 2001, 2002, 2003)
 TEST_SEEDS = (3000, 3001, 3002)
-"""Three towns nothing is chosen on; the first is the demo town."""
+"""Three test towns, never used for choices; the first is the demo town."""
 
 GSD_M = 0.3
 ORIGIN = Place(0.0, 0.0)
@@ -49,7 +49,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class TownJob:
-    """One town to build: what build_world takes."""
+    """One town to build: the arguments of ``build_world``."""
 
     name: str
     seed: int
@@ -90,7 +90,7 @@ def _checked(
 
 
 def _seasons(seed: int) -> dict[str, str]:
-    """Season names of the two captures; they are drawn independently."""
+    """Season names of the two captures, drawn independently."""
     rng = np.random.default_rng([seed, 8])
     names = list(SEASONS)
     return {
@@ -212,9 +212,9 @@ def build_world(
 
     ``size_m`` side in metres (150 to 6000), ``canvas`` rows and columns of a panorama, ``packed``
     panoramas in one .npy, ``aerial_grid`` rays per aerial pixel and axis, ``style`` a key of
-    ``core.world.style.STYLES``. Written beside ``out`` and renamed when whole; a folder that already
-    holds this very town is left as it is. Raises WorldError for sizes out of range, an unknown style,
-    a folder that holds something else, another build at work in it, or a missing embreex.
+    ``core.world.style.STYLES``. The town is written beside ``out`` and renamed when complete; a folder
+    that already holds this town stays unchanged. Raises WorldError for sizes out of range, an unknown
+    style, a folder with other contents, another build running in it, or a missing embreex.
     """
     out = Path(out)
     _checked(size_m, panoramas, photos, canvas)
@@ -254,7 +254,7 @@ def _build(job: TownJob, out: Path, quiet: bool) -> Path:
 
 
 def _run(work: tuple[TownJob, Path]) -> tuple[str, str]:
-    """Build one town; its name, and what went wrong (empty when nothing)."""
+    """Build one town; returns its name and an error message (empty on success)."""
     job, root = work
     try:
         build_world(
@@ -270,8 +270,8 @@ def _run(work: tuple[TownJob, Path]) -> tuple[str, str]:
 def build_towns(jobs: list[TownJob], out_root: Path, workers: int = 0) -> list[Path]:
     """Build towns in the order given, ``workers`` at a time (0: one per core).
 
-    Finished towns are kept, so a stopped run goes on where it was. Returns their folders. Raises
-    WorldError at the end, naming the towns that could not be built.
+    Finished towns are kept, so a stopped run can continue. Returns their folders. Raises WorldError at
+    the end with the names of the towns that could not be built.
     """
     root = Path(out_root)
     root.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Where the ground camera stands, what it sees, and the truth about it."""
+"""Ground cameras: their places, their pictures, and the truth of each picture."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def place_cameras(
 ) -> list[Camera]:
     """``count`` cameras uniform along the streets, on road or pavement, with a free view.
 
-    They keep half a tile from the raster's border. Raises WorldError where streets are too few.
+    They keep half a tile from the raster's border. Raises WorldError if there are too few free places.
     """
     found: list[Camera] = []
     for _ in range(40):

@@ -36,7 +36,7 @@ def _write_panorama(world: Path, row: dict[str, object], path: Path) -> None:
 
 
 def write_examples(world: str | Path, out: str | Path, panoramas: int = 3, photos: int = 5) -> int:
-    """Write ``panorama-1.jpg`` ... and ``photo-1-72deg.jpg`` ... into ``out``; how many there are.
+    """Write ``panorama-1.jpg`` ... and ``photo-1-72deg.jpg`` ... into ``out``; returns their number.
 
     Raises:
         WorldError: the world is missing, packed, or has too few pictures.

@@ -34,11 +34,11 @@ __all__ = ["TownPlan", "grow_town", "write_layout"]
 
 @dataclass
 class TownPlan:
-    """What stands where in a grown town, before it is rendered.
+    """The plan of a town, before it is rendered.
 
-    ``covers`` are (material name, geometry) in painting order; ``streets`` the drivable network;
-    ``draft`` the things that stand on the ground; ``vehicles`` one (n, 5) array per capture:
-    east, north, angle (radians), model number, colour number.
+    ``covers``: (material name, geometry) in painting order. ``streets``: the drivable network.
+    ``draft``: the objects on the ground. ``vehicles``: one (n, 5) array per capture: east, north,
+    angle (radians), model number, colour number.
     """
 
     seed: int

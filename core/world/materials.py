@@ -1,7 +1,7 @@
-"""What things look like: materials, seasons, noise, window grids and roof tiles.
+"""The look of things: materials, seasons, noise, window grids and roof tiles.
 
-Colours are linear reflectances in [0, 1]. Textures are functions of places in metres, so a thing
-has one look from above and from the street.
+Colours are linear reflectances in [0, 1]. Textures are functions of places in metres, so an object
+looks the same from above and from the street.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def facade(
 
     ``uv`` (n, 2): metres along the wall and above the ground; ``info`` (n, 4): wall length, eave
     height, storey height, style (0 plain, 1 boards, 2 shops below, 3 balconies, 4 industry);
-    ``wall`` (n, 3) and ``sky`` (3,) reflectance and what panes mirror. Returns (n, 3).
+    ``wall`` (n, 3): reflectance; ``sky`` (3,): colour that panes mirror. Returns (n, 3).
     """
     u, z = uv[:, 0], uv[:, 1]
     length, eave, storey, style = info.T

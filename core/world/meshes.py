@@ -24,7 +24,7 @@ class Mesh:
     """n triangles. ``corners`` (n, 3, 3) metres; ``material`` (n,) codes; ``rgb`` (n, 3).
 
     ``uv`` (n, 3, 2) metres on the wall or roof; ``info`` (n, 4) as in materials.facade and roof;
-    ``ident`` (n,) a number per building; ``normal`` (n, 3), zero where the triangle's own is meant.
+    ``ident`` (n,) a number per building; ``normal`` (n, 3), zero to use the triangle's own normal.
     """
 
     corners: Float32Array
@@ -213,7 +213,7 @@ def _roof_boxes(parts: list[dict[str, Any]], rng: np.random.Generator) -> list[M
 
 
 def building_mesh(town: TownPlan) -> list[Mesh]:
-    """Walls, roofs and what stands on the roofs."""
+    """Walls, roofs, and the objects on the roofs."""
     flat = [p for p in town.draft.parts if p["roof"] == "flat"]
     pitched = [p for p in town.draft.parts if p["roof"] != "flat"]
     rng = np.random.default_rng([town.seed, 3])
@@ -294,7 +294,7 @@ def thing_mesh(town: TownPlan) -> list[Mesh]:
 
 
 def _fence(height: float) -> Any:
-    """2.4 m of fence: boards, or posts and wires where it is taller than a person looks over."""
+    """2.4 m of fence: boards, or posts and wires if it is above eye level."""
     post = box_faces(-0.06, 0.06, -0.06, 0.06, 0, height + 0.1)
     if height < 1.5:
         return np.concatenate([post, box_faces(-1.2, 1.2, -0.02, 0.02, 0.15, height)])

@@ -1,4 +1,4 @@
-"""A world made small enough to ship: the same town without its layout, its pictures re-encoded."""
+"""Make a world small enough to ship: the same town without its layout, with re-encoded pictures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _pack_aerial(source: Path, out: Path, quality: int) -> None:
 def pack_world(
     source: str | Path, out: str | Path, panorama_quality: int = 75, aerial_quality: int = 75
 ) -> Path:
-    """Write a smaller copy of an unpacked world into ``out``, beside and renamed.
+    """Write a smaller copy of an unpacked world into ``out``: first beside it, then renamed.
 
     Args:
         source: a world folder with panoramas as pictures.
@@ -49,7 +49,7 @@ def pack_world(
         aerial_quality: WebP quality of the aerial picture, 1 to 100.
 
     Raises:
-        WorldError: ``source`` is no such world, or ``out`` exists.
+        WorldError: ``source`` is not such a world, or ``out`` exists.
     """
     source, out = Path(source), Path(out)
     if not (source / "world.json").is_file() or not (source / "panoramas").is_dir():

@@ -1,4 +1,4 @@
-"""What blocks hold, one recipe per district: gardens, lots, yards, parks, woods and fields."""
+"""The contents of blocks, one recipe per district: gardens, lots, yards, parks, woods and fields."""
 
 from __future__ import annotations
 
@@ -299,5 +299,5 @@ RECIPES = {
 
 
 def fill_block(draft: Draft, block: Polygon, district: str, rng: np.random.Generator) -> None:
-    """Add what one block (a polygon in metres, inside the pavements) holds in its district."""
+    """Fill one block (a polygon in metres, inside the pavements) as usual in its district."""
     RECIPES[district](Site(draft, block, rng))

@@ -43,7 +43,7 @@ class Scene:
     """One capture of a town, ready for rays.
 
     ``cover`` (rows, columns) uint8 material codes of the ground from the north-west corner,
-    ``half_m`` half its side; ``mesh`` what stands on it; ``caster`` the embree scene of the mesh.
+    ``half_m`` half its side; ``mesh`` the objects on it; ``caster`` the embree scene of the mesh.
     """
 
     mesh: Mesh
@@ -58,7 +58,7 @@ class Scene:
 
 @dataclass
 class Seen:
-    """What n rays hit: linear light (n, 3), class (n,), plan place (n, 2), NaN for sky."""
+    """The hits of n rays: linear light (n, 3), class (n,), plan place (n, 2), NaN for sky."""
 
     light: Float32Array
     kind: UInt8Array
@@ -88,7 +88,7 @@ def paint_ground(town: TownPlan) -> UInt8Array:
 
 
 def still_meshes(town: TownPlan) -> list[Mesh]:
-    """What both captures share: buildings, hedges, fences and street furniture."""
+    """The meshes that both captures share: buildings, hedges, fences and street furniture."""
     return [*building_mesh(town), *strip_mesh(town), *thing_mesh(town)]
 
 
@@ -133,7 +133,7 @@ def _textured(
     rgb: Float32Array, code: UInt8Array, p: Float32Array, normal: Float32Array, distance: Float32Array,
     grain_m: float, fade: float,
 ) -> Float32Array:  # fmt: skip
-    """Noise over every surface; steep ones take it along themselves and up."""
+    """Noise over every surface; on steep surfaces it varies along the surface and with height."""
     steep = np.abs(normal[:, 2]) < 0.5
     x = np.where(steep, normal[:, 0] * p[:, 1] - normal[:, 1] * p[:, 0], p[:, 0])
     y = np.where(steep, p[:, 2], p[:, 1])
@@ -311,7 +311,7 @@ def _surface(
 def _mirrored(
     colour: Float32Array, code: Any, normal: Float32Array, to: Float32Array, light: Light
 ) -> Float32Array:
-    """Add what glossy things mirror of the sky."""
+    """Add the reflection of the sky on glossy surfaces."""
     gloss = GLOSSY[code]
     shiny = np.flatnonzero(gloss > 0)
     if len(shiny):

@@ -1,4 +1,4 @@
-"""A block being filled: what is taken, where trees fit, and buildings along its sides."""
+"""A block while it is filled: occupied areas, free places for trees, buildings along its sides."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Draft", "Site", "look_of", "place_building", "row_of"]
 
 @dataclass
 class Draft:
-    """What a town is made of, as rows in the making. Places are metres; angles radians."""
+    """The objects of a town, as growing lists of rows. Places are metres; angles radians."""
 
     style: Style = TOWN
     parts: list[dict[str, Any]] = field(default_factory=list)
@@ -39,14 +39,14 @@ def _shade_of(rng: np.random.Generator, palette: tuple[tuple[float, ...], ...]) 
 
 
 class Site:
-    """One block being filled: knows what is already taken."""
+    """One block while it is filled; it keeps track of occupied areas."""
 
     def __init__(self, draft: Draft, block: Polygon, rng: np.random.Generator) -> None:
         self.draft, self.block, self.rng = draft, block, rng
         self.taken: list[Polygon] = []
 
     def free(self, shape: Polygon, gap: float = 0.0) -> bool:
-        """Whether ``shape`` lies in the block and ``gap`` metres away from what is there."""
+        """Whether ``shape`` lies in the block and at least ``gap`` metres from all objects there."""
         if not self.block.contains(shape):
             return False
         wide = shape.buffer(gap) if gap else shape

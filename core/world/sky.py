@@ -1,4 +1,4 @@
-"""Light and air: sun, sky, clouds, haze, and how a camera turns light into picture values."""
+"""Light and air: sun, sky, clouds, haze, and the conversion of light to picture values."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from core.world.style import TOWN, Style
 __all__ = ["MARGIN_M", "Street", "crossings", "dashes", "grow_streets", "oriented_box"]
 
 MARGIN_M = 60.0
-"""The town goes on this far beyond its aerial raster, so that border views are not empty."""
+"""The town extends this far beyond its aerial raster, so that border views are not empty."""
 
 
 @dataclass(frozen=True)

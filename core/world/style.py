@@ -1,7 +1,7 @@
-"""What towns of one region have in common: colours, proportions, trees and air.
+"""The common look of a region's towns: colours, proportions, trees and air.
 
-Training, validation and test towns all have the default style. Another style gives towns that are
-far from everything a model has learned from, for photos from outside a gallery and for held-out tests.
+Training, validation and test towns all have the default style. Another style gives towns unlike all
+training data, for photos from outside a gallery and for held-out tests.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class Style:
     """Choices of one region. Colours are linear reflectances in [0, 1], ranges are drawn from evenly.
 
     ``walls``, ``shed_walls``, ``roofs``, ``flat_roofs``: palettes. ``ground``: colours of materials that
-    differ from ``core.world.materials``. ``seamed_share``: pitched roofs of metal sheets instead of
-    tiles. ``pitch``: rise over run of roofs. ``block_m``: distance of streets. ``road_scale``,
-    ``pavement_scale``: factors on the usual widths. ``kerb_m``: how far kerbs reach beyond the road.
-    ``species``: trees planted instead of others. ``leaf_tint``, ``air_tint``: factors on the colours of
-    leaves and of the horizon. ``aerial_sun_deg``, ``street_sun_deg``: height of the sun.
-    ``haze_m``: distance at which 63 % of the light is lost.
+    differ from ``core.world.materials``. ``seamed_share``: share of pitched roofs with metal sheets
+    instead of tiles. ``pitch``: rise over run of roofs. ``block_m``: distance of streets.
+    ``road_scale``, ``pavement_scale``: factors on the usual widths. ``kerb_m``: how far kerbs reach
+    beyond the road. ``species``: trees planted instead of others. ``leaf_tint``, ``air_tint``: factors
+    on the colours of leaves and of the horizon. ``aerial_sun_deg``, ``street_sun_deg``: height of the
+    sun. ``haze_m``: distance at which 63 % of the light is lost.
     """
 
     name: str

@@ -1,9 +1,9 @@
 """The published benchmarks, read from their published layouts: file lists and arrays, no model.
 
-None is bundled: each needs its authors' permission, and the error for a missing one says whom to ask.
-``BENCHMARKS`` holds the test parts and ``TRAINING_PAIRS`` the training parts, each by its name. A model
-trained on any of the latter can be measured on any of the former. A new benchmark is a file that reads
-it and its lines here.
+None is bundled: each needs its authors' permission. The error for a missing one says how to get it.
+``BENCHMARKS`` holds the test parts and ``TRAINING_PAIRS`` the training parts, by name. A model trained
+on any training part can be measured on any test part. A new benchmark is a file that reads it, and its
+lines here.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def open_benchmark(name: str, root: str | Path) -> Benchmark:
 
     Raises:
         SettingError: there is no such name.
-        DataError: the data set is not there or not in its published layout.
+        DataError: the data set is missing or not in its published layout.
 
     """
     return _loader("Benchmark", BENCHMARKS, name)(root)

@@ -3,8 +3,8 @@
 There is one view: every test picture is a query for the other pictures of its class, and training never
 saw these classes. The splits are those of Song et al., *Deep Metric Learning via Lifted Structured
 Feature Embedding*, CVPR 2016: the first half of the classes is for training, the second for the test.
-They are not the splits for classification that the archives of CUB and Cars also hold. Only the test
-halves are read: no loss here learns from classes.
+The archives of CUB and Cars also hold splits for classification; these are not used. Only the test
+halves are read, because no loss here learns from classes.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _class_number(source: Source, where: str, text: str) -> int:
 def _retrieval(
     source: Source, root: Path, files: list[str], labels: Int64Array, is_test: BoolArray
 ) -> Benchmark:
-    """Every test picture is a query, all are references; itself is neither right nor wrong."""
+    """Every test picture is a query, all are references; the query itself is ignored."""
     kept = tuple(file for file, is_kept in zip(files, is_test, strict=True) if is_kept)
     if not kept:
         raise source.damaged(root, "no picture of the test half", "classes of both halves")

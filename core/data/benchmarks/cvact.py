@@ -20,7 +20,7 @@ from core.data.benchmarks.records import Benchmark, ImageFiles, TrainingPairs, n
 __all__ = ["HIT_RADIUS_M", "load_cvact", "load_cvact_pairs"]
 
 HIT_RADIUS_M = 5.0
-"""CVACT_test: a retrieved aerial picture this near to the query counts as found (RecallGeo.m)."""
+"""CVACT_test: an aerial picture within this distance of the query counts as found (RecallGeo.m)."""
 
 SOURCE = Source(
     name="CVACT",
@@ -46,7 +46,7 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Pairs on disk: pictures, (N, 2) metres, and how many listed pairs are not there."""
+    """Pairs on disk: pictures, (N, 2) metres, and the number of missing listed pairs."""
 
     ground: ImageFiles
     aerial: ImageFiles

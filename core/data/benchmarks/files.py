@@ -1,6 +1,6 @@
-"""Reading what a data set's authors wrote: lists, .mat files, folders, pictures.
+"""Read the files of a data set: lists, .mat files, folders, pictures.
 
-A split file is not ours: a name in it may lead nowhere, or out of the data set's folder.
+A split file comes from others: a name in it may not exist, or lead out of the data set's folder.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ PICTURE_ENDINGS = {".jpg", ".jpeg", ".png"}
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set comes from, in the words of its error messages.
+    """The source of a data set, for its error messages.
 
-    ``tree``: what its folder must hold. ``access``: a sentence on how to get it.
+    ``tree``: the required content of its folder. ``access``: a sentence on how to get it.
     """
 
     name: str
@@ -45,13 +45,13 @@ class Source:
     access: str
 
     def missing(self, path: Path) -> DataError:
-        """The error for a file or folder that is not there."""
+        """The error for a missing file or folder."""
         return DataError(
             f"{self.name}: got nothing at {path}, expected this tree: {self.tree}. {self.access}"
         )
 
     def damaged(self, where: str | Path, got: str, expected: str) -> DataError:
-        """The error for a file that does not say what it should."""
+        """The error for a file with unexpected content."""
         return DataError(
             f"{self.name}: {where}: got {got}, expected {expected}. Use the file as published."
         )
@@ -61,7 +61,7 @@ def read_lines(source: Source, path: Path) -> list[tuple[str, str]]:
     """The lines of a text file, each with its place in words ("PATH, row 3").
 
     Raises:
-        DataError: there is no such file, it is no UTF-8 text, or it is empty.
+        DataError: there is no such file, it is not UTF-8 text, or it is empty.
 
     """
     if not path.is_file():
@@ -76,10 +76,10 @@ def read_lines(source: Source, path: Path) -> list[tuple[str, str]]:
 
 
 def read_mat(source: Source, path: Path, names: Sequence[str]) -> dict[str, Any]:
-    """The named variables of a MATLAB file (version 7 or older) as ``scipy.io.loadmat`` has them.
+    """The named variables of a MATLAB file (version 7 or older) as ``scipy.io.loadmat`` returns them.
 
     Raises:
-        DataError: there is no such file, it is no such MATLAB file, or a variable is not in it.
+        DataError: there is no such file, it is not such a MATLAB file, or a variable is missing.
 
     """
     if not path.is_file():
@@ -88,7 +88,7 @@ def read_mat(source: Source, path: Path, names: Sequence[str]) -> dict[str, Any]
 
     try:
         variables: dict[str, Any] = scipy_io.loadmat(path, variable_names=list(names))
-    except Exception as error:  # on a damaged file the reader throws anything
+    except Exception as error:  # on a damaged file the reader may raise anything
         raise source.damaged(
             path, f"no readable .mat file ({type(error).__name__})", "a MATLAB file, version 5 to 7"
         ) from error
@@ -102,7 +102,7 @@ def whole_numbers(source: Source, where: str | Path, values: object) -> Int64Arr
     """Whole numbers (N,) out of a MATLAB array of any numeric type.
 
     Raises:
-        DataError: something in it is no whole number.
+        DataError: a value is not a whole number.
 
     """
     array = np.asarray(values).ravel()
@@ -129,7 +129,7 @@ def checked_name(source: Source, where: str, text: str) -> str:
     """A file name without any folder.
 
     Raises:
-        DataError: it is no single name.
+        DataError: it is not a single name.
 
     """
     if len(_parts(checked_path(source, where, text))) != 1:
@@ -142,9 +142,9 @@ def _parts(text: str) -> list[str]:
 
 
 def are_there(root: Path, files: Iterable[str]) -> BoolArray:
-    """Which of the files exist beneath ``root``.
+    """Whether each of the files exists beneath ``root``.
 
-    Every folder is listed once: asking for 180,000 files one by one takes minutes on a network disk.
+    Every folder is listed once: checking 180,000 files one by one takes minutes on a network disk.
     """
     listed: dict[str, frozenset[str]] = {}
     found = []
@@ -164,10 +164,10 @@ def _names_in(folder: Path) -> frozenset[str]:
 
 
 def require_files(source: Source, root: Path, files: Sequence[str]) -> None:
-    """Refuse a list whose files are not all there.
+    """Refuse a list with missing files.
 
     Raises:
-        DataError: at least one is missing; the sentence names the first.
+        DataError: at least one file is missing; the message names the first.
 
     """
     absent = np.flatnonzero(~are_there(root, files))
@@ -207,7 +207,7 @@ def read_image(path: Path) -> UInt8Array:
     """One JPEG or PNG picture as uint8 (H, W, 3) RGB.
 
     Raises:
-        DataError: it is missing, damaged, or something else.
+        DataError: it is missing, damaged, or not a picture.
 
     """
     try:
@@ -217,7 +217,7 @@ def read_image(path: Path) -> UInt8Array:
         raise DataError(
             f"Picture {path}: got nothing, expected a file. Unpack the archive again."
         ) from error
-    except Exception as error:  # a damaged picture makes the decoders throw anything
+    except Exception as error:  # on a damaged picture the decoders may raise anything
         raise DataError(
             f"Picture {path}: got no readable picture ({type(error).__name__}), "
             "expected JPEG or PNG. Unpack the archive again."

@@ -1,4 +1,4 @@
-"""What every benchmark becomes: lists of picture files, and arrays that say which belong together."""
+"""The common form of all benchmarks: lists of picture files, and arrays of the right answers."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class ImageFiles:
         return len(self.files)
 
     def open(self, index: int) -> UInt8Array:
-        """One picture, uint8 (H, W, 3) RGB, cropped and transformed as said above.
+        """One picture, uint8 (H, W, 3) RGB, cropped and transformed by the rules of this class.
 
         Raises:
-            DataError: it cannot be read, or has not the shape that the rule needs.
+            DataError: it cannot be read, or does not have the shape that the rule needs.
 
         """
         path = self.root / self.files[index]
@@ -56,12 +56,12 @@ class ImageFiles:
     def from_polar_root(self, polar_root: str | Path) -> ImageFiles:
         """The published polar pictures of the same aerial files.
 
-        ``polar_root`` stands for this ``root``: for ``root`` CVUSA/bingmap it is CVUSA/polarmap, for
-        CVACT's satview_polish its polarmap. SAFA writes the same names ending in .png; SAIG's
-        authors kept the whole name, in a folder called bingmap: name that folder here.
+        ``polar_root`` replaces this ``root``: CVUSA/polarmap for CVUSA/bingmap, and CVACT's polarmap
+        for its satview_polish. SAFA writes the same names ending in .png. SAIG's authors kept the whole
+        name, in a folder called bingmap; then give that folder.
 
         Raises:
-            DataError: a picture has no polar one.
+            DataError: a picture has no polar version.
 
         """
         polar_root = Path(polar_root)
@@ -80,7 +80,7 @@ class ImageFiles:
 
 def _middle_half(image: UInt8Array, path: Path) -> UInt8Array:
     height, width = image.shape[:2]
-    if width != 2 * height:  # cropping a cropped panorama again would go unnoticed
+    if width != 2 * height:  # otherwise a cropped panorama would be cropped again unnoticed
         raise DataError(
             f"Panorama {path}: got {width} x {height} px, expected a full one, twice as wide as "
             "high. Use the pictures as published, not cropped ones."
@@ -101,7 +101,7 @@ class TilePlaces:
 
     ``tiles``: int (Q, 4), the positive and three semi-positive references of each panorama.
     ``offset_px``: (Q, 4, 2) as labelled: the camera is at row 320 + first, column 320 - second of the
-    tile of 640 px. ``pixel_m``: (Q,) metres that one pixel of an offset stands for.
+    tile of 640 px. ``pixel_m``: (Q,) metres per pixel of an offset.
     """
 
     query_lat_deg: Float64Array
@@ -114,7 +114,7 @@ class TilePlaces:
 
     @property
     def camera_offset_m(self) -> Float64Array:
-        """Metres east and north of each tile's centre at which the camera stands, (Q, 4, 2)."""
+        """Camera positions, metres east and north of each tile's centre, (Q, 4, 2)."""
         return -self.offset_px[..., ::-1] * self.pixel_m[:, None, None]
 
 
@@ -122,12 +122,12 @@ class TilePlaces:
 class Benchmark:
     """A test set with its right answers. Q queries, R references.
 
-    ``positives``: per query the references that count as found, never none; where one is the labelled
-    one it comes first. ``ignored``: per query references that count neither as right nor as wrong
-    (semi-positives; the query itself where it is also a reference). ``protocol``: what is measured,
-    a sentence to print beside the metrics. ``skipped``: listed pairs left out because a picture is
-    not on disk. ``query_xy_m``, ``reference_xy_m``: (Q, 2) and (R, 2) metres in one plane (CVACT: UTM
-    east and north). ``places``: VIGOR's geography.
+    ``positives``: per query, the references that count as found, at least one; a labelled one comes
+    first. ``ignored``: per query, references that count neither as right nor as wrong
+    (semi-positives; the query itself if it is also a reference). ``protocol``: a sentence about the
+    measurement, printed with the metrics. ``skipped``: number of listed pairs left out because a
+    picture is not on disk. ``query_xy_m``, ``reference_xy_m``: (Q, 2) and (R, 2) metres in one plane
+    (CVACT: UTM east and north). ``places``: VIGOR's geography.
     """
 
     name: str
@@ -152,8 +152,8 @@ class TrainingPairs:
     """A training set of N ground pictures (University-1652: drone pictures) and A aerial ones.
 
     ``aerial_of``: int (N,), the aerial picture of each ground picture; several may share one.
-    ``semi_positives``: int (N, K), aerial pictures that must not serve as its negatives; K may be 0.
-    ``skipped``: listed pairs left out because a picture is not on disk.
+    ``semi_positives``: int (N, K), aerial pictures that must not be its negatives; K may be 0.
+    ``skipped``: number of listed pairs left out because a picture is not on disk.
     """
 
     name: str
@@ -165,5 +165,5 @@ class TrainingPairs:
 
 
 def nothing(count: int) -> tuple[Int64Array, ...]:
-    """No reference at all for each of ``count`` queries."""
+    """An empty list of references for each of ``count`` queries."""
     return (np.empty(0, np.int64),) * count

@@ -37,7 +37,7 @@ def load_university(root: str | Path, query: View) -> Benchmark:
     (satellite -> drone, all drone pictures of the building are positives).
 
     Raises:
-        DataError: the data set is not there, or a building has queries and no reference.
+        DataError: the data set is missing, or a building has queries but no reference.
 
     """
     test = Path(root) / "test"
@@ -66,7 +66,7 @@ def load_university_pairs(root: str | Path) -> TrainingPairs:
     """Every training drone picture with its building's (first) satellite picture.
 
     Raises:
-        DataError: the data set is not there, or a building has drone pictures only.
+        DataError: the data set is missing, or a building has drone pictures only.
 
     """
     train = Path(root) / "train"

@@ -1,4 +1,4 @@
-"""Pictures of a benchmark at the size that a model takes them in."""
+"""Pictures of a benchmark at a model's input size."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Size = tuple[int, int]
 def open_view(images: ImageFiles, index: int, size: Size) -> UInt8Array:
     """One picture stretched to ``size`` (height, width), uint8 (H, W, 3).
 
-    Pillow's bilinear filter, which averages where it reduces: the published code resizes with it,
-    and weights trained on such pictures need the same.
+    It uses Pillow's bilinear filter, which averages when it shrinks. The published code resizes with
+    it, and weights trained on such pictures need the same.
 
     Raises:
         DataError: the picture cannot be read.
@@ -34,5 +34,5 @@ def open_view(images: ImageFiles, index: int, size: Size) -> UInt8Array:
 def open_views(
     images: ImageFiles, indices: Iterable[int], size: Size, workers: Executor
 ) -> UInt8Array:
-    """``open_view`` of several pictures at a time, (n, H, W, 3) in the order of ``indices``."""
+    """``open_view`` for several pictures, (n, H, W, 3) in the order of ``indices``."""
     return np.stack(list(workers.map(lambda index: open_view(images, index, size), indices)))

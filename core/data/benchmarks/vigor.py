@@ -1,8 +1,8 @@
 """VIGOR: panoramas anywhere on seamless aerial coverage of four cities of the USA.
 
 Zhu, Yang, Chen: *VIGOR: Cross-View Image Geo-localization beyond One-to-one Retrieval*, CVPR 2021.
-105,214 panoramas of 2048 x 1024 px, 90,618 tiles of 640 x 640 px; each panorama has one positive
-tile (the nearest) and three semi-positives (which show the place away from their middle).
+105,214 panoramas of 2048 x 1024 px, 90,618 tiles of 640 x 640 px. Each panorama has one positive
+tile (the nearest) and three semi-positives (they show the place away from their middle).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CITIES = ("NewYork", "Seattle", "SanFrancisco", "Chicago")
 """In the published order, which is the order of the gallery."""
 
 NOMINAL_PIXEL_M = 0.114
-"""With which the authors converted degrees to the pixel offsets of ``splits``, in every city."""
+"""The authors' factor from degrees to the pixel offsets of ``splits``, in every city."""
 
 PIXEL_M = {
     "NewYork": 0.113248,
@@ -75,8 +75,8 @@ def load_vigor(root: str | Path, area: Area, corrected: bool = False) -> Benchma
     """The test panoramas against all tiles of the test cities.
 
     ``area``: "same" tests in the four cities of training, "cross" trains in New York and Seattle and
-    tests in San Francisco and Chicago. ``corrected``: SliceMatch's labels, whose offsets are right to
-    a metre; which tiles are positive hardly differs.
+    tests in San Francisco and Chicago. ``corrected``: SliceMatch's labels, with offsets correct to a
+    metre; their positive tiles hardly differ.
 
     Raises:
         DataError: the data set is not there, not in its published layout, or not complete.
@@ -98,7 +98,7 @@ def load_vigor(root: str | Path, area: Area, corrected: bool = False) -> Benchma
 
 
 def load_vigor_pairs(root: str | Path, area: Area, corrected: bool = False) -> TrainingPairs:
-    """The training panoramas, each with its positive tile; the published recipes leave out the rest.
+    """The training panoramas and their positive tiles; published recipes leave out the other tiles.
 
     Raises:
         DataError: the data set is not there, not in its published layout, or not complete.
@@ -134,7 +134,7 @@ def _read_tiles(path: Path, first: int) -> dict[str, int]:
     index: dict[str, int] = {}
     for where, line in read_lines(SOURCE, path):
         name = checked_name(SOURCE, where, line.strip())
-        if name in index:  # the gallery would hold one picture under two numbers
+        if name in index:  # otherwise the gallery would hold one picture under two numbers
             raise SOURCE.damaged(where, f"{name!r} a second time", "every tile once")
         index[name] = first + len(index)
     return index
@@ -160,7 +160,7 @@ def _read_panoramas(path: Path, city: str, index: dict[str, int]) -> list[_Row]:
 def _places(
     panoramas: tuple[str, ...], satellites: list[str], rows: list[_Row], pixel_m: list[float]
 ) -> TilePlaces:
-    """Geography out of file names: ``id,lat,lon,.jpg`` and ``satellite_lat_lon.png``."""
+    """Places from file names: ``id,lat,lon,.jpg`` and ``satellite_lat_lon.png``."""
     cameras = np.asarray([_lat_lon(file, file.split(",")[-3:-1]) for file in panoramas])
     centres = np.asarray([_lat_lon(file, Path(file).stem.split("_")[-2:]) for file in satellites])
     return TilePlaces(
