@@ -57,7 +57,7 @@ LOST = dataclasses.replace(
 def test_record_has_exactly_these_keys():
     record = prediction_record(PREDICTION)
     assert list(record) == [
-        "photo", "fov_deg", "fov_source", "confident", "confidence", "rest_probability",
+        "photo", "fov_deg", "fov_source", "verdict", "confident", "confidence", "rest_probability",
         "outside_probability", "area_50_m2", "area_90_m2", "heading_deg", "candidates",
         "timings_ms",
     ]  # fmt: skip

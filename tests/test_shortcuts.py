@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from core.checkpoints import save_model
-from core.cli import main
 from core.data.worlds import PatchTruth, load_town
 from core.errors import WorldError
 from core.localization.answer import Models
 from core.photos.canvas import UNSEEN
 from core.polar import BINS
+from core.research.cli import main as research
 from core.research.shortcuts import OF_PHOTOS, OF_TILES, measure_shortcuts
 from core.results.reading import parse_report
 from core.results.reports import ShortcutReport
@@ -112,7 +112,7 @@ def test_the_command_writes_what_the_page_shows(
     save_model(tmp_path / "s", tiny_student, {"name": "convnet-s", "model": TWO_BRANCH}, "")
     out = tmp_path / "shortcuts.json"
     arguments = ["shortcuts", str(tmp_path / "s"), "--data", str(world), "--queries", "4"]
-    assert main([*arguments, "--out", str(out)]) == 0
+    assert research([*arguments, "--out", str(out)]) == 0
     assert "outline of the sky only" in capsys.readouterr().out
     section = shortcut_section(parse_report(ShortcutReport, json.loads(out.read_text())))
     assert section.startswith("## What does retrieval live on?")

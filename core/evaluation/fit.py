@@ -346,7 +346,7 @@ def fit_calibration(
     other_towns: Sequence[Town] = (),
     count: int = 100,
     seed: int = 1,
-    bins: Sequence[int] = FITTED_BINS,
+    bins: Sequence[int] | None = None,
     done: Callable[[int, Rankings], None] = lambda bins, rankings: None,
 ) -> tuple[Calibration, Calibration | None]:
     """Calibration of the student alone, and with the teacher re-ranking.
@@ -359,14 +359,14 @@ def fit_calibration(
         other_towns: more towns for photos from outside, of another style for instance.
         count: queries per town and width without help; fewer with help (``FITTED_CASES``).
         seed: of the queries; use another one than in the evaluation.
-        bins: widths to fit.
+        bins: widths to fit; ``FITTED_BINS`` by default.
         done: called with each width and its rankings.
 
     """
     paired = towns[0].models.teacher is not None
     alone: list[ViewCalibration] = []
     together: list[ViewCalibration] = []
-    for width in tqdm(bins, desc="calibrate"):
+    for width in tqdm(bins or FITTED_BINS, desc="calibrate"):
         rankings = _of_width(towns, other_towns, width, count, seed)
         done(width, rankings)
         alone.append(fit_view(rankings, width, paired=False))
