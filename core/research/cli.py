@@ -18,6 +18,7 @@ from core.commands.evaluate import PROTOCOL, check_out, evaluation_table, open_m
 from core.commands.exit_codes import run_app
 from core.commands.options import AsJson, JsonFile, Queries, Seed, Threads, use_threads
 from core.commands.provenance import provenance
+from core.gallery.viewpoints import VIEWPOINTS
 
 __all__ = ["app", "main"]
 
@@ -79,7 +80,7 @@ def ablate(
     judged = [town for folder in data for town in load_towns(folder.parent, [folder.name])]
     rows = run_ablation(load_towns(worlds), judged, config, run)
     budget = {
-        "protocol": PROTOCOL.format(4),
+        "protocol": PROTOCOL.format(VIEWPOINTS),
         "steps": steps,
         "batch": batch,
         "seeds": seeds,
@@ -142,6 +143,7 @@ def shortcuts(
     rows = measure_shortcuts(town, load_truth(data), models, queries, seed, workers)
     command = f"shortcuts {student} --data {data} --queries {queries} --seed {seed}"
     report = {
+        "protocol": PROTOCOL.format(VIEWPOINTS),
         "model": str(student),
         "data": str(data),
         "seed": seed,

@@ -28,7 +28,7 @@ def shortcut_section(report: ShortcutReport) -> str:
     """The section of docs/results.md."""
     return (
         f"## What does retrieval live on? ({report.data})\n\nFull panoramas, heading unknown, the "
-        f"student alone. {READING} `{report.command}`, {report.date}, {report.machine}, "
+        f"student alone. {READING}{report.caveat} `{report.command}`, {report.date}, {report.machine}, "
         f"{report.rows[0].gallery} places.\n\n{table(HEAD, _lines(report))}\n"
     )
 
