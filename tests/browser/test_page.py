@@ -437,7 +437,7 @@ def test_the_endpoints_answer_programs(browser, town):
     [record] = json.loads(data)
     assert record["candidates"][0]["tile_id"] == town.gallery.tile_ids[EXAMPLE_ROW]
     assert set(record) == {
-        "photo", "fov_deg", "fov_source", "confident", "confidence", "rest_probability",
+        "photo", "fov_deg", "fov_source", "verdict", "confident", "confidence", "rest_probability",
         "outside_probability", "area_50_m2", "area_90_m2", "heading_deg", "candidates",
         "timings_ms",
     }  # fmt: skip
