@@ -96,7 +96,7 @@ def test_a_fit_recovers_the_calibration_that_made_the_data(monkeypatch: pytest.M
     truth = ViewCalibration(8, 12.0, 6.0, rest=-1.0, outside=7.0, growth=0.5, compass=-1.0)
     rankings = drawn(truth)
     share = float((~rankings.inside).mean())
-    monkeypatch.setattr("core.evaluation.fit.OUTSIDE_SHARE", share)
+    monkeypatch.setattr("core.evaluation.trust.OUTSIDE_SHARE", share)
     view = fit_view(rankings, 8, paired=True)
     assert view.student == pytest.approx(12.0, rel=0.2)
     assert view.teacher / view.student == pytest.approx(0.5, rel=0.2)

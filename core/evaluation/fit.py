@@ -16,7 +16,7 @@ from core.arrays import BoolArray, Float64Array, Int64Array
 from core.data.worlds import TILE_SIDE_M, Town
 from core.evaluation.answers import NO_HELP, RIGHT_M, DescribedTown, Help
 from core.evaluation.queries import Queries, town_queries
-from core.evaluation.trust import OUTSIDE_SHARE, outside_queries
+from core.evaluation.trust import mixture_weights, outside_queries
 from core.geo import group_places
 from core.localization.answer import rank
 from core.localization.calibration import LIKELY, Calibration, ViewCalibration
@@ -89,10 +89,8 @@ class Rankings:
         return np.asarray(np.nan_to_num(apart, nan=np.inf) <= RIGHT_M)
 
     def weights(self) -> Float64Array:
-        """Weights (Q,) that make photos from outside ``OUTSIDE_SHARE`` of all."""
-        inside = self.inside
-        each = OUTSIDE_SHARE / (1 - OUTSIDE_SHARE) * inside.sum() / max(int((~inside).sum()), 1)
-        return np.where(inside, 1.0, each)
+        """Weights (Q,) of photos from inside and outside, as `mixture_weights` has them."""
+        return mixture_weights(self.inside)
 
 
 def gather(

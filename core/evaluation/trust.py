@@ -40,6 +40,7 @@ __all__ = [
     "OUTSIDE_SHARE",
     "Stated",
     "measure_trust",
+    "mixture_weights",
     "outside_queries",
     "state",
     "trust_row",
@@ -95,9 +96,13 @@ class Stated:
 
     def weights(self) -> Float64Array:
         """Weights (Q,): 1 for own photos; photos from outside have ``OUTSIDE_SHARE`` of the total."""
-        own, outside = int(self.own.sum()), int((~self.own).sum())
-        each = OUTSIDE_SHARE / (1 - OUTSIDE_SHARE) * own / max(outside, 1)
-        return np.where(self.own, 1.0, each)
+        return mixture_weights(self.own)
+
+
+def mixture_weights(own: BoolArray) -> Float64Array:
+    """Weights (Q,): 1 for own photos; photos from outside have ``OUTSIDE_SHARE`` of the total."""
+    each = OUTSIDE_SHARE / (1 - OUTSIDE_SHARE) * own.sum() / max(int((~own).sum()), 1)
+    return np.where(own, 1.0, each)
 
 
 def outside_queries(
